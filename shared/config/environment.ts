@@ -1,0 +1,28 @@
+/** The one file that reads the environment. */
+import { isSettingName, SETTINGS, type SettingName, variableOf } from './settings.ts';
+
+/** Texts of the settings that SLUICE_… variables give. An unknown SLUICE_ variable is named, since it is most often a typing error. */
+export const settingsFromEnvironment = (
+  env: Readonly<NodeJS.ProcessEnv> = process.env,
+): { raw: Partial<Record<SettingName, string>>; unknown: string[] } => {
+  const raw: Partial<Record<SettingName, string>> = {};
+  const known = new Map((Object.keys(SETTINGS) as SettingName[]).map((name) => [variableOf(name), name]));
+  const client = new Set(['SLUICE_URL', 'SLUICE_API_KEY', 'SLUICE_PYTHON']);
+  const unknown: string[] = [];
+  for (const [variable, value] of Object.entries(env)) {
+    if (!variable.startsWith('SLUICE_') || value === undefined) continue;
+    const name = known.get(variable);
+    if (name !== undefined && isSettingName(name)) raw[name] = value;
+    else if (!client.has(variable)) unknown.push(variable);
+  }
+  return { raw, unknown };
+};
+
+/** Where clients find the server, and the interpreter that Python handlers and manifests default to. */
+export const clientEnvironment = (
+  env: Readonly<NodeJS.ProcessEnv> = process.env,
+): { url: string; apiKey: string | null; python: string | null } => ({
+  url: env.SLUICE_URL ?? 'http://127.0.0.1:7700',
+  apiKey: env.SLUICE_API_KEY ?? null,
+  python: env.SLUICE_PYTHON ?? null,
+});

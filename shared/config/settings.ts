@@ -1,0 +1,192 @@
+/**
+ * Configuration compiles once: raw → validated → frozen. Precedence: flag, environment, default. Each setting says
+ * what it is, in which unit, and why its default is what it is; `sluice config print` shows this table.
+ */
+import { SluiceError } from '../errors/sluice-error.ts';
+
+type Kind = 'text' | 'count' | 'bytes' | 'duration' | 'choice';
+
+type Setting<T> = {
+  readonly kind: Kind;
+  readonly fallback: T;
+  readonly about: string;
+  readonly min?: number;
+  readonly max?: number;
+  readonly choices?: readonly string[];
+};
+
+const text = (fallback: string, about: string): Setting<string> => ({ kind: 'text', fallback, about });
+const count = (fallback: number, min: number, max: number, about: string): Setting<number> => ({
+  kind: 'count',
+  fallback,
+  min,
+  max,
+  about,
+});
+const bytes = (fallback: number, min: number, about: string): Setting<number> => ({
+  kind: 'bytes',
+  fallback,
+  min,
+  max: 2 ** 50,
+  about,
+});
+const duration = (fallback: number, min: number, about: string): Setting<number> => ({
+  kind: 'duration',
+  fallback,
+  min,
+  max: 400 * 86_400_000,
+  about,
+});
+const choice = (fallback: string, choices: readonly string[], about: string): Setting<string> => ({
+  kind: 'choice',
+  fallback,
+  choices,
+  about,
+});
+
+const MiB = 2 ** 20;
+const GiB = 2 ** 30;
+
+export const SETTINGS = {
+  host: text('127.0.0.1', 'Address to listen on. Another than loopback needs at least one API key.'),
+  port: count(7700, 0, 65_535, 'Port to listen on; 0 takes a free one.'),
+  data: text('.sluice', 'Data directory; one process owns it.'),
+  durability: choice(
+    'fsync',
+    ['fsync', 'memory'],
+    'memory: accepted calls are lost in a power cut; every call says so.',
+  ),
+  ingressThreads: count(0, 0, 64, 'HTTP threads; 0: half of the cores, at least 1, at most 8.'),
+  bodyBytesMax: bytes(
+    256 * MiB,
+    1024,
+    'Decoded request body at most: one call is held in memory while it is read.',
+  ),
+  connectionsMax: count(10_000, 1, 1_000_000, 'Open HTTP connections at most.'),
+  waitMaxMs: duration(600_000, 1, 'Longest wait of a long poll; proxies cut longer ones.'),
+  queueRowsMax: count(
+    100_000_000,
+    1,
+    2 ** 40,
+    'Waiting rows of one function at most; more is refused with 429.',
+  ),
+  queueBytesMax: bytes(
+    64 * GiB,
+    1,
+    'Waiting payload bytes of one function at most; more is refused with 429.',
+  ),
+  diskLimit: bytes(
+    100 * GiB,
+    16 * MiB,
+    'Bytes of the data directory at which admission is refused with 507.',
+  ),
+  diskReserve: bytes(
+    512 * MiB,
+    0,
+    'Free bytes on the file system that admission leaves to settling and to others.',
+  ),
+  retention: duration(86_400_000, 1000, 'How long a finished call can be read.'),
+  acknowledgedRetention: duration(300_000, 0, 'How long it can be read once its reader has acknowledged it.'),
+  lease: duration(30_000, 200, 'How long a worker may be silent before its batch is given to another.'),
+  claimsMax: count(5, 0, 1000, 'Leases lost to crashes before a batch is isolated row by row.'),
+  grace: duration(30_000, 0, 'How long a stop waits for running batches.'),
+  logLevel: choice(
+    'info',
+    ['trace', 'debug', 'info', 'warn', 'error', 'silent'],
+    'Least severe log line written.',
+  ),
+} as const satisfies Record<string, Setting<string> | Setting<number>>;
+
+export type SettingName = keyof typeof SETTINGS;
+export type Settings = {
+  readonly [K in SettingName]: (typeof SETTINGS)[K] extends Setting<number> ? number : string;
+};
+
+export const isSettingName = (name: string): name is SettingName => Object.hasOwn(SETTINGS, name);
+
+export const flagOf = (name: SettingName): string =>
+  `--${name.replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`)}`;
+export const variableOf = (name: SettingName): string =>
+  `SLUICE_${name.replace(/[A-Z]/g, (c) => `_${c}`).toUpperCase()}`;
+
+const UNITS: Readonly<Record<'bytes' | 'duration', Readonly<Record<string, number>>>> = {
+  bytes: {
+    '': 1,
+    b: 1,
+    k: 1024,
+    kb: 1000,
+    kib: 1024,
+    m: MiB,
+    mb: 1e6,
+    mib: MiB,
+    g: GiB,
+    gb: 1e9,
+    gib: GiB,
+    t: 2 ** 40,
+    tib: 2 ** 40,
+  },
+  duration: { '': 1, ms: 1, s: 1000, m: 60_000, min: 60_000, h: 3_600_000, d: 86_400_000 },
+};
+
+const wrong = (name: SettingName, value: string, want: string): SluiceError =>
+  new SluiceError(
+    'invalid_request',
+    `${flagOf(name)} (${variableOf(name)}) is ${JSON.stringify(value)}; ${want}.`,
+    {
+      field: name,
+    },
+  );
+
+const amount = (name: SettingName, kind: 'bytes' | 'duration', value: string): number => {
+  const match = /^(\d+(?:\.\d+)?)\s*([a-z]*)$/i.exec(value.trim());
+  const unit = match && UNITS[kind][(match[2] ?? '').toLowerCase()];
+  if (!match || !unit) {
+    throw wrong(
+      name,
+      value,
+      kind === 'bytes' ? 'give bytes such as 512MiB' : 'give a duration such as 250ms, 30s or 24h',
+    );
+  }
+  return Math.round(Number(match[1]) * unit);
+};
+
+const parse = (name: SettingName, value: string): string | number => {
+  const setting: Setting<string> | Setting<number> = SETTINGS[name];
+  if (setting.kind === 'text') return value;
+  if (setting.kind === 'choice') {
+    if (!setting.choices?.includes(value))
+      throw wrong(name, value, `give one of ${setting.choices?.join(', ')}`);
+    return value;
+  }
+  const parsed = setting.kind === 'count' ? Number(value) : amount(name, setting.kind, value);
+  const [min, max] = [setting.min ?? 0, setting.max ?? Number.MAX_SAFE_INTEGER];
+  if (!Number.isInteger(parsed) || parsed < min || parsed > max) {
+    throw wrong(name, value, `give a whole number from ${min} to ${max}`);
+  }
+  return parsed;
+};
+
+/** Validates and freezes. `raw` holds texts by setting name, as flags and environment give them. */
+export const compileSettings = (raw: Readonly<Partial<Record<string, string>>>): Settings => {
+  const settings: Record<string, string | number> = {};
+  for (const name of Object.keys(raw)) {
+    if (!isSettingName(name)) {
+      throw new SluiceError('invalid_request', `There is no setting ${name}; see sluice config print.`, {
+        field: name,
+      });
+    }
+  }
+  for (const name of Object.keys(SETTINGS) as SettingName[]) {
+    const value = raw[name];
+    settings[name] = value === undefined ? SETTINGS[name].fallback : parse(name, value);
+  }
+  const compiled = settings as Settings;
+  if (compiled.acknowledgedRetention > compiled.retention) {
+    throw wrong(
+      'acknowledgedRetention',
+      String(compiled.acknowledgedRetention),
+      `it may not exceed ${flagOf('retention')}`,
+    );
+  }
+  return Object.freeze(compiled);
+};

@@ -1,0 +1,40 @@
+/** Functions and their versions. Versions are content-addressed and immutable but for live batching updates. */
+import type { Batching, FunctionRecord, FunctionSpec, ReplicaReport } from '../../domain/function.ts';
+
+export type DeployAnswer = { readonly record: FunctionRecord; readonly created: boolean };
+
+export type FunctionUpdate = { readonly batching?: Partial<Batching>; readonly paused?: boolean };
+
+/** Counters kept at commit, never by scanning. */
+export type FunctionLoad = {
+  readonly functionName: string;
+  readonly waitingRows: number;
+  readonly sealedRows: number;
+  readonly waitingCalls: number;
+  /** Arrival of the oldest waiting row, null when none waits. */
+  readonly oldestAt: number | null;
+};
+
+export interface Registry {
+  /** The same spec again makes no new version. */
+  deploy(query: { readonly now: number; readonly spec: FunctionSpec }): Promise<DeployAnswer>;
+  functions(): Promise<readonly FunctionRecord[]>;
+  function(name: string): Promise<FunctionRecord | undefined>;
+  update(query: {
+    readonly now: number;
+    readonly name: string;
+    readonly update: FunctionUpdate;
+  }): Promise<FunctionRecord | undefined>;
+  /** Refused with `function_busy` while calls of it are unfinished. */
+  remove(name: string): Promise<boolean>;
+  /** Moves waiting calls from one version (digest) to another with the same schemas; returns how many calls moved. */
+  repin(query: {
+    readonly now: number;
+    readonly name: string;
+    readonly from: string;
+    readonly to: string;
+  }): Promise<number>;
+  report(report: ReplicaReport): Promise<void>;
+  reports(name: string): Promise<readonly ReplicaReport[]>;
+  load(): Promise<readonly FunctionLoad[]>;
+}

@@ -1,0 +1,28 @@
+import type { Store } from './store.ts';
+
+/** A store that this process opened. Threads of the process attach with a ticket; the opener closes it last. */
+export interface StoreServer {
+  /** A client for the calling thread. */
+  connect(): Store;
+  /** What another thread needs for `attachStore`: pass `data` in a message or workerData with `transfer` as its transfer list. */
+  ticket(): {
+    readonly data: unknown;
+    readonly transfer: readonly import('node:worker_threads').Transferable[];
+  };
+  /** Finishes what is committing, closes files, lets the lock go. Safe to call twice. */
+  close(): Promise<void>;
+}
+
+export type EmbeddedOptions = {
+  /** Data directory; made when it is not there; one process owns it. */
+  readonly directory: string;
+  /** `memory`: no fsync, said in every call's durability. */
+  readonly durability: 'fsync' | 'memory';
+  readonly limitBytes: number;
+  /** Free bytes on the file system below which admission is refused. */
+  readonly reserveBytes: number;
+  readonly queueRowsMax: number;
+  readonly queueBytesMax: number;
+  readonly retentionMs: number;
+  readonly acknowledgedRetentionMs: number;
+};

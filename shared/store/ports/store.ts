@@ -1,0 +1,17 @@
+import type { Keys } from './keys.ts';
+import type { QueueStore } from './queue.ts';
+import type { Registry } from './registry.ts';
+import type { Retention } from './retention.ts';
+
+/** What the settle conflicts, commits and so on have come to, for /metrics. Counters only ever rise. */
+export type StoreCounters = Readonly<Record<string, number>>;
+
+/** One client of a store. A thread or process holds one; `close` is safe to call twice. */
+export interface Store {
+  readonly queue: QueueStore;
+  readonly registry: Registry;
+  readonly keys: Keys;
+  readonly retention: Retention;
+  counters(): Promise<StoreCounters>;
+  close(): Promise<void>;
+}
