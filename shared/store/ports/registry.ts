@@ -15,6 +15,15 @@ export type FunctionLoad = {
   readonly oldestAt: number | null;
 };
 
+/** One line that a handler process printed; the newest 1,000 of each function are kept, in memory. */
+export type LogLine = {
+  readonly at: number;
+  readonly functionName: string;
+  readonly replica: number;
+  readonly stream: 'stdout' | 'stderr';
+  readonly text: string;
+};
+
 export interface Registry {
   /** The same spec again makes no new version. */
   deploy(query: { readonly now: number; readonly spec: FunctionSpec }): Promise<DeployAnswer>;
@@ -37,4 +46,7 @@ export interface Registry {
   report(report: ReplicaReport): Promise<void>;
   reports(name: string): Promise<readonly ReplicaReport[]>;
   load(): Promise<readonly FunctionLoad[]>;
+  appendLogs(lines: readonly LogLine[]): Promise<void>;
+  /** Oldest first. */
+  logs(query: { readonly name: string; readonly limit: number }): Promise<readonly LogLine[]>;
 }
