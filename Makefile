@@ -1,0 +1,41 @@
+# Two commands do all the set-up on a fresh machine: `make demo` and `make test`. `make setup` alone installs.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+.PHONY: help setup demo test verify test-faults bench clean
+
+help: ## List the commands
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+
+setup: node_modules/.installed .venv/.installed ## Install node_modules and .venv with the Python package
+
+node_modules/.installed: package.json package-lock.json
+	@bash scripts/preflight.sh
+	@echo "setup: installing the Node packages (npm ci)"
+	@npm ci --no-fund --no-audit --loglevel=error
+	@touch $@
+
+.venv/.installed: python/pyproject.toml examples/minilm/requirements.txt
+	@bash scripts/preflight.sh
+	@echo "setup: making .venv and installing the Python package"
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -e "python[test]" -r examples/minilm/requirements.txt
+	@touch $@
+
+demo: setup ## Embed real text with a real model, then search in it
+	@bash examples/minilm/demo.sh
+
+verify: setup ## Format, lint, types, unit, contract and house-rule tests (under 3 minutes)
+	@npm run --silent verify
+
+test: setup ## Everything that CI runs: verify, then end to end, then the Python tests (under 15 minutes)
+	@bash scripts/test.sh
+
+test-faults: setup ## The long kill, power-cut and soak runs
+	@SLUICE_TEST_LONG=1 npm run --silent test:faults
+
+bench: setup ## Load tests against references in the same run
+	@npm run --silent bench
+
+clean: ## Remove what setup made
+	rm -rf node_modules .venv

@@ -1,0 +1,161 @@
+/**
+ * The waiting rows of one function version, as far as they are held in memory: a batcher for each schema, fed from
+ * the store front to back. At most `WINDOW_CALLS` calls are held; the rest stays in the store until there is room.
+ *
+ *   loading ──(page without `next`)──► complete: new `waiting` events are appended
+ *      ▲                                   │ full
+ *      └──────(half empty: next page)── cut: events are ignored, the store's pages hold them
+ *
+ * The store answers and notifies in one order, so an event that comes after the last page is always new.
+ */
+import type { Batching, FunctionVersion } from '../../shared/domain/function.ts';
+import type { QueueStore, WaitingCall } from '../../shared/store/ports/queue.ts';
+import { Batcher, type TakenBatch } from './batcher.ts';
+
+/** About 40 MB of entries; several hundred full batches of single-row calls ahead of any worker. */
+export const WINDOW_CALLS = 200_000;
+const PAGE_CALLS = 20_000;
+
+export type Clocks = {
+  /** Milliseconds since the epoch. */
+  readonly wall: () => number;
+  /** Milliseconds that never go back. */
+  readonly monotonic: () => number;
+};
+
+export class Window {
+  readonly versionId: number;
+  #batching: Batching;
+  #queue: QueueStore;
+  #clocks: Clocks;
+  #batchers = new Map<string, Batcher>();
+  #cursor = 0;
+  #complete = false;
+  #loading = false;
+  #draining = false;
+  #epoch = 0;
+
+  constructor(version: FunctionVersion, queue: QueueStore, clocks: Clocks) {
+    this.versionId = version.id;
+    this.#batching = version.spec.batching;
+    this.#queue = queue;
+    this.#clocks = clocks;
+  }
+
+  get calls(): number {
+    let calls = 0;
+    for (const batcher of this.#batchers.values()) calls += batcher.calls;
+    return calls;
+  }
+
+  get rows(): number {
+    let rows = 0;
+    for (const batcher of this.#batchers.values()) rows += batcher.rows;
+    return rows;
+  }
+
+  /** True when all that waits in the store is held here. */
+  get complete(): boolean {
+    return this.#complete;
+  }
+
+  update(batching: Batching, draining: boolean): void {
+    this.#batching = batching;
+    this.#draining = draining;
+    for (const batcher of this.#batchers.values()) {
+      batcher.update(batching);
+      batcher.drain(draining);
+    }
+  }
+
+  /** Forgets everything and reads it again from the store. */
+  async reload(): Promise<void> {
+    this.#epoch += 1;
+    this.#batchers.clear();
+    this.#cursor = 0;
+    this.#complete = false;
+    this.#loading = false;
+    await this.fill();
+  }
+
+  /** Reads pages while there is room. A later `reload` makes a running `fill` stop. */
+  async fill(): Promise<void> {
+    if (this.#complete || this.#loading || this.calls > WINDOW_CALLS / 2) return;
+    this.#loading = true;
+    const epoch = this.#epoch;
+    try {
+      while (!this.#complete && this.calls < WINDOW_CALLS) {
+        const page = await this.#queue.open({
+          versionId: this.versionId,
+          after: this.#cursor,
+          limit: PAGE_CALLS,
+        });
+        if (epoch !== this.#epoch) return;
+        for (const call of page.calls) this.#add(call);
+        this.#complete = page.next === null;
+        if (page.next !== null) this.#cursor = page.next;
+      }
+    } finally {
+      if (epoch === this.#epoch) this.#loading = false;
+    }
+  }
+
+  /** New rows that the store told of. */
+  append(call: WaitingCall): void {
+    if (!this.#complete) return;
+    if (this.calls >= WINDOW_CALLS) {
+      this.#complete = false;
+      return;
+    }
+    this.#add(call);
+  }
+
+  drop(callId: number): void {
+    for (const batcher of this.#batchers.values()) batcher.drop(callId);
+  }
+
+  /** The earliest time (monotonic) at which a batch is due by age. */
+  nextDeadline(): number | null {
+    let next: number | null = null;
+    for (const batcher of this.#batchers.values()) {
+      const deadline = batcher.nextDeadline();
+      if (deadline !== null && (next === null || deadline < next)) next = deadline;
+    }
+    return next;
+  }
+
+  /** The next due batch, that of the schema with the oldest row first; `fullOnly` leaves part-full batches to fill. */
+  take(now: number, fullOnly: boolean): TakenBatch | null {
+    let best: Batcher | null = null;
+    let bestAt = Number.POSITIVE_INFINITY;
+    for (const [key, batcher] of this.#batchers) {
+      const oldestAt = batcher.oldestAt();
+      if (oldestAt === null) {
+        if (this.#batchers.size > 64) this.#batchers.delete(key);
+        continue;
+      }
+      const ready = fullOnly ? batcher.full(now) : batcher.due(now) !== null;
+      if (ready && oldestAt < bestAt) [best, bestAt] = [batcher, oldestAt];
+    }
+    return best?.take(now) ?? null;
+  }
+
+  #add(call: WaitingCall): void {
+    if (call.callId <= this.#cursor) return;
+    this.#cursor = call.callId;
+    let batcher = this.#batchers.get(call.schemaKey);
+    if (!batcher) {
+      batcher = new Batcher(this.#batching);
+      batcher.drain(this.#draining);
+      this.#batchers.set(call.schemaKey, batcher);
+    }
+    const age = Math.max(0, this.#clocks.wall() - call.arrivedAt);
+    batcher.add({
+      callId: call.callId,
+      from: call.from,
+      end: call.rows,
+      rowBytes: call.rows === 0 ? 0 : Math.ceil(call.bytes / call.rows),
+      arrivedAt: this.#clocks.monotonic() - age,
+    });
+  }
+}
