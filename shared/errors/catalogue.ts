@@ -162,6 +162,7 @@ export const CATALOGUE = {
     'The row kills its worker',
     'Remove the row; it was tried alone and the process died again.',
   ),
+  row_unfinished: entry(409, true, 'The row is not finished', 'Ask again later, or wait for the call.'),
   row_cancelled: entry(409, false, 'The row was cancelled', 'Submit it again if it is still wanted.'),
   row_expired: entry(
     409,
