@@ -39,7 +39,7 @@ export class Buffer implements Service {
   /** Slots that were offered for versions which this buffer has not read yet. */
   #slots = new Map<number, FreeSlots>();
   #unwatch: Unwatch[] = [];
-  #timer: NodeJS.Timeout | null = null;
+  #disarm: (() => void) | null = null;
   #state: 'new' | 'running' | 'stopped' = 'new';
   #refreshing: Promise<void> = Promise.resolve();
   #inFlight = new Set<Promise<void>>();
@@ -66,8 +66,8 @@ export class Buffer implements Service {
   async stop(): Promise<void> {
     this.#state = 'stopped';
     for (const unwatch of this.#unwatch.splice(0)) unwatch();
-    if (this.#timer) clearTimeout(this.#timer);
-    this.#timer = null;
+    this.#disarm?.();
+    this.#disarm = null;
     await this.#refreshing;
     await Promise.all(this.#inFlight);
   }
@@ -103,7 +103,7 @@ export class Buffer implements Service {
       .then(() => (this.#state === 'running' ? this.#refresh() : undefined))
       .catch((error: unknown) => {
         this.#log.error({ err: error }, 'buffer: the functions could not be read; trying again');
-        if (this.#state === 'running') setTimeout(() => this.#refreshSoon(), RELOAD_PAUSE_MS).unref();
+        if (this.#state === 'running') this.#clocks.after(RELOAD_PAUSE_MS, () => this.#refreshSoon());
       });
     return this.#refreshing;
   }
@@ -187,7 +187,7 @@ export class Buffer implements Service {
             { err: error, function: lane.name },
             'buffer: a seal failed; its rows are read again',
           );
-          setTimeout(() => this.#refreshSoon(), RELOAD_PAUSE_MS).unref();
+          this.#clocks.after(RELOAD_PAUSE_MS, () => this.#refreshSoon());
         },
       )
       .then(() => {
@@ -206,8 +206,8 @@ export class Buffer implements Service {
 
   /** One timer for the earliest age limit of a lane that has an idle slot; full batches need none. */
   #arm(): void {
-    if (this.#timer) clearTimeout(this.#timer);
-    this.#timer = null;
+    this.#disarm?.();
+    this.#disarm = null;
     if (this.#state !== 'running') return;
     let next = Number.POSITIVE_INFINITY;
     for (const lane of this.#lanes.values()) {
@@ -216,7 +216,7 @@ export class Buffer implements Service {
     }
     if (next === Number.POSITIVE_INFINITY) return;
     const wait = Math.min(TIMER_MS_MAX, Math.max(0, Math.ceil(next - this.#clocks.monotonic())));
-    this.#timer = setTimeout(() => this.#onTimer(), wait);
+    this.#disarm = this.#clocks.after(wait, () => this.#onTimer());
   }
 
   #onTimer(): void {

@@ -21,6 +21,8 @@ export type Clocks = {
   readonly wall: () => number;
   /** Milliseconds that never go back. */
   readonly monotonic: () => number;
+  /** Runs `work` once after `ms`; the answer cancels it. */
+  readonly after: (ms: number, work: () => void) => () => void;
 };
 
 export class Window {

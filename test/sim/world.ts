@@ -1,0 +1,228 @@
+import { Buffer } from '../../services/buffer/buffer.ts';
+import type { Call } from '../../shared/domain/call.ts';
+import { silentLog } from '../../shared/runtime/log.ts';
+import { openEmbeddedStore } from '../../shared/store/embedded/index.ts';
+import type { ResultPart } from '../../shared/store/ports/queue.ts';
+import type { StoreServer } from '../../shared/store/ports/server.ts';
+import type { Store } from '../../shared/store/ports/store.ts';
+import { answerOf, kindOf, outputOf, type Plan, payloadOf, readOutput, runRows, specOf } from './plan.ts';
+import { Random } from './random.ts';
+import { VirtualTime } from './virtual-time.ts';
+import { SimulatedWorker } from './worker.ts';
+
+export type WorldOptions = {
+  readonly directory: string;
+  readonly seed: number;
+  readonly killers: boolean;
+  readonly transientShare: number;
+  readonly silentShare: number;
+  readonly releaseShare: number;
+};
+
+type Submitted = { callId: number; values: number[]; cancelled: boolean; deadline: boolean };
+
+const CALLS = 60;
+const CLAIMS_MAX = 2;
+const STEPS_MAX = 100_000;
+
+export class World {
+  rows = 0;
+  /** Good rows that failed, or bad rows that did not. */
+  readonly unexpectedFailures: string[] = [];
+  #options: WorldOptions;
+  #random: Random;
+  #time = new VirtualTime();
+  #server: StoreServer | null = null;
+  #store!: Store;
+  #buffer!: Buffer;
+  #workers: SimulatedWorker[] = [];
+  #submitted: Submitted[] = [];
+  #pending = 0;
+  #failure: unknown = null;
+  #nextValue = 1;
+
+  constructor(options: WorldOptions) {
+    this.#options = options;
+    this.#random = new Random(options.seed);
+  }
+
+  async run(): Promise<void> {
+    await this.#open();
+    this.#schedule();
+    for (let steps = 0; !(await this.#allFinished()); steps += 1) {
+      if (steps > STEPS_MAX) throw new Error('the simulation does not come to an end');
+      if (!this.#time.step()) throw new Error('nothing is left to happen, and calls are unfinished');
+      await this.#quiet();
+      if (this.#failure) throw this.#failure;
+    }
+    for (const submitted of this.#submitted) await this.#check(submitted);
+  }
+
+  async close(): Promise<void> {
+    await this.#buffer?.stop();
+    await this.#store?.close();
+    await this.#server?.close();
+  }
+
+  async #open(): Promise<void> {
+    this.#server = await openEmbeddedStore({
+      directory: this.#options.directory,
+      durability: 'memory',
+      limitBytes: 2 ** 30,
+      reserveBytes: 0,
+      queueRowsMax: 1e9,
+      queueBytesMax: 1e12,
+      retentionMs: 86_400_000,
+      acknowledgedRetentionMs: 60_000,
+    });
+    this.#store = this.#server.connect();
+    const { record } = await this.#store.registry.deploy({
+      now: this.#time.wall,
+      spec: specOf(this.#random),
+    });
+    const { spec, id } = record.current;
+    this.#buffer = new Buffer(this.#store, silentLog(), this.#time.clocks);
+    await this.#buffer.start();
+    const { transientShare, silentShare, releaseShare } = this.#options;
+    const plan: Plan = {
+      versionId: id,
+      slots: this.#random.int(1, 3),
+      policy: { retry: spec.retry, isolation: spec.isolation, claimsMax: CLAIMS_MAX },
+      silentShare,
+      releaseShare,
+      run: (values, random) => runRows(values, random, transientShare),
+      output: outputOf,
+    };
+    this.#workers = [0, 1].map(
+      (n) => new SimulatedWorker(`worker-${n}`, this.#store.queue, this.#time, this.#random, plan),
+    );
+  }
+
+  /** Puts all callers, cancels and the periodic work into virtual time. */
+  #schedule(): void {
+    for (let n = 0; n < CALLS; n += 1) {
+      this.#time.after(this.#random.int(0, 2000), () => this.#do(() => this.#submit()));
+    }
+    const every = (ms: number, work: () => Promise<unknown>): void => {
+      this.#time.after(ms, () => {
+        this.#do(work);
+        every(ms, work);
+      });
+    };
+    every(20, () => this.#store.queue.expired({ now: this.#time.wall, claimsMax: CLAIMS_MAX, limit: 100 }));
+    for (const worker of this.#workers) every(35, () => worker.tick());
+  }
+
+  #do(work: () => Promise<unknown>): void {
+    this.#pending += 1;
+    work()
+      .catch((error: unknown) => {
+        this.#failure ??= error;
+      })
+      .finally(() => {
+        this.#pending -= 1;
+      });
+  }
+
+  async #submit(): Promise<void> {
+    const values = Array.from({ length: this.#random.int(0, 40) }, () => this.#value());
+    this.rows += values.length;
+    const deadline = this.#random.chance(0.1);
+    const now = this.#time.wall;
+    const payload = payloadOf(values);
+    const { callId } = await this.#store.queue.admit({
+      now,
+      functionName: 'double',
+      versionId: 1,
+      apiKeyId: 0,
+      lane: '',
+      priority: 0,
+      deadlineAt: deadline ? now + this.#random.int(1, 300) : null,
+      rows: values.length,
+      bytes: values.length * 8,
+      schemaKey: '',
+      payload,
+      idempotency: null,
+      metadata: {},
+      traceparent: null,
+    });
+    const submitted = { callId, values, cancelled: this.#random.chance(0.1), deadline };
+    this.#submitted.push(submitted);
+    if (!submitted.cancelled) return;
+    this.#time.after(this.#random.int(0, 200), () =>
+      this.#do(() => this.#store.queue.cancel({ now: this.#time.wall, callId })),
+    );
+  }
+
+  #value(): number {
+    for (;;) {
+      const value = this.#nextValue;
+      this.#nextValue += 1;
+      if (this.#options.killers || kindOf(value) !== 'killer') return value;
+    }
+  }
+
+  /** Waits until no request of anyone is under way and every event has been delivered. */
+  async #quiet(): Promise<void> {
+    let calm = 0;
+    for (let turns = 0; calm < 3; turns += 1) {
+      if (turns > 10_000) throw new Error('the store does not come to rest');
+      await this.#store.counters();
+      await new Promise((resolve) => setImmediate(resolve));
+      calm = this.#pending === 0 ? calm + 1 : 0;
+    }
+  }
+
+  async #allFinished(): Promise<boolean> {
+    if (this.#submitted.length < CALLS) return false;
+    for (const status of ['pending', 'running'] as const) {
+      const query = { functionName: null, status, apiKeyId: null, before: null, limit: 1 };
+      if ((await this.#store.queue.list(query)).calls.length > 0) return false;
+    }
+    return true;
+  }
+
+  async #check(submitted: Submitted): Promise<void> {
+    const parts: ResultPart[] = [];
+    let call: Call | null = null;
+    for (let from: number | null = 0; from !== null; ) {
+      const page = await this.#store.queue.result({ callId: submitted.callId, from, bytesMax: 1000 });
+      if (!page || page === 'gone') throw new Error(`call ${submitted.callId} has no result`);
+      parts.push(...page.parts);
+      call = page.call;
+      from = page.next;
+    }
+    let row = 0;
+    const counts = { ok: 0, failed: 0, cancelled: 0, expired: 0 };
+    for (const part of parts) {
+      if (part.from !== row)
+        throw new Error(`call ${submitted.callId}: a part begins at ${part.from}, not at ${row}`);
+      if (part.state === 'pending') throw new Error(`call ${submitted.callId}: row ${row} has no outcome`);
+      counts[part.state] += part.count;
+      for (let n = 0; n < part.count; n += 1) this.#checkRow(submitted, part, n);
+      row += part.count;
+    }
+    if (row !== submitted.values.length)
+      throw new Error(`call ${submitted.callId}: ${row} of ${submitted.values.length} rows`);
+    if (JSON.stringify(call?.counts) !== JSON.stringify(counts)) {
+      throw new Error(
+        `call ${submitted.callId}: counted ${JSON.stringify(call?.counts)}, found ${JSON.stringify(counts)}`,
+      );
+    }
+  }
+
+  #checkRow(submitted: Submitted, part: ResultPart, n: number): void {
+    const value = submitted.values[part.from + n]!;
+    const where = `call ${submitted.callId} row ${part.from + n} (${kindOf(value)})`;
+    if (part.state === 'ok') {
+      const answer = readOutput(part.output.bytes, part.outputRow + n);
+      if (answer !== answerOf(value)) throw new Error(`${where}: answered ${answer}, not ${answerOf(value)}`);
+      if (kindOf(value) !== 'good') this.unexpectedFailures.push(`${where} is ok`);
+    } else if (part.state === 'failed') {
+      if (kindOf(value) === 'good')
+        this.unexpectedFailures.push(`${where}: ${part.error.code} ${part.error.message}`);
+    } else if (part.state === 'cancelled' ? !submitted.cancelled : !submitted.deadline) {
+      throw new Error(`${where} is ${part.state} and nobody asked for it`);
+    }
+  }
+}
