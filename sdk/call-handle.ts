@@ -1,0 +1,140 @@
+/** A handle on one call: its state, its results, its end. It can be made again from the call id in another process. */
+import { isFinished } from '../shared/domain/call.ts';
+import { ARROW_STREAM, type CallJson } from '../shared/wire/api.ts';
+import { CallFailedError, SluiceError, TimeoutError } from './errors.ts';
+import { type DecodedResult, decodeResult } from './result.ts';
+import { serverEvents } from './server-events.ts';
+import { backOffMs, pause, type Transport } from './transport.ts';
+
+export type WaitOptions = {
+  /** How long to wait at most; without it as long as it takes. */
+  readonly timeoutMs?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+};
+
+export type CallResult = DecodedResult & { readonly call: CallEnd };
+
+/** What the headers of a result say of its call. */
+export type CallEnd = {
+  readonly status: string;
+  readonly rows: number;
+  readonly rowsFailed: number;
+  readonly queueMs: number | null;
+  readonly handlerMs: number | null;
+};
+
+/** One long poll at most; proxies cut idle connections after a minute or more. */
+const POLL_LONGEST_S = 50;
+
+export class CallHandle<Output = unknown> {
+  readonly callId: string;
+  /** What the submission was answered; null on a handle that was made from an id. */
+  readonly submitted: CallJson | null;
+  readonly #transport: Transport;
+
+  constructor(transport: Transport, callId: string, submitted: CallJson | null = null) {
+    this.#transport = transport;
+    this.callId = callId;
+    this.submitted = submitted;
+  }
+
+  /** The call as it stands. @throws SluiceError `call_not_found`, `call_gone` */
+  status(signal?: AbortSignal): Promise<CallJson> {
+    return this.#transport.json<CallJson>(this.#path(), { signal, isSafe: true });
+  }
+
+  /**
+   * One result a row, in the order of the rows.
+   * @throws CallFailedError when a row is not ok; it carries the errors by row and the partial results
+   * @throws TimeoutError when `timeoutMs` is over; the call goes on
+   */
+  async get(options: WaitOptions = {}): Promise<Output[]> {
+    const { values, errors } = await this.result(options);
+    if (errors.size > 0) throw new CallFailedError(this.callId, errors, values);
+    return values as Output[];
+  }
+
+  /** Results and errors by row, without throwing for rows that failed. */
+  async result(options: WaitOptions = {}): Promise<CallResult> {
+    const { bytes, call } = await this.arrow(options);
+    return { ...decodeResult(bytes), call };
+  }
+
+  /** The result as an Arrow IPC stream: column `result`, and `error` (JSON texts) where a row is not ok. */
+  async arrow(options: WaitOptions = {}): Promise<{ bytes: Uint8Array; call: CallEnd }> {
+    const end =
+      options.timeoutMs === undefined ? Number.POSITIVE_INFINITY : performance.now() + options.timeoutMs;
+    for (;;) {
+      const leftMs = end - performance.now();
+      const seconds = Math.max(0, Math.min(POLL_LONGEST_S, leftMs / 1000));
+      try {
+        const response = await this.#transport.request(`${this.#path()}/result?wait=${seconds.toFixed(3)}`, {
+          headers: { accept: ARROW_STREAM },
+          signal: options.signal,
+          isSafe: true,
+        });
+        return { bytes: new Uint8Array(await response.arrayBuffer()), call: endOf(response.headers) };
+      } catch (error) {
+        if (!(error instanceof SluiceError) || error.code !== 'result_not_ready') throw error;
+        if (leftMs <= 0) throw new TimeoutError(this.callId, options.timeoutMs ?? 0);
+      }
+    }
+  }
+
+  /** What is finished so far; unfinished rows are in `errors` with the code `row_unfinished`. */
+  async partial(signal?: AbortSignal): Promise<CallResult> {
+    const response = await this.#transport.request(`${this.#path()}/result?partial=true`, {
+      headers: { accept: ARROW_STREAM },
+      signal,
+      isSafe: true,
+    });
+    const bytes = new Uint8Array(await response.arrayBuffer());
+    return { ...decodeResult(bytes), call: endOf(response.headers) };
+  }
+
+  /** Cancels what is not finished. What is finished stays readable. A second time does no harm. */
+  cancel(): Promise<CallJson> {
+    return this.#transport.json<CallJson>(this.#path(), { method: 'DELETE', isSafe: true });
+  }
+
+  /** The result has been read: the server keeps it for minutes only, not for its full retention. */
+  async acknowledge(): Promise<void> {
+    await this.#transport.request(`${this.#path()}/acknowledge`, { method: 'POST', isSafe: true });
+  }
+
+  /** The call's state each time that it changes, until it is finished. A cut connection is made again. */
+  async *events(signal?: AbortSignal): AsyncGenerator<CallJson, void, undefined> {
+    for (let attempt = 0; ; attempt++) {
+      const response = await this.#transport.request(`${this.#path()}/events`, {
+        headers: { accept: 'text/event-stream' },
+        signal,
+        isSafe: true,
+      });
+      for await (const event of serverEvents(response)) {
+        const call = JSON.parse(event.data) as CallJson;
+        yield call;
+        if (event.name === 'finished' || isFinished(call.status)) return;
+        attempt = 0;
+      }
+      await pause(backOffMs(Math.min(attempt, 6)), signal);
+    }
+  }
+
+  #path(): string {
+    return `/v1/calls/${encodeURIComponent(this.callId)}`;
+  }
+}
+
+export const endOf = (headers: Headers): CallEnd => {
+  const number = (name: string): number | null => {
+    const text = headers.get(name);
+    return text === null || text === '' ? null : Number(text);
+  };
+  return {
+    status: headers.get('x-call-status') ?? 'completed',
+    rows: number('x-rows') ?? 0,
+    rowsFailed: number('x-rows-failed') ?? 0,
+    queueMs: number('x-queue-ms'),
+    handlerMs: number('x-handler-ms'),
+  };
+};

@@ -1,0 +1,100 @@
+/** What the client throws: the server's problems as `SluiceError`, and what only a client can meet. */
+import type { ErrorCode } from '../shared/errors/catalogue.ts';
+import { isErrorCode } from '../shared/errors/catalogue.ts';
+import { SluiceError } from '../shared/errors/sluice-error.ts';
+import type { ProblemJson, RowErrorJson } from '../shared/wire/api.ts';
+
+export { SluiceError };
+
+/** An error of the catalogue, or a mapping of a problem document that this version does not know. */
+export const problemError = (status: number, problem: ProblemJson, text: string): SluiceError => {
+  const code: ErrorCode =
+    problem.code !== undefined && isErrorCode(problem.code) ? problem.code : codeOf(status);
+  const detail = problem.detail ?? (text.slice(0, 300) || `The server answered ${status}.`);
+  return new SluiceError(code, detail, { ...problem, status });
+};
+
+const codeOf = (status: number): ErrorCode => {
+  if (status === 401) return 'unauthorized';
+  if (status === 403) return 'forbidden';
+  if (status === 404) return 'not_found';
+  if (status === 413) return 'payload_too_large';
+  if (status === 429) return 'queue_full';
+  if (status === 503) return 'shutting_down';
+  return status >= 500 ? 'internal' : 'invalid_request';
+};
+
+/** A call with rows that are not ok. `partial` has one entry a row, null where the row is in `errors`. */
+export class CallFailedError extends SluiceError {
+  readonly callId: string;
+  /** By row number. */
+  readonly errors: ReadonlyMap<number, RowErrorJson>;
+  readonly partial: readonly unknown[];
+
+  constructor(callId: string, errors: ReadonlyMap<number, RowErrorJson>, partial: readonly unknown[]) {
+    const [first] = errors;
+    const cause = first ? `row ${first[0]}: ${first[1].message}` : 'no row says why';
+    super(
+      first && isErrorCode(first[1].code) ? first[1].code : 'handler_error',
+      `${errors.size} of ${partial.length} rows of call ${callId} failed; ${cause}`,
+      { call_id: callId },
+    );
+    this.name = 'CallFailedError';
+    this.callId = callId;
+    this.errors = errors;
+    this.partial = partial;
+  }
+}
+
+/** One chunk of a chunked call failed; what was in flight was cancelled. `cause` says why. */
+export class ChunkFailedError extends SluiceError {
+  readonly chunk: number;
+  readonly fromRow: number;
+  readonly rows: number;
+
+  constructor(chunk: number, fromRow: number, rows: number, cause: unknown) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    super(
+      cause instanceof SluiceError ? cause.code : 'handler_error',
+      `Chunk ${chunk} (rows ${fromRow} to ${fromRow + rows - 1}) failed: ${why}`,
+    );
+    this.name = 'ChunkFailedError';
+    this.cause = cause;
+    this.chunk = chunk;
+    this.fromRow = fromRow;
+    this.rows = rows;
+  }
+}
+
+/** The wait is over and the call is not: it goes on, and `client.call(callId).get()` waits again. */
+export class TimeoutError extends Error {
+  readonly callId: string | null;
+
+  constructor(callId: string | null, timeoutMs: number) {
+    super(
+      callId === null
+        ? `The server did not answer in ${timeoutMs} ms.`
+        : `Call ${callId} is not finished after ${timeoutMs} ms; it goes on, wait again with client.call("${callId}").get().`,
+    );
+    this.name = 'TimeoutError';
+    this.callId = callId;
+  }
+}
+
+/** Nothing answers at the server's address. */
+export class ConnectionError extends Error {
+  readonly url: string;
+
+  constructor(url: string, cause: unknown) {
+    const nested = cause instanceof Error && cause.cause instanceof Error ? cause.cause : cause;
+    const text = nested instanceof Error ? nested.message || nested.name : String(nested);
+    const code = (nested as { code?: unknown } | null)?.code;
+    super(
+      `No Sluice server answers at ${url} (${typeof code === 'string' ? code : text}). ` +
+        'Start one with `sluice dev`, or name another with the url option or SLUICE_URL.',
+    );
+    this.name = 'ConnectionError';
+    this.url = url;
+    this.cause = cause;
+  }
+}

@@ -1,0 +1,31 @@
+/** The client of Sluice: submit rows, hold a handle, read results in row order; declare functions in TypeScript. */
+export type { CallStatus } from '../shared/domain/call.ts';
+export type { FieldJson, TypeJson } from '../shared/domain/function.ts';
+export type {
+  CallJson,
+  FunctionJson,
+  KeyJson,
+  KeyScope,
+  LogLineJson,
+  RowErrorJson,
+  ServerJson,
+  SpecJson,
+} from '../shared/wire/api.ts';
+export { type CallEnd, CallHandle, type CallResult, type WaitOptions } from './call-handle.ts';
+export type { ChunkedCallOptions, ChunkedResult, ChunkProgress } from './chunked-call.ts';
+export { type BatchingLimits, type ClientOptions, Sluice } from './client.ts';
+export { CallFailedError, ChunkFailedError, ConnectionError, SluiceError, TimeoutError } from './errors.ts';
+export {
+  type ColumnsHandler,
+  defineFunction,
+  type FunctionDefinition,
+  type FunctionOptions,
+  type HandlerContext,
+  isRowError,
+  type RetryPolicy,
+  RowError,
+  type RowHandler,
+} from './function.ts';
+export type { ApacheTable, CallInput } from './input.ts';
+export { type CallOptions, type InputOf, RemoteFunction } from './remote-function.ts';
+export { type Type, t, type ValueOf } from './type.ts';

@@ -1,0 +1,202 @@
+/** What callers hand over as rows, made into the columns or the Arrow stream that a call carries. */
+import * as arrow from '@uwdata/flechette';
+import type { FieldJson } from '../shared/domain/function.ts';
+import { SluiceError } from '../shared/errors/sluice-error.ts';
+import { dataType, inferredType } from './arrow-type.ts';
+
+export type Row = Readonly<Record<string, unknown>>;
+export type Columns = Readonly<Record<string, ArrayLike<unknown>>>;
+
+/** Tables of the apache-arrow package, by what this client uses of them (so that any version will do). */
+export type ApacheTable = {
+  readonly numRows: number;
+  readonly batches: readonly unknown[];
+  slice(begin?: number, end?: number): ApacheTable;
+};
+
+/**
+ * Rows (`[{ text: 'a' }]`), values of a function's only input (`['a', 'b']`), columns (`{ text: ['a', 'b'] }`), a table
+ * of apache-arrow or flechette, or the bytes of an Arrow IPC stream.
+ */
+export type CallInput = readonly unknown[] | Columns | arrow.Table | ApacheTable | Uint8Array | ArrayBuffer;
+
+/** A normal form: named columns of plain values, or a table. */
+export type Batch =
+  | { readonly kind: 'columns'; readonly columns: Columns; readonly rows: number }
+  | { readonly kind: 'flechette'; readonly table: arrow.Table; readonly rows: number }
+  | { readonly kind: 'apache'; readonly table: ApacheTable; readonly rows: number }
+  | { readonly kind: 'bytes'; readonly bytes: Uint8Array; readonly rows: null };
+
+/** The declared inputs of the function; asked for only where the input does not say it. null: any columns. */
+export type FieldsSource = () => Promise<readonly FieldJson[] | null>;
+
+const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value) && !ArrayBuffer.isView(value);
+
+const isApache = (value: object): value is ApacheTable =>
+  'batches' in value && 'numRows' in value && typeof (value as ApacheTable).slice === 'function';
+const isFlechette = (value: object): value is arrow.Table =>
+  'children' in value && 'numRows' in value && 'schema' in value;
+
+const wrong = (detail: string): SluiceError => new SluiceError('invalid_request', detail, { field: 'rows' });
+
+export const toBatch = async (input: CallInput, fields: FieldsSource): Promise<Batch> => {
+  if (input instanceof Uint8Array) return { kind: 'bytes', bytes: input, rows: null };
+  if (input instanceof ArrayBuffer) return { kind: 'bytes', bytes: new Uint8Array(input), rows: null };
+  if (Array.isArray(input)) return rowsToColumns(input, fields);
+  if (!isRecord(input))
+    throw wrong(`The rows are ${typeof input}; give an array of rows, columns by name, or an Arrow table.`);
+  if (isApache(input)) return { kind: 'apache', table: input, rows: input.numRows };
+  if (isFlechette(input)) return { kind: 'flechette', table: input, rows: input.numRows };
+  return checkedColumns(input as Columns);
+};
+
+const checkedColumns = (columns: Columns): Batch => {
+  let rows: number | null = null;
+  let first = '';
+  for (const [name, values] of Object.entries(columns)) {
+    if (!Array.isArray(values) && !ArrayBuffer.isView(values))
+      throw wrong(`Column "${name}" is ${typeof values}; give an array of its values.`);
+    if (rows !== null && values.length !== rows)
+      throw wrong(
+        `Column "${name}" has ${values.length} values, "${first}" has ${rows}; they must be alike.`,
+      );
+    if (rows === null) [rows, first] = [values.length, name];
+  }
+  return { kind: 'columns', columns, rows: rows ?? 0 };
+};
+
+const rowsToColumns = async (rows: readonly unknown[], fields: FieldsSource): Promise<Batch> => {
+  if (rows.length === 0) {
+    const names = (await fields())?.map((field) => field.name) ?? [];
+    return { kind: 'columns', columns: Object.fromEntries(names.map((name) => [name, []])), rows: 0 };
+  }
+  const names = isRecord(rows[0]) ? namesOf(rows as readonly Row[]) : null;
+  if (names === null)
+    return { kind: 'columns', columns: { [await onlyInput(fields)]: rows }, rows: rows.length };
+  const columns = Object.fromEntries(names.map((name) => [name, new Array<unknown>(rows.length)]));
+  rows.forEach((row, i) => {
+    if (!isRecord(row)) throw wrong(`Row ${i} is not an object of inputs by name, as row 0 is.`);
+    for (const name of names) columns[name]![i] = row[name] ?? null;
+  });
+  return { kind: 'columns', columns, rows: rows.length };
+};
+
+const namesOf = (rows: readonly Row[]): string[] => {
+  const names = new Set<string>();
+  for (const row of rows) for (const name in row) names.add(name);
+  return [...names];
+};
+
+const onlyInput = async (fields: FieldsSource): Promise<string> => {
+  const declared = await fields();
+  if (declared?.length === 1) return declared[0]!.name;
+  throw wrong(
+    `Bare values need a function with one input; this one has ${declared?.map((f) => f.name).join(', ') || 'any columns'}. ` +
+      'Give rows as objects.',
+  );
+};
+
+/** Rows at most that go as JSON: the server builds columns from small JSON faster than it opens an Arrow stream. */
+const JSON_ROWS_MAX = 64;
+/** Characters of one text at most in JSON. */
+const JSON_TEXT_MAX = 16_384;
+
+const isJsonSafe = (value: unknown): boolean => {
+  if (value === null || typeof value === 'boolean') return true;
+  if (typeof value === 'string') return value.length <= JSON_TEXT_MAX;
+  return typeof value === 'number' && Number.isFinite(value);
+};
+
+const isSmall = (columns: Columns, rows: number): boolean =>
+  rows <= JSON_ROWS_MAX &&
+  Object.values(columns).every((values) => Array.isArray(values) && values.every(isJsonSafe));
+
+export type EncodedBatch = { readonly isArrow: boolean; readonly body: string | Uint8Array };
+
+/** The request body of a batch: JSON columns when they are few and plain, else an Arrow IPC stream. */
+export const encodeBatch = async (batch: Batch, fields: FieldsSource): Promise<EncodedBatch> => {
+  if (batch.kind === 'bytes') return { isArrow: true, body: batch.bytes };
+  if (batch.kind === 'apache') return { isArrow: true, body: await apacheBytes(batch.table) };
+  if (batch.kind === 'flechette') return { isArrow: true, body: tableBytes(batch.table) };
+  if (isSmall(batch.columns, batch.rows))
+    return { isArrow: false, body: JSON.stringify({ columns: batch.columns }) };
+  return { isArrow: true, body: tableBytes(columnsTable(batch.columns, await fields())) };
+};
+
+/** Arrow columns in the declared types; columns that nobody declared in the type that their values show. */
+export const columnsTable = (columns: Columns, fields: readonly FieldJson[] | null): arrow.Table => {
+  const declared = new Map(fields?.map((field) => [field.name, field]));
+  const entries = Object.entries(columns).map(([name, values]): [string, arrow.Column<unknown>] => {
+    const field = declared.get(name);
+    return [name, typedColumn(name, values, field)];
+  });
+  return arrow.tableFromColumns(entries);
+};
+
+const typedColumn = (name: string, values: ArrayLike<unknown>, field: FieldJson | undefined) => {
+  const isJson = field?.type === 'json';
+  const type =
+    field === undefined || field.type === 'any'
+      ? (inferredType(values) ?? undefined)
+      : dataType(field.type, name);
+  const plain = isJson
+    ? Array.from(values, (value) => (value == null ? null : JSON.stringify(value)))
+    : (values as unknown[]);
+  try {
+    return arrow.columnFromArray(plain, type, {}) as arrow.Column<unknown>;
+  } catch (error) {
+    throw new SluiceError(
+      'schema_mismatch',
+      `Column "${name}" does not hold what the function takes: ${error instanceof Error ? error.message : error}.`,
+      { field: name },
+    );
+  }
+};
+
+export const tableBytes = (table: arrow.Table): Uint8Array => {
+  const bytes = arrow.tableToIPC(table, { format: 'stream' });
+  if (bytes === null)
+    throw new SluiceError('invalid_arrow', 'The table could not be written as an Arrow stream.');
+  return bytes;
+};
+
+const apacheBytes = async (table: ApacheTable): Promise<Uint8Array> => {
+  // The caller's own copy encodes its own tables; this package does not depend on it.
+  const apache = await import('apache-arrow').catch(() => null);
+  if (!apache)
+    throw wrong(
+      'This table needs the package apache-arrow to be written; give tableToIPC(table, "stream") instead.',
+    );
+  return apache.tableToIPC(table as never, 'stream');
+};
+
+/** Rows `from` to `to` (exclusive) of a batch; arrays are copied by slice, tables column by column. */
+export const sliceBatch = (batch: Batch, from: number, to: number): Batch => {
+  const rows = to - from;
+  if (batch.kind === 'apache') return { kind: 'apache', table: batch.table.slice(from, to), rows };
+  if (batch.kind === 'flechette')
+    return { kind: 'flechette', table: sliceTable(batch.table, from, to), rows };
+  if (batch.kind === 'bytes') throw new SluiceError('internal', 'Bytes are decoded before they are sliced.');
+  const columns = Object.fromEntries(
+    Object.entries(batch.columns).map(([name, values]) => [name, (values as unknown[]).slice(from, to)]),
+  );
+  return { kind: 'columns', columns, rows };
+};
+
+const sliceTable = (table: arrow.Table, from: number, to: number): arrow.Table => {
+  const columns = table.children.map((column, i): [string, arrow.Column<unknown>] => [
+    String(table.names[i]),
+    arrow.columnFromValues((visit: (value: unknown) => void) => {
+      for (let row = from; row < to; row++) visit(column.at(row));
+    }, column.type) as arrow.Column<unknown>,
+  ]);
+  return arrow.tableFromColumns(columns);
+};
+
+/** A batch that can be counted and sliced. Values keep 64-bit integers, so nothing is lost on the way back. */
+export const countedBatch = (batch: Batch): Exclude<Batch, { kind: 'bytes' }> => {
+  if (batch.kind !== 'bytes') return batch;
+  const table = arrow.tableFromIPC(batch.bytes, { useBigInt: true, useDecimalInt: true });
+  return { kind: 'flechette', table, rows: table.numRows };
+};

@@ -1,0 +1,292 @@
+/** A deploy's SPEC (docs/API.md) into a whole, validated FunctionSpec, and back. Errors name option, value and what is allowed. */
+import { parseType } from '../arrow/index.ts';
+import type {
+  Batching,
+  Environment,
+  FieldJson,
+  FunctionSpec,
+  ImageStep,
+  Resources,
+  RetryPolicy,
+  SourceFile,
+} from '../domain/function.ts';
+import type { SpecJson } from './api.ts';
+import { type Bag, bagOf, refuse } from './option-bag.ts';
+
+/** A name goes into URLs, metrics and directories. */
+const NAME = /^[A-Za-z][A-Za-z0-9_.-]{0,127}$/;
+const VARIABLE = /^[A-Za-z_][A-Za-z0-9_]{0,255}$/;
+const KiB = 1024;
+const DAY_MS = 86_400_000;
+const ROWS_MAX = 1_000_000;
+const INPUTS_MAX = 1000;
+/** A frame to a handler process holds 2 GiB; half of it leaves room for what surrounds the rows. */
+const BATCH_BYTES_MAX = 2 ** 30;
+const BATCH_BYTES = 64 * 2 ** 20;
+const REPLICAS_MAX = 1000;
+const STEPS_MAX = 200;
+const SOURCE_FILES_MAX = 1000;
+/** Decoded source of one version at most: code, not weights. */
+const SOURCE_BYTES_MAX = 64 * 2 ** 20;
+const SIZE_ONLY_MS = 1000;
+const DURATION_ONLY_ROWS = 1000;
+const DEFAULT_RETRY: RetryPolicy = {
+  retries: 3,
+  initialMs: 200,
+  multiplier: 2,
+  maxMs: 30_000,
+  jitter: 0.2,
+  retryOn: [],
+  terminalOn: [],
+};
+
+const OPTIONS = [
+  'name',
+  'runtime',
+  'handler',
+  'input_mode',
+  'inputs',
+  'output',
+  'max_batching_size',
+  'max_buffer_duration',
+  'max_batch_bytes',
+  'retry',
+  'isolation',
+  'call_timeout_ms',
+  'min_replicas',
+  'max_replicas',
+  'resources',
+  'environment',
+  'source',
+] as const;
+
+/**
+ * @param value the body's `function` member, of any shape
+ * @throws SluiceError `invalid_function`
+ */
+export const compileSpec = (value: unknown): FunctionSpec => {
+  const bag = bagOf(value, '', OPTIONS);
+  const inputMode = bag.choice('input_mode', ['columns', 'row', 'table'] as const, 'columns');
+  const source = sourceOf(bag);
+  return {
+    name: bag.pattern('name', NAME, 'letters, digits, _ . and -, beginning with a letter, at most 128'),
+    runtime: bag.choice('runtime', ['python', 'node'] as const),
+    handler: handlerOf(bag, source),
+    inputMode,
+    inputs: inputsOf(bag.raw('inputs'), inputMode),
+    output: outputOf(bag.bag('output', ['type', 'nullable'])),
+    batching: compileBatching(bag),
+    retry: retryOf(bag.raw('retry')),
+    isolation: bag.choice('isolation', ['bisect', 'off'] as const, 'bisect'),
+    callTimeoutMs: bag.integer('call_timeout_ms', 1, 7 * DAY_MS, 300_000),
+    replicas: replicasOf(bag),
+    resources: resourcesOf(bag.raw('resources')),
+    environment: environmentOf(bag.raw('environment')),
+    source,
+  };
+};
+
+/** Batching limits with the defaults that depend on each other; also for a live update of a part of them. */
+export const compileBatching = (bag: Bag): Batching => {
+  const size = bag.optionalInteger('max_batching_size', 1, ROWS_MAX);
+  const duration = bag.optionalInteger('max_buffer_duration', 0, DAY_MS);
+  const bytesMax = bag.integer('max_batch_bytes', KiB, BATCH_BYTES_MAX, BATCH_BYTES);
+  if (size === null && duration === null) return { sizeRows: null, durationMs: 0, bytesMax };
+  return { sizeRows: size ?? DURATION_ONLY_ROWS, durationMs: duration ?? SIZE_ONLY_MS, bytesMax };
+};
+
+export const BATCHING_OPTIONS = ['max_batching_size', 'max_buffer_duration', 'max_batch_bytes'] as const;
+
+export const batchingJson = (
+  batching: Batching,
+): Pick<SpecJson, 'max_batching_size' | 'max_buffer_duration' | 'max_batch_bytes'> => ({
+  max_batching_size: batching.sizeRows,
+  max_buffer_duration: batching.sizeRows === null ? null : batching.durationMs,
+  max_batch_bytes: batching.bytesMax,
+});
+
+/** A part of the limits, as PATCH sends it, on top of what holds now. */
+export const updatedBatching = (current: Batching, patch: unknown): Batching => {
+  const given = bagOf(patch, '', BATCHING_OPTIONS);
+  const merged: Record<string, unknown> = { ...batchingJson(current) };
+  for (const option of BATCHING_OPTIONS)
+    if (given.raw(option) !== undefined) merged[option] = given.raw(option);
+  return compileBatching(bagOf(merged, '', BATCHING_OPTIONS));
+};
+
+const inputsOf = (value: unknown, mode: string): readonly FieldJson[] | null => {
+  if (value === null) {
+    if (mode === 'table') return null;
+    return refuse(
+      'inputs',
+      value,
+      'a list of fields; null (any columns) goes with the input_mode "table" only',
+    );
+  }
+  if (!Array.isArray(value) || value.length > INPUTS_MAX) {
+    return refuse('inputs', value, `a list of at most ${INPUTS_MAX} fields {"name", "type", "nullable"}`);
+  }
+  if (value.length === 0) return refuse('inputs', value, 'at least one field: a row needs a value');
+  const names = new Set<string>();
+  return value.map((field: unknown, i): FieldJson => {
+    const bag = bagOf(field, `inputs[${i}]`, ['name', 'type', 'nullable']);
+    const name = bag.text('name', 1, 256);
+    if (names.has(name)) refuse(`inputs[${i}].name`, name, 'a name that no other input has');
+    names.add(name);
+    return {
+      name,
+      type: parseType(bag.raw('type'), `inputs[${i}].type`),
+      nullable: bag.flag('nullable', false),
+    };
+  });
+};
+
+const outputOf = (bag: Bag): FunctionSpec['output'] => ({
+  type: parseType(bag.raw('type'), 'output.type'),
+  nullable: bag.flag('nullable', true),
+});
+
+const handlerOf = (bag: Bag, source: readonly SourceFile[]): FunctionSpec['handler'] => {
+  const handler = bag.bag('handler', ['file', 'attribute']);
+  const file = handler.text('file', 1, 1024);
+  const attribute = handler.text('attribute', 1, 256);
+  if (!source.some(({ path }) => path === file)) {
+    refuse('handler.file', file, `one of the source files: ${source.map(({ path }) => path).join(', ')}`);
+  }
+  return { file, attribute };
+};
+
+const retryOf = (value: unknown): RetryPolicy => {
+  if (value === undefined || value === null) return DEFAULT_RETRY;
+  const bag = bagOf(value, 'retry', [
+    'retries',
+    'initial_ms',
+    'multiplier',
+    'max_ms',
+    'jitter',
+    'retry_on',
+    'terminal_on',
+  ]);
+  return {
+    retries: bag.integer('retries', 0, 100, DEFAULT_RETRY.retries),
+    initialMs: bag.number('initial_ms', 0, DAY_MS, DEFAULT_RETRY.initialMs),
+    multiplier: bag.number('multiplier', 1, 100, DEFAULT_RETRY.multiplier),
+    maxMs: bag.number('max_ms', 0, DAY_MS, DEFAULT_RETRY.maxMs),
+    jitter: bag.number('jitter', 0, 1, DEFAULT_RETRY.jitter),
+    retryOn: bag.texts('retry_on', 100),
+    terminalOn: bag.texts('terminal_on', 100),
+  };
+};
+
+const replicasOf = (bag: Bag): FunctionSpec['replicas'] => {
+  const min = bag.integer('min_replicas', 0, REPLICAS_MAX, 1);
+  const max = bag.integer('max_replicas', 1, REPLICAS_MAX, Math.max(1, min));
+  if (max < min) refuse('max_replicas', max, `at least min_replicas (${min})`);
+  return { min, max };
+};
+
+const resourcesOf = (value: unknown): Resources => {
+  const bag = bagOf(value ?? {}, 'resources', ['cpu', 'memory_bytes', 'gpu']);
+  return {
+    cpu: bag.optionalNumber('cpu', 0.001, 10_000),
+    memoryBytes: bag.optionalInteger('memory_bytes', 1, 2 ** 50),
+    gpu: bag.optionalText('gpu', 256),
+  };
+};
+
+const environmentOf = (value: unknown): Environment => {
+  const bag = bagOf(value ?? {}, 'environment', ['base', 'steps', 'env', 'isolated', 'interpreter']);
+  return {
+    base: bag.optionalText('base', 1024),
+    steps: bag.list('steps', STEPS_MAX).map((step, i) => stepOf(step, `environment.steps[${i}]`)),
+    env: variablesOf(bag.raw('env')),
+    isolated: bag.flag('isolated', false),
+    interpreter: bag.optionalText('interpreter', 4096),
+  };
+};
+
+const STEPS = ['pip_install', 'apt_install', 'run'] as const;
+
+const stepOf = (value: unknown, where: string): ImageStep => {
+  const bag = bagOf(value, where, STEPS);
+  const given = STEPS.filter((step) => bag.raw(step) !== undefined);
+  if (given.length !== 1) return refuse(where, value, `exactly one of ${STEPS.join(', ')}`);
+  if (given[0] === 'run') return { run: bag.text('run', 1, 65_536) };
+  return given[0] === 'pip_install'
+    ? { pip_install: bag.texts('pip_install', 1000) }
+    : { apt_install: bag.texts('apt_install', 1000) };
+};
+
+const variablesOf = (value: unknown): Readonly<Record<string, string>> => {
+  if (value === undefined || value === null) return {};
+  if (typeof value !== 'object' || Array.isArray(value)) {
+    return refuse('environment.env', value, 'an object of strings');
+  }
+  const entries = Object.entries(value as Record<string, unknown>);
+  if (entries.length > 1000) refuse('environment.env', entries.length, 'at most 1000 variables');
+  for (const [name, text] of entries) {
+    if (!VARIABLE.test(name)) refuse(`environment.env.${name}`, name, 'a name of letters, digits and _');
+    if (typeof text !== 'string' || text.includes('\0') || text.length > 65_536) {
+      refuse(`environment.env.${name}`, text, 'a string of at most 65536 characters without NUL');
+    }
+  }
+  return Object.fromEntries(entries) as Record<string, string>;
+};
+
+const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/;
+
+const sourceOf = (bag: Bag): readonly SourceFile[] => {
+  const files = bag.list('source', SOURCE_FILES_MAX);
+  if (files.length === 0) return refuse('source', [], 'at least the file that holds the handler');
+  const seen = new Set<string>();
+  let bytes = 0;
+  return files.map((value, i): SourceFile => {
+    const file = bagOf(value, `source[${i}]`, ['path', 'content']);
+    const path = relativePath(file.text('path', 1, 1024), `source[${i}].path`);
+    if (seen.has(path)) refuse(`source[${i}].path`, path, 'a path that no other source file has');
+    seen.add(path);
+    const content = file.text('content', 0, SOURCE_BYTES_MAX * 2);
+    if (!BASE64.test(content)) refuse(`source[${i}].content`, content.slice(0, 40), 'base64');
+    bytes += (content.length * 3) / 4;
+    if (bytes > SOURCE_BYTES_MAX)
+      refuse('source', `${bytes} bytes`, `at most ${SOURCE_BYTES_MAX} bytes in all`);
+    return { path, content };
+  });
+};
+
+/** A path that stays inside the directory into which the source is written. */
+const relativePath = (path: string, where: string): string => {
+  const parts = path.split('/');
+  const bad = parts.some((part) => part === '' || part === '.' || part === '..') || /[\\\0:]/.test(path);
+  return bad ? refuse(where, path, 'a relative path with / between its parts, without . or ..') : path;
+};
+
+/** The spec as GET shows it: whole, without the source. */
+export const presentSpec = (spec: FunctionSpec): Omit<SpecJson, 'source'> => ({
+  name: spec.name,
+  runtime: spec.runtime,
+  handler: spec.handler,
+  input_mode: spec.inputMode,
+  inputs: spec.inputs,
+  output: spec.output,
+  ...batchingJson(spec.batching),
+  retry: {
+    retries: spec.retry.retries,
+    initial_ms: spec.retry.initialMs,
+    multiplier: spec.retry.multiplier,
+    max_ms: spec.retry.maxMs,
+    jitter: spec.retry.jitter,
+    retry_on: spec.retry.retryOn,
+    terminal_on: spec.retry.terminalOn,
+  },
+  isolation: spec.isolation,
+  call_timeout_ms: spec.callTimeoutMs,
+  min_replicas: spec.replicas.min,
+  max_replicas: spec.replicas.max,
+  resources: {
+    cpu: spec.resources.cpu,
+    memory_bytes: spec.resources.memoryBytes,
+    gpu: spec.resources.gpu,
+  },
+  environment: spec.environment,
+});
