@@ -1,0 +1,16 @@
+/**
+ * Arrow from socket to handler and back. Streams are verified once (`readStream`), then sliced, joined and passed on by their
+ * buffers; only small JSON calls and JSON results ever become values.
+ */
+export { buildInput, type InputPart } from './input-build.ts';
+export { matchInputs } from './input-match.ts';
+export { type JsonBody, type JsonPayload, jsonToPayload } from './json-payload.ts';
+export { checkOutput, type Output } from './output-check.ts';
+export { rowsToStream, streamToColumns, type TypedArray } from './plain-columns.ts';
+export { type ResultOptions, resultArrow } from './result-arrow.ts';
+export { type ResultJson, resultJson } from './result-json.ts';
+export type { ResultPart, RowErrorRun } from './result-part.ts';
+export { fieldsToSchemaMessage } from './schema-message.ts';
+export { type ArrowStream, openStream, readStream } from './stream.ts';
+export { sliceStream } from './stream-slice.ts';
+export { parseType, sameType, typeText } from './type-text.ts';

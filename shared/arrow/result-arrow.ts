@@ -1,0 +1,123 @@
+/** A call's outcomes as one Arrow IPC stream: output batches are passed on, nothing is decoded. */
+import { type Node, nodesOf } from './array-node.ts';
+import {
+  BatchSink,
+  dictionariesInto,
+  type Emitted,
+  emptyDictionariesInto,
+  joinBytes,
+  nullsInto,
+  sliceInto,
+} from './batch-sink.ts';
+import { END_OF_STREAM } from './message-frame.ts';
+import type { Output } from './output-check.ts';
+import { errorOf, joinParts, type ResultPart } from './result-part.ts';
+import { schemaMessage } from './schema-message.ts';
+import { openStream } from './stream.ts';
+import { type BatchRange, batchRanges } from './stream-slice.ts';
+import { buildInto } from './value-builder.ts';
+
+/** A long result goes page by page: the schema once (`start`), the batches of each page, the end once (`end`). */
+export type ResultOptions = {
+  /** Whether the stream has the column `error`; by default, when a part is not ok. The same on every page. */
+  readonly errors?: boolean;
+  readonly start?: boolean;
+  readonly end?: boolean;
+};
+
+/** Buffers smaller than this are joined before they are handed on: a chunk has its price on a socket. */
+const JOIN_BYTES_MAX = 64 * 1024;
+
+/**
+ * The stream's bytes in chunks: column `result` (null where a row is not ok), and, where there are errors, utf8
+ * column `error` with the JSON of the row's error. A part that covers whole record batches passes without a copy.
+ */
+export function* resultArrow(
+  parts: readonly ResultPart[],
+  output: Output,
+  options: ResultOptions = {},
+): Iterable<Uint8Array> {
+  const errors = options.errors ?? parts.some((part) => part.state !== 'ok');
+  yield* coalesced(pieces(joinParts(parts), output, { ...options, errors }));
+}
+
+function* pieces(
+  parts: readonly ResultPart[],
+  output: Output,
+  options: ResultOptions & { readonly errors: boolean },
+): Iterable<Uint8Array> {
+  const { errors } = options;
+  const nodes = nodesOf([
+    { name: 'result', type: output.type, nullable: output.nullable || errors },
+    ...(errors ? [{ name: 'error', type: 'utf8', nullable: true }] : []),
+  ]);
+  const result = nodes.slice(0, 1);
+  if (options.start !== false) yield schemaMessage(nodes);
+  // A later page knows nothing of the dictionaries of the pages before: it sends its own again.
+  const emitted: Emitted = new Map();
+  for (const part of parts) {
+    if (part.state !== 'ok') {
+      yield* missingBatch(nodes, part, emitted);
+      continue;
+    }
+    for (const range of batchRanges(openStream(part.output.bytes), part.outputRow, part.count)) {
+      const dictionaries: Uint8Array[] = [];
+      dictionariesInto(dictionaries, range.batch.columns, result, emitted);
+      yield* dictionaries;
+      yield* errors ? batchWithErrors(range) : plainBatch(range);
+    }
+  }
+  if (options.end !== false) yield END_OF_STREAM;
+}
+
+function plainBatch({ batch, first, count }: BatchRange): readonly Uint8Array[] {
+  if (count === batch.rows) return [batch.message];
+  const sink = new BatchSink();
+  sliceInto(sink, batch.columns[0]!, first, count);
+  return sink.batch(count);
+}
+
+/** With a second column the metadata is new, the body of a whole batch is still the same bytes. */
+function batchWithErrors({ batch, first, count }: BatchRange): readonly Uint8Array[] {
+  const sink = new BatchSink();
+  if (count === batch.rows) sink.body(batch.metadata.nodes, batch.metadata.regions, batch.body);
+  else sliceInto(sink, batch.columns[0]!, first, count);
+  nullsInto(sink, ERROR_NODE, count);
+  return sink.batch(count);
+}
+
+const ERROR_NODE: Node = nodesOf([{ name: 'error', type: 'utf8', nullable: true }])[0]!;
+
+function* missingBatch(
+  nodes: readonly Node[],
+  part: Exclude<ResultPart, { state: 'ok' }>,
+  emitted: Emitted,
+): Iterable<Uint8Array> {
+  const dictionaries: Uint8Array[] = [];
+  emptyDictionariesInto(dictionaries, nodes, emitted);
+  yield* dictionaries;
+  const sink = new BatchSink();
+  nullsInto(sink, nodes[0]!, part.count);
+  if (nodes.length > 1)
+    buildInto(sink, nodes[1]!, new Array<string>(part.count).fill(JSON.stringify(errorOf(part))), []);
+  yield* sink.batch(part.count);
+}
+
+function* coalesced(chunks: Iterable<Uint8Array>): Iterable<Uint8Array> {
+  let waiting: Uint8Array[] = [];
+  let bytes = 0;
+  for (const chunk of chunks) {
+    if (chunk.length >= JOIN_BYTES_MAX) {
+      if (bytes > 0) yield joinBytes(waiting);
+      yield chunk;
+      [waiting, bytes] = [[], 0];
+      continue;
+    }
+    waiting.push(chunk);
+    bytes += chunk.length;
+    if (bytes < JOIN_BYTES_MAX) continue;
+    yield joinBytes(waiting);
+    [waiting, bytes] = [[], 0];
+  }
+  if (bytes > 0) yield joinBytes(waiting);
+}
