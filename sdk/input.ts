@@ -2,7 +2,6 @@
 import * as arrow from '@uwdata/flechette';
 import type { FieldJson } from '../shared/domain/function.ts';
 import { SluiceError } from '../shared/errors/sluice-error.ts';
-import { dataType, inferredType } from './arrow-type.ts';
 
 export type Row = Readonly<Record<string, unknown>>;
 export type Columns = Readonly<Record<string, ArrayLike<unknown>>>;
@@ -112,6 +111,9 @@ const isSmall = (columns: Columns, rows: number): boolean =>
   rows <= JSON_ROWS_MAX &&
   Object.values(columns).every((values) => Array.isArray(values) && values.every(isJsonSafe));
 
+const jsonValue = (_key: string, value: unknown): unknown =>
+  ArrayBuffer.isView(value) ? Array.from(value as unknown as ArrayLike<unknown>) : value;
+
 export type EncodedBatch = { readonly isArrow: boolean; readonly body: string | Uint8Array };
 
 /** The request body of a batch: JSON columns when they are few and plain, else an Arrow IPC stream. */
@@ -124,34 +126,18 @@ export const encodeBatch = async (batch: Batch, fields: FieldsSource): Promise<E
   return { isArrow: true, body: tableBytes(columnsTable(batch.columns, await fields())) };
 };
 
-/** Arrow columns in the declared types; columns that nobody declared in the type that their values show. */
-export const columnsTable = (columns: Columns, fields: readonly FieldJson[] | null): arrow.Table => {
-  const declared = new Map(fields?.map((field) => [field.name, field]));
-  const entries = Object.entries(columns).map(([name, values]): [string, arrow.Column<unknown>] => {
-    const field = declared.get(name);
-    return [name, typedColumn(name, values, field)];
-  });
-  return arrow.tableFromColumns(entries);
-};
+/** Node, Bun and Deno; shared/arrow writes and checks columns with it. */
+const hasBuffer = (): boolean => 'Buffer' in globalThis;
 
-const typedColumn = (name: string, values: ArrayLike<unknown>, field: FieldJson | undefined) => {
-  const isJson = field?.type === 'json';
-  const type =
-    field === undefined || field.type === 'any'
-      ? (inferredType(values) ?? undefined)
-      : dataType(field.type, name);
-  const plain = isJson
-    ? Array.from(values, (value) => (value == null ? null : JSON.stringify(value)))
-    : (values as unknown[]);
-  try {
-    return arrow.columnFromArray(plain, type, {}) as arrow.Column<unknown>;
-  } catch (error) {
-    throw new SluiceError(
-      'schema_mismatch',
-      `Column "${name}" does not hold what the function takes: ${error instanceof Error ? error.message : error}.`,
-      { field: name },
-    );
-  }
+/**
+ * Columns in the declared types, each value checked; in the types that the values show where none are declared.
+ * @throws SluiceError `invalid_request` naming column, row and value
+ */
+const columnsBytes = async (columns: Columns, fields: readonly FieldJson[] | null): Promise<Uint8Array> => {
+  const { rowsToStream } = await import('../shared/arrow/index.ts');
+  const isDeclared = fields !== null && fields.every(({ type }) => type !== 'any');
+  const plain = columns as Parameters<typeof rowsToStream>[0];
+  return isDeclared ? rowsToStream(plain, fields) : rowsToStream(plain);
 };
 
 export const tableBytes = (table: arrow.Table): Uint8Array => {

@@ -11,28 +11,41 @@ export type DecodedResult = {
 /** Field metadata of the server's utf8 columns that hold JSON texts. */
 const TYPE_KEY = 'sluice.type';
 
-const decode = (bytes: Uint8Array): arrow.Table => {
-  const options = { useDate: true, useMap: true };
-  return arrow.tableFromIPC(bytes, options);
+const EXTRACTION: arrow.ExtractionOptions = { useDate: true, useMap: true };
+
+/** 12345n with scale 2 → '123.45': a decimal has no exact number. */
+const decimalText = (value: bigint, scale: number): string => {
+  if (scale <= 0) return `${value}${'0'.repeat(-scale)}`;
+  const digits = (value < 0n ? -value : value).toString().padStart(scale + 1, '0');
+  return `${value < 0n ? '-' : ''}${digits.slice(0, -scale)}.${digits.slice(-scale)}`;
 };
 
-const valuesOf = (bytes: Uint8Array): { table: arrow.Table; values: unknown[] } => {
-  const table = decode(bytes);
+const decimalValues = (bytes: Uint8Array, scale: number): unknown[] => {
+  const column = arrow.tableFromIPC(bytes, { useDecimalInt: true }).getChild('result')!;
+  return Array.from(column, (value) => (value === null ? null : decimalText(BigInt(value as bigint), scale)));
+};
+
+const valuesOf = (table: arrow.Table, bytes: Uint8Array): unknown[] => {
   const column = table.getChild('result');
-  if (!column) return { table, values: [] };
+  if (!column) return [];
+  const type = column.type as { typeId: number; scale?: number };
+  if (type.typeId === arrow.Type.Decimal) return decimalValues(bytes, type.scale ?? 0);
   try {
-    return { table, values: Array.from(column) };
+    return Array.from(column);
   } catch (error) {
     // Integers beyond 2^53 have no number: the whole column comes as bigint then.
     if (!String(error).includes('BigInt')) throw error;
-    const wide = arrow.tableFromIPC(bytes, { useDate: true, useMap: true, useBigInt: true });
-    return { table: wide, values: Array.from(wide.getChild('result')!) };
+    return Array.from(arrow.tableFromIPC(bytes, { ...EXTRACTION, useBigInt: true }).getChild('result')!);
   }
 };
 
-/** Lists of numbers without nulls come as typed arrays, structs as objects, dates as Date, json as the value itself. */
+/**
+ * Lists of numbers without nulls come as typed arrays, structs as objects, dates and timestamps as Date, decimals as
+ * text, json as the value itself.
+ */
 export const decodeResult = (bytes: Uint8Array): DecodedResult => {
-  const { table, values } = valuesOf(bytes);
+  const table = arrow.tableFromIPC(bytes, EXTRACTION);
+  const values = valuesOf(table, bytes);
   const field = table.schema.fields.find(({ name }) => name === 'result');
   const isJson = field?.metadata?.get(TYPE_KEY) === 'json';
   const errors = new Map<number, RowErrorJson>();

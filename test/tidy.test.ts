@@ -68,7 +68,7 @@ const HOMES: Readonly<Record<string, string>> = {
   '@fastify/': 'services/ingress',
   'node:sqlite': 'shared/store/embedded',
   flatbuffers: 'shared/arrow',
-  '@uwdata/flechette': 'shared/arrow',
+  '@uwdata/flechette': 'sdk',
   'prom-client': 'shared/runtime',
   pino: 'shared/runtime',
   commander: 'cli',
