@@ -57,7 +57,10 @@ export class BatchSink {
 export function sliceInto(sink: BatchSink, array: ArrayData, from: number, count: number): void {
   const { node, validity, values, children } = array;
   const { kind, width } = node.layout;
-  if (kind === 'null') return sink.node(count, count);
+  if (kind === 'null') {
+    sink.node(count, count);
+    return;
+  }
   const nulls = validity === null ? 0 : countZeros(validity, from, count);
   sink.node(count, nulls);
   sink.buffer(nulls === 0 ? noBytes() : shiftBits(validity!, from, count));
@@ -115,15 +118,18 @@ export function dictionariesInto(
   nodes: readonly Node[],
   emitted: Emitted,
 ): void {
-  arrays.forEach((array, i) => {
+  for (const [i, array] of arrays.entries()) {
     const node = nodes[i]!;
-    if (node.dictionary === null) return dictionariesInto(out, array.children, node.children, emitted);
+    if (node.dictionary === null) {
+      dictionariesInto(out, array.children, node.children, emitted);
+      continue;
+    }
     const { id, values } = node.dictionary;
     const dictionary = array.dictionary!;
     const before = emitted.get(id);
-    if (before === dictionary) return;
+    if (before === dictionary) continue;
     const grows = before?.chunks.every((chunk, k) => chunk === dictionary.chunks[k]);
-    const first = grows ? before.chunks.length : 0;
+    const first = grows === true ? before!.chunks.length : 0;
     for (const [k, chunk] of dictionary.chunks.entries()) {
       if (k < first) continue;
       dictionariesInto(out, [chunk], [values], emitted);
@@ -133,7 +139,7 @@ export function dictionariesInto(
     }
     if (dictionary.chunks.length === 0 && before === undefined) emptyDictionaryInto(out, node);
     emitted.set(id, dictionary);
-  });
+  }
 }
 
 const NO_DICTIONARY: Dictionary = { chunks: [], length: 0 };

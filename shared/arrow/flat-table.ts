@@ -5,9 +5,9 @@
  */
 import { SluiceError } from '../errors/sluice-error.ts';
 
-export const invalid = (detail: string): never => {
+export function invalid(detail: string): never {
   throw new SluiceError('invalid_arrow', detail);
-};
+}
 
 export type Vector = { readonly start: number; readonly length: number };
 

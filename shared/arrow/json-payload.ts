@@ -196,7 +196,7 @@ function columnsOf(columns: unknown): Map<string, unknown[]> {
 function columnsOfRows(rows: unknown): Map<string, unknown[]> {
   if (!Array.isArray(rows)) return refuse(`"rows" is ${excerpt(rows)}, expected an array of objects`, 'rows');
   const out = new Map<string, unknown[]>();
-  rows.forEach((row: unknown, i) => {
+  for (const [i, row] of (rows as unknown[]).entries()) {
     if (!isObject(row)) return refuse(`row ${i} is ${excerpt(row)}, expected an object`, `rows[${i}]`);
     for (const [name, value] of Object.entries(row)) {
       let column = out.get(name);
@@ -206,7 +206,7 @@ function columnsOfRows(rows: unknown): Map<string, unknown[]> {
       }
       column[i] = value;
     }
-  });
+  }
   return out;
 }
 

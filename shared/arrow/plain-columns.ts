@@ -85,7 +85,7 @@ function columnValues(stream: ArrowStream, index: number): unknown[] | TypedArra
   if (typed !== null) return typed;
   const out: unknown[] = [];
   for (const batch of stream.batches) {
-    const read = valueOf(batch.columns[index]!);
+    const read = valueReader(batch.columns[index]!);
     for (let row = 0; row < batch.rows; row++) out.push(read(row));
   }
   return out;
@@ -115,7 +115,7 @@ function typedValues(array: ArrayData, start: number, end: number): TypedArray |
 type ValueAt = (row: number) => unknown;
 const readers = new WeakMap<ArrayData, ValueAt>();
 
-function valueOf(array: ArrayData): ValueAt {
+function valueReader(array: ArrayData): ValueAt {
   let read = readers.get(array);
   if (read === undefined) {
     const value = plainValue(array);
@@ -183,14 +183,15 @@ function nestedValue(array: ArrayData, type: Exclude<TypeJson, string>): ValueAt
   if ('dictionary' in type)
     return (row) => {
       const entry = dictionaryEntry(array, row);
-      return entry === null ? null : valueOf(entry.chunk)(entry.row);
+      return entry === null ? null : valueReader(entry.chunk)(entry.row);
     };
   if ('struct' in type)
-    return (row) => Object.fromEntries(array.children.map((child) => [child.node.name, valueOf(child)(row)]));
+    return (row) =>
+      Object.fromEntries(array.children.map((child) => [child.node.name, valueReader(child)(row)]));
   const child = array.children[0]!;
   if ('fixed_size_list' in type) return (row) => listValue(child, row * type.size, (row + 1) * type.size);
   if ('map' in type) {
-    const [key, item] = [valueOf(child.children[0]!), valueOf(child.children[1]!)];
+    const [key, item] = [valueReader(child.children[0]!), valueReader(child.children[1]!)];
     return (row) => {
       const map = new Map<unknown, unknown>();
       for (let i = offsetAt(array, row); i < offsetAt(array, row + 1); i++) map.set(key(i), item(i));
@@ -203,6 +204,6 @@ function nestedValue(array: ArrayData, type: Exclude<TypeJson, string>): ValueAt
 function listValue(child: ArrayData, start: number, end: number): unknown[] | TypedArray {
   const typed = typedValues(child, start, end);
   if (typed !== null) return typed;
-  const read = valueOf(child);
+  const read = valueReader(child);
   return Array.from({ length: end - start }, (_, i) => read(start + i));
 }

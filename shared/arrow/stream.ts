@@ -17,6 +17,8 @@ import { readSchema, type Schema } from './schema-message.ts';
 
 /** Metadata of one message at most: 4096 columns with long names need about 1 MiB. */
 const METADATA_BYTES_MAX = 16 * 1024 * 1024;
+/** Deltas of one dictionary at most: each is looked through for every value. */
+const DELTAS_MAX = 256;
 /** Rows are counted in doubles and in 32-bit integers elsewhere. */
 const ROWS_MAX = 2 ** 31 - 1;
 
@@ -200,14 +202,17 @@ class StreamReader {
     const { header, where } = message;
     const id = header.i64(0, 'the dictionary id');
     const data = header.table(1);
-    if (data === null) return invalid(`${where}: dictionary ${id} has no data`);
+    if (data === null) invalid(`${where}: dictionary ${id} has no data`);
     const node = findDictionary(this.#schema!.nodes, id);
-    if (node === null) return invalid(`${where}: dictionary ${id} belongs to no column`);
+    if (node === null) invalid(`${where}: dictionary ${id} belongs to no column`);
     const rows = data.i64(0, 'the row count');
     const chunk = this.#arrays(message, this.#metadata(data), [node], rows)[0]!;
     const before = header.u8(2) !== 0 ? this.#dictionaries.get(id) : undefined;
+    const chunks = [...(before?.chunks ?? []), chunk];
+    if (chunks.length > DELTAS_MAX)
+      invalid(`${where}: dictionary ${id} comes in more than ${DELTAS_MAX} deltas; send it whole`);
     this.#dictionaries.set(id, {
-      chunks: [...(before?.chunks ?? []), chunk],
+      chunks,
       length: (before?.length ?? 0) + rows,
     });
   }

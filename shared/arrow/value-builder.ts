@@ -44,11 +44,15 @@ export function batchOf(nodes: readonly Node[], columns: readonly Values[], rows
 /** Node, buffers and children of one column. */
 export function buildInto(sink: BatchSink, node: Node, values: Values, prelude: Prelude): void {
   const { length } = values;
-  if (node.layout.kind === 'null') return sink.node(length, length);
-  if (node.dictionary !== null) return dictionaryInto(sink, node, values, prelude);
+  if (node.layout.kind === 'null') sink.node(length, length);
+  else if (node.dictionary !== null) dictionaryInto(sink, node, values, prelude);
+  else storedInto(sink, node, values, prelude);
+}
+
+function storedInto(sink: BatchSink, node: Node, values: Values, prelude: Prelude): void {
   // JSON null in a column that is not nullable is the text `null`.
   if (node.type === 'json' && !node.nullable) {
-    sink.node(length, 0);
+    sink.node(values.length, 0);
     sink.buffer(noBytes());
   } else validityInto(sink, values);
   const { kind } = node.layout;
@@ -163,7 +167,10 @@ function stridedBytes(width: number, values: Values): Uint8Array {
 
 function variableInto(sink: BatchSink, node: Node, values: Values): void {
   const wide = node.layout.width === 8;
-  if (!node.layout.text) return binaryInto(sink, wide, values);
+  if (!node.layout.text) {
+    binaryInto(sink, wide, values);
+    return;
+  }
   const json = node.type === 'json';
   const texts = new Array<string>(values.length);
   for (let i = 0; i < texts.length; i++) {
