@@ -1,0 +1,59 @@
+/** Runs the generator in a process of its own and adds what the server's process trees spent meanwhile. */
+import { fork } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { cpuSecondsOf } from '../machine/process-tree.ts';
+import { Latencies } from './latencies.ts';
+
+export type LoadPlan = {
+  readonly host: string;
+  readonly port: number;
+  readonly path: string;
+  readonly headers: Readonly<Record<string, string>>;
+  /** Sent in turn. */
+  readonly bodies: readonly string[];
+  readonly connections: number;
+  readonly warmupSeconds: number;
+  /** How long to measure; null: until `requests` are answered. */
+  readonly seconds: number | null;
+  readonly requests: number | null;
+  /** Notes the time of every n-th answer. */
+  readonly markEvery: number | null;
+  readonly expect: { readonly status: number; readonly text: string };
+};
+
+/** What the generator process answers. */
+export type LoadReport = {
+  readonly seconds: number;
+  readonly counts: readonly number[];
+  readonly failures: readonly { readonly why: string; readonly count: number }[];
+  readonly unexpected: number;
+  readonly markSeconds: readonly number[];
+  /** Share of one core that the generator used; near 1 means that it was the bottleneck. */
+  readonly generatorCores: number;
+};
+
+export type LoadResult = LoadReport & {
+  readonly latencies: Latencies;
+  readonly requests: number;
+  readonly cpuSeconds: number;
+};
+
+/** `pid`: the root of the server's process tree. Failed requests are in `failures`, never in `requests`. */
+export const generate = async (plan: LoadPlan, pid: number): Promise<LoadResult> => {
+  const child = fork(fileURLToPath(new URL('./main.ts', import.meta.url)), { execArgv: [] });
+  let cpuBefore = cpuSecondsOf(pid);
+  const report = await new Promise<LoadReport>((resolve, reject) => {
+    child.on('message', (message: LoadReport | 'measuring') => {
+      if (message === 'measuring') cpuBefore = cpuSecondsOf(pid);
+      else resolve(message);
+    });
+    child.once('exit', (code) =>
+      reject(new Error(`The load generator ended with ${code} before it reported.`)),
+    );
+    child.once('error', reject);
+    child.send(plan);
+  });
+  const latencies = new Latencies(report.counts);
+  const requests = report.counts.reduce((sum, count) => sum + count, 0);
+  return { ...report, latencies, requests, cpuSeconds: cpuSecondsOf(pid) - cpuBefore };
+};

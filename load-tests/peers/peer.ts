@@ -1,0 +1,87 @@
+/** A server process beside the load: started, waited for until it answers, stopped with all that it started. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createWriteStream, mkdirSync } from 'node:fs';
+import net from 'node:net';
+import path from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+
+export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+export const PYTHON = path.join(ROOT, '.venv/bin/python');
+/** Scratch on the same file system as the project, so that fsync costs what it costs there. Ignored by git. */
+export const SCRATCH = path.join(ROOT, '.sluice/load-tests');
+
+const READY_MS = 60_000;
+const STOP_MS = 40_000;
+
+export type Peer = {
+  readonly name: string;
+  readonly pid: number;
+  readonly port: number;
+  /** SIGTERM, then SIGKILL when it does not end in time. */
+  readonly stop: () => Promise<void>;
+  readonly kill: () => Promise<void>;
+};
+
+export const freePort = async (): Promise<number> => {
+  const server = net.createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as net.AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
+};
+
+const untilAnswers = async (child: ChildProcess, url: string, name: string): Promise<void> => {
+  const until = performance.now() + READY_MS;
+  while (performance.now() < until) {
+    if (child.exitCode !== null || child.signalCode !== null)
+      throw new Error(`${name} ended with ${child.exitCode ?? child.signalCode} before it was ready.`);
+    const ready = await fetch(url).then(
+      (answer) => answer.ok,
+      () => false,
+    );
+    if (ready) return;
+    await wait(10);
+  }
+  throw new Error(`${name} did not answer ${url} with 200 within ${READY_MS / 1000} s.`);
+};
+
+/** Its standard output and error go to a file in SCRATCH. */
+export const startPeer = async (
+  name: string,
+  command: readonly string[],
+  options: { readonly port: number; readonly readyPath: string; readonly env?: Record<string, string> },
+): Promise<Peer> => {
+  mkdirSync(SCRATCH, { recursive: true });
+  const log = createWriteStream(path.join(SCRATCH, `${name}.log`), { flags: 'a' });
+  await once(log, 'open');
+  const child = spawn(command[0]!, command.slice(1), {
+    cwd: ROOT,
+    stdio: ['ignore', log, log],
+    env: { ...process.env, ...options.env },
+  });
+  await once(child, 'spawn');
+  const ended = once(child, 'exit');
+  const stop = async (signal: NodeJS.Signals): Promise<void> => {
+    child.kill(signal);
+    const timer = setTimeout(() => child.kill('SIGKILL'), STOP_MS);
+    await ended;
+    clearTimeout(timer);
+    log.end();
+  };
+  try {
+    await untilAnswers(child, `http://127.0.0.1:${options.port}${options.readyPath}`, name);
+  } catch (error) {
+    if (child.exitCode === null) await stop('SIGKILL');
+    throw error;
+  }
+  return {
+    name,
+    pid: child.pid!,
+    port: options.port,
+    stop: () => stop('SIGTERM'),
+    kill: () => stop('SIGKILL'),
+  };
+};

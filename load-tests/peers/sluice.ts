@@ -1,0 +1,82 @@
+/** The server under test, started and used as its users do: the `sluice` command and HTTP. */
+import { execFile } from 'node:child_process';
+import { mkdirSync, rmSync } from 'node:fs';
+import path from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import { freePort, type Peer, PYTHON, ROOT, SCRATCH, startPeer } from './peer.ts';
+
+const run = promisify(execFile);
+const COMMAND = path.join(ROOT, 'node_modules/.bin/sluice');
+const FUNCTIONS = path.join(ROOT, 'load-tests/peers/functions.py');
+const REPLICA_READY_MS = 60_000;
+
+export type SluicePeer = Peer & { readonly url: string; readonly directory: string };
+
+const serve = async (directory: string): Promise<SluicePeer> => {
+  const port = await freePort();
+  const peer = await startPeer(
+    'sluice',
+    [COMMAND, 'dev', '--host', '127.0.0.1', '--port', String(port), '--data', directory],
+    { port, readyPath: '/readyz', env: { SLUICE_LOG_LEVEL: 'warn' } },
+  );
+  return { ...peer, url: `http://127.0.0.1:${port}`, directory };
+};
+
+/** Asks the server and throws with its own words when it refuses. */
+export const ask = async (peer: SluicePeer, method: string, at: string, body?: unknown): Promise<unknown> => {
+  const answer = await fetch(peer.url + at, {
+    method,
+    ...(body === undefined
+      ? {}
+      : { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } }),
+  });
+  const text = await answer.text();
+  if (!answer.ok) throw new Error(`${method} ${at}: ${answer.status} ${text.slice(0, 500)}`);
+  return text === '' ? null : JSON.parse(text);
+};
+
+/** The arguments of a `sluice` command line; answers its standard output. */
+export const sluice = async (peer: SluicePeer, ...args: string[]): Promise<string> => {
+  const { stdout } = await run(COMMAND, args, {
+    cwd: ROOT,
+    env: { ...process.env, SLUICE_URL: peer.url, SLUICE_PYTHON: PYTHON },
+    maxBuffer: 64 * 2 ** 20,
+  });
+  return stdout;
+};
+
+type Shown = { replicas: { ready: number; reason: string | null }[] };
+
+const untilReady = async (peer: SluicePeer, name: string): Promise<void> => {
+  const until = performance.now() + REPLICA_READY_MS;
+  let shown: Shown = { replicas: [] };
+  while (performance.now() < until) {
+    shown = (await ask(peer, 'GET', `/v1/functions/${name}`)) as Shown;
+    if (shown.replicas.some((one) => one.ready > 0)) return;
+    await wait(50);
+  }
+  throw new Error(`${name} has no replica: ${JSON.stringify(shown.replicas)}`);
+};
+
+/** A server on an empty data directory with the load tests' functions deployed, and `wanted` of them with a replica. */
+export const startSluice = async (wanted: readonly string[]): Promise<SluicePeer> => {
+  mkdirSync(SCRATCH, { recursive: true });
+  const peer = await serve(path.join(SCRATCH, `data-${process.pid}-${Date.now()}`));
+  try {
+    await sluice(peer, 'deploy', FUNCTIONS);
+    for (const name of wanted) await untilReady(peer, name);
+    return peer;
+  } catch (error) {
+    await discard(peer);
+    throw error;
+  }
+};
+
+/** On the same data, as after a crash. */
+export const restartSluice = (peer: SluicePeer): Promise<SluicePeer> => serve(peer.directory);
+
+export const discard = async (peer: SluicePeer): Promise<void> => {
+  await peer.stop();
+  rmSync(peer.directory, { recursive: true, force: true });
+};
