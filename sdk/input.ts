@@ -121,9 +121,9 @@ export const encodeBatch = async (batch: Batch, fields: FieldsSource): Promise<E
   if (batch.kind === 'bytes') return { isArrow: true, body: batch.bytes };
   if (batch.kind === 'apache') return { isArrow: true, body: await apacheBytes(batch.table) };
   if (batch.kind === 'flechette') return { isArrow: true, body: tableBytes(batch.table) };
-  if (isSmall(batch.columns, batch.rows))
-    return { isArrow: false, body: JSON.stringify({ columns: batch.columns }) };
-  return { isArrow: true, body: tableBytes(columnsTable(batch.columns, await fields())) };
+  if (isSmall(batch.columns, batch.rows) || !hasBuffer())
+    return { isArrow: false, body: JSON.stringify({ columns: batch.columns }, jsonValue) };
+  return { isArrow: true, body: await columnsBytes(batch.columns, await fields()) };
 };
 
 /** Node, Bun and Deno; shared/arrow writes and checks columns with it. */
@@ -135,9 +135,9 @@ const hasBuffer = (): boolean => 'Buffer' in globalThis;
  */
 const columnsBytes = async (columns: Columns, fields: readonly FieldJson[] | null): Promise<Uint8Array> => {
   const { rowsToStream } = await import('../shared/arrow/index.ts');
-  const isDeclared = fields !== null && fields.every(({ type }) => type !== 'any');
+  const isDeclared = fields?.every(({ type }) => type !== 'any') ?? false;
   const plain = columns as Parameters<typeof rowsToStream>[0];
-  return isDeclared ? rowsToStream(plain, fields) : rowsToStream(plain);
+  return isDeclared ? rowsToStream(plain, fields ?? []) : rowsToStream(plain);
 };
 
 export const tableBytes = (table: arrow.Table): Uint8Array => {

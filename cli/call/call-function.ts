@@ -1,0 +1,84 @@
+/** What `sluice call` does once its options are known. */
+import { readFileSync } from 'node:fs';
+import type { CallInput, CallOptions, Sluice } from '../../sdk/index.ts';
+import { CommandError, UsageError } from '../failure.ts';
+import { jsonValue } from '../print.ts';
+
+export type CallRequest = {
+  readonly json: string | null;
+  readonly input: string | null;
+  readonly timeoutMs: number | undefined;
+  readonly isWaiting: boolean;
+  readonly submission: CallOptions;
+};
+
+const parsed = (text: string): unknown => {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+};
+
+/** `text=hello`, `n=3`, `tags=["a"]`. */
+export const rowOf = (values: readonly string[]): Record<string, unknown> => {
+  const row: Record<string, unknown> = {};
+  for (const value of values) {
+    const equals = value.indexOf('=');
+    if (equals <= 0)
+      throw new UsageError(`"${value}" is not key=value; write the input's name, =, and its value.`);
+    const text = value.slice(equals + 1);
+    row[value.slice(0, equals)] = parsed(text) ?? (text === 'null' ? null : text);
+  }
+  return row;
+};
+
+/** Rows or columns out of JSON or JSON Lines. */
+export const inputOf = (text: string, where: string): CallInput => {
+  const whole = parsed(text);
+  if (Array.isArray(whole)) return whole;
+  if (typeof whole === 'object' && whole !== null) {
+    const { rows, columns } = whole as { rows?: CallInput; columns?: CallInput };
+    return rows ?? columns ?? [whole];
+  }
+  const lines = text.split('\n').filter((line) => line.trim() !== '');
+  return lines.map((line, i) => {
+    const row = parsed(line);
+    if (row !== undefined) return row;
+    throw new UsageError(
+      `${where}, line ${i + 1}, is not JSON; give {"rows": […]}, {"columns": {…}}, or a row a line.`,
+    );
+  });
+};
+
+const rowsOf = (values: readonly string[], { json, input }: CallRequest): CallInput => {
+  const given = [values.length > 0, json !== null, input !== null].filter(Boolean).length;
+  if (given !== 1)
+    throw new UsageError(
+      'Give the rows in one way: key=value, --json, or --input FILE (- for standard input).',
+    );
+  if (json !== null) return inputOf(json, '--json');
+  if (input !== null) return inputOf(readFileSync(input === '-' ? 0 : input, 'utf8'), input);
+  return [rowOf(values)];
+};
+
+export const callFunction = async (
+  client: Sluice,
+  name: string,
+  values: readonly string[],
+  request: CallRequest,
+): Promise<void> => {
+  const handle = await client.function(name).deferBatch(rowsOf(values, request), request.submission);
+  if (!request.isWaiting) {
+    process.stdout.write(`${handle.callId}\n`);
+    return;
+  }
+  const { values: results, errors } = await handle.result({ timeoutMs: request.timeoutMs });
+  process.stdout.write(`${JSON.stringify(results, jsonValue)}\n`);
+  const first = errors.entries().next().value;
+  if (first)
+    throw new CommandError(
+      `${errors.size} of ${results.length} rows failed; row ${first[0]}: ${first[1].message} ` +
+        `(\`sluice calls result ${handle.callId} --json\` shows every error).`,
+    );
+};

@@ -1,0 +1,153 @@
+/** `sluice functions …`, `sluice pause` and `sluice resume`. */
+import type { Command } from 'commander';
+import type { FunctionJson } from '../../sdk/index.ts';
+import { wholeNumber } from '../arguments.ts';
+import { type ConnectionOptions, connect, withConnection } from '../connection.ts';
+import { UsageError } from '../failure.ts';
+import { ago, printJson, printTable, span } from '../print.ts';
+
+type JsonOption = ConnectionOptions & { readonly json?: boolean };
+type UpdateOptions = ConnectionOptions & {
+  readonly maxBatchingSize?: number | null;
+  readonly maxBufferDuration?: number | null;
+  readonly maxBatchBytes?: number;
+};
+
+const stateOf = (fn: FunctionJson): string => {
+  if (fn.paused) return 'paused';
+  const current = fn.replicas.find(({ version }) => version === fn.version);
+  if (!current) return 'idle';
+  if (current.reason !== null && current.ready === 0) return 'cannot start';
+  return current.ready > 0 ? 'ready' : 'starting';
+};
+
+const list = async (options: JsonOption): Promise<void> => {
+  const functions = await (await connect(options)).functions();
+  if (options.json) return printJson({ functions });
+  if (functions.length === 0) {
+    process.stdout.write('No functions yet; register one with `sluice deploy FILE`.\n');
+    return;
+  }
+  printTable(
+    ['FUNCTION', 'VERSION', 'STATE', 'REPLICAS', 'WAITING', 'RUNNING', 'OLDEST', 'DEPLOYED'],
+    functions.map((fn) => [
+      fn.name,
+      fn.version,
+      stateOf(fn),
+      String(fn.replicas.reduce((sum, replica) => sum + replica.ready, 0)),
+      String(fn.queue.waiting_rows),
+      String(fn.queue.sealed_rows),
+      fn.queue.oldest_ms === null ? '-' : span(fn.queue.oldest_ms),
+      ago(fn.updated_at),
+    ]),
+  );
+  for (const fn of functions) {
+    const reason = fn.replicas.find((replica) => replica.reason !== null)?.reason;
+    if (reason)
+      process.stderr.write(
+        `${fn.name} cannot start: ${lastLine(reason)} (\`sluice functions show ${fn.name}\`)\n`,
+      );
+  }
+};
+
+const lastLine = (text: string): string => text.trim().split('\n').at(-1) ?? '';
+
+const logs = async (name: string, options: JsonOption & { limit: number }): Promise<void> => {
+  const lines = await (await connect(options)).logs(name, { limit: options.limit });
+  if (options.json) return printJson({ lines });
+  for (const { at, replica, stream, text } of lines)
+    process.stdout.write(`${at} ${replica} ${stream}  ${text}\n`);
+};
+
+const update = async (name: string, options: UpdateOptions): Promise<void> => {
+  const limits = {
+    ...(options.maxBatchingSize === undefined ? {} : { max_batching_size: options.maxBatchingSize }),
+    ...(options.maxBufferDuration === undefined ? {} : { max_buffer_duration: options.maxBufferDuration }),
+    ...(options.maxBatchBytes === undefined ? {} : { max_batch_bytes: options.maxBatchBytes }),
+  };
+  if (Object.keys(limits).length === 0)
+    throw new UsageError(
+      'Give what to change: --max-batching-size, --max-buffer-duration or --max-batch-bytes.',
+    );
+  await (await connect(options)).update(name, limits);
+  process.stdout.write(`${name} takes the new limits from the next batch on.\n`);
+};
+
+const orNone = (parse: (text: string) => number) => (text: string) => (text === 'none' ? null : parse(text));
+
+export const registerFunctions = (program: Command): void => {
+  const functions = program
+    .command('functions')
+    .summary('list, show, update and delete functions')
+    .description('What is deployed, and how it is doing. Without a subcommand: list.');
+  withConnection(
+    functions
+      .command('list', { isDefault: true })
+      .description('Functions with their queues and replicas.')
+      .option('--json', 'print JSON'),
+  ).action(list);
+  withConnection(
+    functions.command('show <name>').description('One function: versions, schema, queue, replicas; as JSON.'),
+  ).action(async (name: string, options: ConnectionOptions) =>
+    printJson(await (await connect(options)).function(name).show()),
+  );
+  withConnection(
+    functions
+      .command('logs <name>')
+      .description('The last lines that its handlers printed.')
+      .option('--limit <n>', 'at most this many lines', wholeNumber(1, 10_000), 200)
+      .option('--json', 'print JSON'),
+  ).action(logs);
+  withConnection(
+    functions
+      .command('update <name>')
+      .description('Change the batching limits, from the next batch on.')
+      .option('--max-batching-size <rows>', 'rows of a batch at most, or none', orNone(wholeNumber(1)))
+      .option('--max-buffer-duration <ms>', 'longest wait of the oldest row, or none', orNone(wholeNumber(0)))
+      .option('--max-batch-bytes <bytes>', 'bytes of a batch at most', wholeNumber(1)),
+  ).action(update);
+  registerMoves(functions);
+  registerPause(program);
+};
+
+const registerMoves = (functions: Command): void => {
+  withConnection(
+    functions
+      .command('repin <name>')
+      .description('Move the waiting calls of one version to another with the same schemas.')
+      .requiredOption('--from <version>', 'version whose calls move')
+      .requiredOption('--to <version>', 'version that they move to'),
+  ).action(async (name: string, options: ConnectionOptions & { from: string; to: string }) => {
+    const { calls } = await (await connect(options)).repin(name, { from: options.from, to: options.to });
+    process.stdout.write(`${calls} calls of ${name} moved from ${options.from} to ${options.to}.\n`);
+  });
+  withConnection(
+    functions.command('purge <name>').description('Cancel every unfinished call of a function.'),
+  ).action(async (name: string, options: ConnectionOptions) => {
+    const { calls, rows } = await (await connect(options)).purge(name);
+    process.stdout.write(`${calls} calls of ${name} with ${rows} rows are cancelled.\n`);
+  });
+  withConnection(
+    functions.command('delete <name>').description('Delete a function that has no unfinished calls.'),
+  ).action(async (name: string, options: ConnectionOptions) => {
+    await (await connect(options)).delete(name);
+    process.stdout.write(`${name} is deleted.\n`);
+  });
+};
+
+const registerPause = (program: Command): void => {
+  withConnection(
+    program.command('pause <name>').description('Admit calls to a function, but start no batch.'),
+  ).action(async (name: string, options: ConnectionOptions) => {
+    const fn = await (await connect(options)).pause(name);
+    process.stdout.write(
+      `${name} is paused with ${fn.queue.waiting_rows} rows waiting; \`sluice resume ${name}\` goes on.\n`,
+    );
+  });
+  withConnection(program.command('resume <name>').description('Let a paused function go on.')).action(
+    async (name: string, options: ConnectionOptions) => {
+      const fn = await (await connect(options)).resume(name);
+      process.stdout.write(`${name} goes on with ${fn.queue.waiting_rows} waiting rows.\n`);
+    },
+  );
+};

@@ -1,0 +1,59 @@
+/** What `sluice deploy FILE` does: specs out of the file, one registration each. */
+import { existsSync } from 'node:fs';
+import path from 'node:path';
+import type { FunctionJson, SpecJson } from '../../sdk/index.ts';
+import { type ConnectionOptions, connect } from '../connection.ts';
+import { CommandError, UsageError } from '../failure.ts';
+import { printJson } from '../print.ts';
+
+export type DeployOptions = ConnectionOptions & {
+  readonly isolated?: boolean;
+  readonly python?: string;
+  readonly json?: boolean;
+};
+
+const specsOf = async (file: string, options: DeployOptions): Promise<readonly SpecJson[]> => {
+  if (!existsSync(file))
+    throw new UsageError(`${file} does not exist; give a Python, TypeScript or JavaScript file.`);
+  const extension = path.extname(file);
+  if (extension === '.py') {
+    const { pythonSpecs } = await import('./python-manifest.ts');
+    return pythonSpecs(path.resolve(file), options.python ?? null);
+  }
+  if (/^\.[cm]?[jt]s$/.test(extension)) {
+    const { moduleSpecs } = await import('./node-manifest.ts');
+    return moduleSpecs(path.resolve(file));
+  }
+  throw new UsageError(
+    `${file} is neither Python (.py) nor TypeScript or JavaScript (.ts, .mts, .js, .mjs).`,
+  );
+};
+
+const isolated = (spec: SpecJson): SpecJson => ({
+  ...spec,
+  environment: { ...spec.environment, isolated: true },
+});
+
+/** What this server runs without; known once its worker host has seen the function. */
+const ignoredBy = (fn: FunctionJson): readonly string[] =>
+  fn.replicas.filter(({ version }) => version === fn.version).flatMap(({ ignored }) => ignored);
+
+export const deployFile = async (file: string, options: DeployOptions): Promise<void> => {
+  const specs = await specsOf(file, options);
+  if (specs.length === 0)
+    throw new CommandError(
+      `${file} declares no function; use @sluice.function in Python, or export defineFunction(…) from @sluice/sdk.`,
+    );
+  const client = await connect(options);
+  const deployed: FunctionJson[] = [];
+  for (const spec of specs) {
+    const { function: fn, isNew } = await client.deploy(options.isolated ? isolated(spec) : spec);
+    deployed.push(fn);
+    if (options.json) continue;
+    process.stdout.write(
+      `${fn.name} ${fn.version} ${isNew ? 'is deployed' : 'was deployed before; nothing changed'}\n`,
+    );
+    for (const option of ignoredBy(fn)) process.stderr.write(`${fn.name} runs without ${option} here.\n`);
+  }
+  if (options.json) printJson({ functions: deployed });
+};

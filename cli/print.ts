@@ -1,0 +1,36 @@
+/** Tables and JSON on standard output. */
+
+export const printJson = (value: unknown): void => {
+  process.stdout.write(`${JSON.stringify(value, jsonValue, 2)}\n`);
+};
+
+/** Typed arrays as arrays, integers beyond 2^53 as text, bytes as base64: what JSON has no word for. */
+export const jsonValue = (_key: string, value: unknown): unknown => {
+  if (typeof value === 'bigint') return value.toString();
+  if (value instanceof Uint8Array) return Buffer.from(value).toString('base64');
+  if (ArrayBuffer.isView(value)) return Array.from(value as unknown as ArrayLike<number>);
+  if (value instanceof Map) return Object.fromEntries(value);
+  return value;
+};
+
+/** Columns as wide as their widest cell; the last one is not padded. */
+export const printTable = (head: readonly string[], rows: readonly (readonly string[])[]): void => {
+  const widths = head.map((title, i) => Math.max(title.length, ...rows.map((row) => row[i]?.length ?? 0)));
+  const line = (cells: readonly string[]): string =>
+    cells.map((cell, i) => (i === cells.length - 1 ? cell : cell.padEnd(widths[i]!))).join('  ');
+  process.stdout.write(`${[head, ...rows].map((row) => line(row).trimEnd()).join('\n')}\n`);
+};
+
+/** '3 min ago' */
+export const ago = (time: string | null, now: number = Date.now()): string => {
+  if (time === null) return '-';
+  return `${span(now - Date.parse(time))} ago`;
+};
+
+/** '850 ms', '12 s', '3 min', '5 h', '2 d' */
+export const span = (ms: number): string => {
+  if (ms < 1000) return `${Math.max(0, Math.round(ms))} ms`;
+  if (ms < 100_000) return `${Math.round(ms / 1000)} s`;
+  if (ms < 6_000_000) return `${Math.round(ms / 60_000)} min`;
+  return ms < 172_800_000 ? `${Math.round(ms / 3_600_000)} h` : `${Math.round(ms / 86_400_000)} d`;
+};
