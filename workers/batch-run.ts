@@ -1,0 +1,56 @@
+/**
+ * One leased batch on its way through a handler: sent ─► begun ─► answered ─► settled, or handed back, or lost.
+ * Holds what the host must know of it meanwhile.
+ */
+
+import { rowsOf } from '../shared/domain/slices.ts';
+import type { LeasedBatch, LeaseRef } from '../shared/store/ports/queue.ts';
+
+export class BatchRun {
+  readonly leased: LeasedBatch;
+  readonly rows: number;
+  readonly abort = new AbortController();
+  /** Wall-clock start of the handler's work; null while the batch waits behind another. */
+  startedAt: number | null = null;
+  #startedMono = 0;
+  timedOut = false;
+  /** Another has the batch now, or nobody wants it: the answer is dropped. */
+  dropped = false;
+  #endedCalls: Set<number> | null = null;
+
+  constructor(leased: LeasedBatch) {
+    this.leased = leased;
+    this.rows = rowsOf(leased.slices);
+  }
+
+  get lease(): LeaseRef {
+    return { batchId: this.leased.batchId, token: this.leased.token };
+  }
+
+  begin(): void {
+    this.startedAt = Date.now();
+    this.#startedMono = performance.now();
+  }
+
+  /** Handler time so far, in milliseconds. */
+  get handlerMs(): number {
+    return this.startedAt === null ? 0 : performance.now() - this.#startedMono;
+  }
+
+  /** Nobody waits for this run's answer any more. */
+  drop(): void {
+    this.dropped = true;
+    this.abort.abort();
+  }
+
+  /** Notes calls that are cancelled or expired; true when the batch holds nothing else. */
+  ended(calls: ReadonlySet<number>): boolean {
+    for (const { callId } of this.leased.slices) {
+      if (!calls.has(callId)) continue;
+      this.#endedCalls ??= new Set();
+      this.#endedCalls.add(callId);
+    }
+    const gone = this.#endedCalls;
+    return gone !== null && this.leased.slices.every(({ callId }) => gone.has(callId));
+  }
+}

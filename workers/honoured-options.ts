@@ -1,0 +1,48 @@
+/** What of a function's options the process back end cannot honour, in words for a status answer. */
+import type { FunctionSpec, ImageStep } from '../shared/domain/function.ts';
+import { bytesText, canWatchMemory } from './memory-watch.ts';
+import { pipArguments } from './python/virtual-environment.ts';
+
+export type IgnoredOption = {
+  readonly text: string;
+  /** True: the handler may misbehave without it, so a strict server refuses the function. */
+  readonly isBinding: boolean;
+};
+
+const ignoredStep = (spec: FunctionSpec, step: ImageStep): IgnoredOption | null => {
+  if ('apt_install' in step) return { text: `apt_install ${step.apt_install.join(' ')}`, isBinding: true };
+  const pip = pipArguments(step)?.join(' ');
+  if (pip === undefined)
+    return { text: `run ${JSON.stringify('run' in step ? step.run : '')}`, isBinding: true };
+  if (spec.runtime !== 'python') return { text: `pip install ${pip}`, isBinding: true };
+  if (spec.environment.isolated) return null;
+  // The deploy ran in this interpreter: it is the author's word that the packages are there.
+  const text = `pip install ${pip} (runs with the packages of the interpreter; deploy with --isolated to install)`;
+  return { text, isBinding: false };
+};
+
+/** Options that are asked for and not honoured here; empty when all are. `gpus`: NVIDIA devices of this machine. */
+export const ignoredOptions = (spec: FunctionSpec, gpus: number): IgnoredOption[] => {
+  const { gpu, cpu, memoryBytes } = spec.resources;
+  const ignored: IgnoredOption[] = [];
+  if (gpu !== null && gpus === 0)
+    ignored.push({ text: `gpu=${JSON.stringify(gpu)}: this machine has no NVIDIA device`, isBinding: true });
+  if (memoryBytes !== null && !canWatchMemory)
+    ignored.push({ text: `memory=${bytesText(memoryBytes)}: it is held on Linux only`, isBinding: true });
+  if (cpu !== null)
+    ignored.push({
+      text: `cpu=${cpu}: sets the thread counts of numeric libraries, no limit`,
+      isBinding: false,
+    });
+  const { base } = spec.environment;
+  if (base !== null)
+    ignored.push({
+      text: `image base ${JSON.stringify(base)}: functions run as processes of this machine`,
+      isBinding: false,
+    });
+  for (const step of spec.environment.steps) {
+    const found = ignoredStep(spec, step);
+    if (found) ignored.push(found);
+  }
+  return ignored;
+};

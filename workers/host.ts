@@ -1,0 +1,291 @@
+/**
+ * The worker host: a runner for each function version. The current version of a function keeps its minimum of replicas;
+ * every other version, and a function whose minimum is 0, has replicas only while rows of it are unfinished.
+ *
+ *   current:   floor ≥ 1 ─ always up
+ *   on demand: asleep ─ rows wait, or a batch is ready ─► up ─ nothing left ─► asleep
+ *
+ * A new version's replicas are ready before those of the version it replaces may rest.
+ */
+import type { FunctionRecord, FunctionVersion, ReplicaReport } from '../shared/domain/function.ts';
+import type { Log } from '../shared/runtime/log.ts';
+import { metrics } from '../shared/runtime/metrics.ts';
+import type { Service } from '../shared/runtime/service.ts';
+import type { Unwatch } from '../shared/store/ports/queue.ts';
+import type { Store } from '../shared/store/ports/store.ts';
+import { CallIds } from '../shared/wire/call-id.ts';
+import type { Launcher } from './launcher.ts';
+import { VersionRunner } from './version-runner.ts';
+
+/** How often versions that may rest are looked at, and how long a function of minimum 0 stays up with nothing to do. */
+const LOOK_MS = 2000;
+const IDLE_MS = 60_000;
+
+export type HostOptions = {
+  readonly store: Store;
+  readonly launcher: Launcher;
+  readonly log: Log;
+  readonly workerId: string;
+  readonly leaseMs: number;
+  readonly claimsMax: number;
+  readonly graceMs: number;
+  /** Refuse functions with options that cannot be honoured, instead of running without. */
+  readonly strict: boolean;
+};
+
+type Entry = {
+  readonly runner: VersionRunner;
+  readonly refusal: string | null;
+  readonly ignored: readonly string[];
+  isCurrent: boolean;
+  /** Since when nothing of an on-demand version was seen; null while it has work or rests. */
+  idleSince: number | null;
+  resting: Promise<void> | null;
+};
+
+export class WorkerHost implements Service {
+  readonly #options: HostOptions;
+  readonly #entries = new Map<number, Entry>();
+  readonly #callIds: CallIds;
+  #unwatch: Unwatch[] = [];
+  #unwatchWaiting: Unwatch | null = null;
+  #timers: NodeJS.Timeout[] = [];
+  #state: 'new' | 'running' | 'stopped' = 'new';
+  #refreshing: Promise<void> = Promise.resolve();
+  #reports = new Set<Entry>();
+
+  constructor(options: HostOptions) {
+    this.#options = options;
+    this.#callIds = new CallIds(options.store.queue.generation);
+  }
+
+  async start(): Promise<void> {
+    if (this.#state !== 'new') return;
+    this.#state = 'running';
+    const { queue } = this.#options.store;
+    this.#unwatch = [
+      queue.watch({ kind: 'ready' }, ({ versionId }) => this.#ready(versionId)),
+      queue.watch({ kind: 'ended' }, (calls) => this.#ended(calls)),
+      queue.watch({ kind: 'functions' }, () => this.#refresh()),
+    ];
+    this.#every(this.#options.leaseMs / 3, () => this.#heartbeat());
+    this.#every(LOOK_MS, () => this.#look());
+    this.#refresh();
+    await this.#refreshing;
+  }
+
+  async stop(): Promise<void> {
+    const first = this.#state === 'running';
+    this.#state = 'stopped';
+    for (const unwatch of this.#unwatch.splice(0)) unwatch();
+    this.#unwatchWaiting?.();
+    this.#unwatchWaiting = null;
+    if (!first) return;
+    await this.#refreshing;
+    // Leases are extended until the last batch is settled.
+    await Promise.all([...this.#entries.values()].map(({ runner }) => runner.stop(this.#options.graceMs)));
+    for (const timer of this.#timers.splice(0)) clearInterval(timer);
+    await this.#options.launcher.removeSources();
+  }
+
+  #every(ms: number, work: () => Promise<void>): void {
+    let busy = false;
+    const timer = setInterval(async () => {
+      if (busy) return;
+      busy = true;
+      await work().catch((error: unknown) =>
+        this.#options.log.error({ err: error }, 'worker host: trying again'),
+      );
+      busy = false;
+    }, ms);
+    this.#timers.push(timer);
+  }
+
+  async #heartbeat(): Promise<void> {
+    await Promise.all([...this.#entries.values()].map(({ runner }) => runner.heartbeat()));
+  }
+
+  #ready(versionId: number): void {
+    const entry = this.#entries.get(versionId);
+    if (!entry) return;
+    this.#wake(entry);
+    entry.runner.wake();
+  }
+
+  #ended(calls: readonly number[]): void {
+    const ended = new Set(calls);
+    for (const { runner } of this.#entries.values()) runner.callsEnded(ended);
+  }
+
+  /** Reads the functions and brings runners in line; one reading at a time, and a change meanwhile reads again. */
+  #refresh(): void {
+    this.#refreshing = this.#refreshing
+      .then(() => (this.#state === 'running' ? this.#readFunctions() : undefined))
+      .catch((error: unknown) => this.#options.log.error({ err: error }, 'functions could not be read'));
+  }
+
+  async #readFunctions(): Promise<void> {
+    const records = await this.#options.store.registry.functions();
+    const known = new Set<number>();
+    for (const record of records) {
+      for (const version of record.versions) known.add(version.id);
+      await this.#readFunction(record);
+    }
+    for (const [id, entry] of this.#entries) {
+      if (known.has(id)) continue;
+      this.#entries.delete(id);
+      await entry.runner.stop(0);
+    }
+    this.#watchWaiting();
+  }
+
+  async #readFunction(record: FunctionRecord): Promise<void> {
+    for (const version of record.versions) {
+      const isNew = !this.#entries.has(version.id);
+      const entry = this.#entries.get(version.id) ?? this.#open(version);
+      entry.isCurrent = version.id === record.current.id;
+      if (entry.isCurrent && version.spec.replicas.min > 0) this.#wake(entry);
+      else if (isNew && (await this.#hasWork(entry))) this.#wake(entry);
+    }
+  }
+
+  #open(version: FunctionVersion): Entry {
+    const { store, launcher, log, workerId, leaseMs, claimsMax, strict } = this.#options;
+    const options = launcher.ignored(version);
+    const binding = strict ? options.filter(({ isBinding }) => isBinding) : [];
+    const entry: Entry = {
+      runner: new VersionRunner({
+        store,
+        version,
+        workerId,
+        leaseMs,
+        claimsMax,
+        log: log.child({ function: version.spec.name, version: version.digest }),
+        launcher,
+        callIdText: (id) => this.#callIds.encode(id),
+        onChange: () => this.#changed(entry),
+      }),
+      refusal:
+        binding.length > 0
+          ? `this server refuses what it cannot honour: ${binding.map(({ text }) => text).join('; ')}`
+          : null,
+      ignored: options.map(({ text }) => text),
+      isCurrent: false,
+      idleSince: null,
+      resting: null,
+    };
+    this.#entries.set(version.id, entry);
+    if (entry.ignored.length > 0)
+      log.warn({ function: version.spec.name, ignored: entry.ignored }, 'options that are not honoured here');
+    this.#changed(entry);
+    return entry;
+  }
+
+  #wake(entry: Entry): void {
+    entry.idleSince = null;
+    if (entry.refusal !== null || this.#state !== 'running') return;
+    // A version that just went to rest starts again when its last process has left its device.
+    if (entry.resting) void entry.resting.then(() => this.#scale(entry));
+    else this.#scale(entry);
+  }
+
+  #scale(entry: Entry): void {
+    if (this.#state === 'running') entry.runner.scaleTo(Math.max(entry.runner.version.spec.replicas.min, 1));
+  }
+
+  async #hasWork({ runner }: Entry): Promise<boolean> {
+    const { queue, registry } = this.#options.store;
+    const { version } = runner;
+    if (runner.busy) return true;
+    const { calls } = await queue.open({ versionId: version.id, after: 0, limit: 1 });
+    if (calls.length > 0) return true;
+    const load = (await registry.load()).find(({ functionName }) => functionName === version.spec.name);
+    return (load?.sealedRows ?? 0) > 0;
+  }
+
+  /** Puts versions to rest that nobody needs: old ones when the new one serves, functions of minimum 0 after a while. */
+  async #look(): Promise<void> {
+    for (const entry of this.#entries.values()) {
+      if (entry.runner.replicas.length === 0 || this.#state !== 'running') continue;
+      if (entry.isCurrent && entry.runner.version.spec.replicas.min > 0) continue;
+      if (!entry.isCurrent && !this.#successorServes(entry)) continue;
+      const hasWork = await this.#hasWork(entry);
+      entry.idleSince = hasWork ? null : (entry.idleSince ?? Date.now());
+      const waitMs = entry.isCurrent ? IDLE_MS : LOOK_MS / 2;
+      if (entry.idleSince === null || Date.now() - entry.idleSince < waitMs) continue;
+      entry.idleSince = null;
+      this.#options.log.info(
+        { function: entry.runner.version.spec.name, version: entry.runner.version.digest },
+        'replicas rest',
+      );
+      entry.resting = entry.runner.rest().finally(() => {
+        entry.resting = null;
+      });
+    }
+    this.#watchWaiting();
+  }
+
+  #successorServes(entry: Entry): boolean {
+    const { name } = entry.runner.version.spec;
+    for (const other of this.#entries.values()) {
+      const { spec } = other.runner.version;
+      if (other.isCurrent && spec.name === name)
+        return spec.replicas.min === 0 || other.runner.readyCount >= spec.replicas.min;
+    }
+    return true;
+  }
+
+  /** Arrivals are watched only while some version rests: at full speed they are many. */
+  #watchWaiting(): void {
+    const needed =
+      this.#state === 'running' &&
+      [...this.#entries.values()].some(
+        ({ runner, refusal }) => runner.replicas.length === 0 && refusal === null,
+      );
+    if (needed && !this.#unwatchWaiting) {
+      this.#unwatchWaiting = this.#options.store.queue.watch({ kind: 'waiting' }, (calls) => {
+        for (const { versionId } of calls) {
+          const entry = this.#entries.get(versionId);
+          if (entry && entry.runner.replicas.length === 0) this.#wake(entry);
+        }
+      });
+    } else if (!needed && this.#unwatchWaiting) {
+      this.#unwatchWaiting();
+      this.#unwatchWaiting = null;
+    }
+  }
+
+  /** Reports once for all changes of one turn. */
+  #changed(entry: Entry): void {
+    if (this.#reports.size === 0) queueMicrotask(() => this.#report());
+    this.#reports.add(entry);
+  }
+
+  #report(): void {
+    const entries = [...this.#reports];
+    this.#reports.clear();
+    for (const entry of entries) {
+      const report = reportOf(entry);
+      this.#options.store.registry
+        .report(report)
+        .catch((error: unknown) => this.#options.log.warn({ err: error }, 'replicas were not reported'));
+      if (!entry.isCurrent) continue;
+      const { name } = entry.runner.version.spec;
+      for (const state of ['ready', 'starting', 'failed'] as const)
+        metrics.replicas.labels(name, state).set(report[state]);
+    }
+  }
+}
+
+const reportOf = ({ runner, refusal, ignored }: Entry): ReplicaReport => {
+  const count = (wanted: string): number => runner.replicas.filter(({ state }) => state === wanted).length;
+  const failed = runner.replicas.find(({ reason }) => reason !== null);
+  return {
+    versionId: runner.version.id,
+    ready: count('ready'),
+    starting: count('starting'),
+    failed: count('failed'),
+    reason: refusal ?? failed?.reason ?? null,
+    ignored,
+  };
+};

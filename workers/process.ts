@@ -1,0 +1,322 @@
+/**
+ * One handler process: a child with frames on file descriptor 3 (docs/decisions/0001), a clean environment, a process
+ * group of its own, and its output read as lines.
+ *
+ *   starting ──ready──► serving ──stop──► leaving ──► gone
+ *      └──start_failed, exit, too long──────────────────┘
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import type { Socket } from 'node:net';
+import type { Readable } from 'node:stream';
+import { type Frame, FrameError, FrameReader, frameHead, sharedBytes } from './frames.ts';
+import type { Handler, HandlerAnswer, HandlerBatch, HandlerContext, HandlerOutput } from './handler.ts';
+import { bytesText, watchMemory } from './memory-watch.ts';
+import { OutputLines } from './output-lines.ts';
+
+/** Loading a large model takes minutes; a start that takes longer than this hangs. */
+const START_MS_MAX = 900_000;
+/** How long the frame socket may stay open after the exit: a grandchild may hold it. */
+const SOCKET_LINGER_MS = 1000;
+/** What the reason of a failed start quotes of the process's last output. */
+const TAIL_LINES = 20;
+
+export type ProcessCommand = {
+  readonly command: string;
+  readonly args: readonly string[];
+  /** The whole environment: nothing is inherited. */
+  readonly env: Readonly<Record<string, string>>;
+  readonly cwd: string;
+};
+
+export type ProcessOptions = {
+  readonly command: ProcessCommand;
+  /** The init frame without its type. */
+  readonly init: object;
+  readonly memoryBytesMax: number | null;
+  readonly onLine: (stream: 'stdout' | 'stderr', text: string) => void;
+};
+
+type WireError = {
+  readonly kind?: string;
+  readonly message?: string;
+  readonly traceback?: string;
+  readonly mro?: readonly string[];
+  readonly code?: string;
+};
+type WireRefusals = readonly (readonly [row: number, error: WireError])[];
+type Message =
+  | { readonly type: 'ready'; readonly pid: number; readonly wants_context?: boolean }
+  | { readonly type: 'start_failed'; readonly error: WireError }
+  | { readonly type: 'result'; readonly id: number; readonly rows: number; readonly errors?: WireRefusals }
+  | {
+      readonly type: 'partial';
+      readonly id: number;
+      readonly from: number;
+      readonly rows: number;
+      readonly errors?: WireRefusals;
+    }
+  | { readonly type: 'error'; readonly id: number; readonly error: WireError };
+
+type Pending = {
+  readonly id: number;
+  readonly rows: number;
+  answeredRows: number;
+  readonly outputs: HandlerOutput[];
+  readonly begun: () => void;
+  readonly answer: (answer: HandlerAnswer) => void;
+};
+
+const textOf = ({ kind, message }: WireError): string =>
+  [kind, message].filter(Boolean).join(': ') || 'no message';
+
+const rowErrorOf = (code: string, { kind, message, traceback }: WireError) => ({
+  code,
+  message: String(message ?? ''),
+  ...(kind === undefined ? {} : { kind }),
+  ...(traceback === undefined ? {} : { traceback }),
+});
+
+const failureOf = (error: WireError): HandlerAnswer => ({
+  end: 'error',
+  error: rowErrorOf(error.code === 'handler_output_invalid' ? error.code : 'handler_error', error),
+  mro: error.mro ?? [],
+});
+
+export class HandlerProcess implements Handler {
+  /** Rejects with the reason when the process cannot serve. */
+  readonly ready: Promise<void>;
+  /** Resolves with how the process ended, after everything that it sent has been read. */
+  readonly gone: Promise<string>;
+  wantsCalls = false;
+
+  readonly #child: ChildProcess;
+  readonly #socket: Socket;
+  readonly #pending: Pending[] = [];
+  readonly #tail: string[] = [];
+  readonly #started = Promise.withResolvers<void>();
+  readonly #ended = Promise.withResolvers<string>();
+  #nextId = 1;
+  #isReady = false;
+  #isGone = false;
+  #cause: string | null = null;
+
+  constructor(options: ProcessOptions) {
+    this.ready = this.#started.promise;
+    this.gone = this.#ended.promise;
+    this.ready.catch(() => undefined);
+    const { command, args, env, cwd } = options.command;
+    this.#child = spawn(command, args, {
+      cwd,
+      env: { ...env },
+      detached: true,
+      stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
+    });
+    this.#socket = this.#child.stdio[3] as Socket;
+    this.#readOutput(options.onLine);
+    this.#readFrames();
+    this.#superviseEnd(options.memoryBytesMax);
+    const timer = setTimeout(
+      () => this.kill(`it was not ready after ${START_MS_MAX / 1000} s`),
+      START_MS_MAX,
+    );
+    timer.unref();
+    Promise.allSettled([this.ready]).then(() => clearTimeout(timer));
+    this.#send({ type: 'init', ...options.init }, []);
+  }
+
+  get pid(): number | undefined {
+    return this.#child.pid;
+  }
+
+  /** Batches that wait for an answer. */
+  get load(): number {
+    return this.#pending.length;
+  }
+
+  run(
+    batch: HandlerBatch,
+    context: HandlerContext,
+    signal: AbortSignal,
+    begun: () => void,
+  ): Promise<HandlerAnswer> {
+    if (this.#isGone || this.#cause !== null) return Promise.resolve({ end: 'unstarted' });
+    const id = this.#nextId;
+    this.#nextId += 1;
+    const header = {
+      type: 'call',
+      id,
+      batch: context.batchId,
+      attempt: context.attempt,
+      rows: batch.rows,
+      parts: batch.parts.map((part) => part.byteLength),
+      calls: context.calls.map(({ callId, rows, metadata }) => ({ call_id: callId, rows, metadata })),
+      deadline_ms: context.deadlineAt,
+      traceparent: context.traceparent,
+    };
+    return new Promise((answer) => {
+      this.#pending.push({ id, rows: batch.rows, answeredRows: 0, outputs: [], begun, answer });
+      this.#send(header, batch.parts);
+      signal.addEventListener('abort', () => this.#cancel(id), { once: true });
+      if (this.#pending.length === 1) begun();
+    });
+  }
+
+  /** Ends the process and all that it started, at once. `cause` is what its batch is told. */
+  kill(cause: string): void {
+    this.#cause ??= cause;
+    this.#killGroup();
+  }
+
+  /** Lets the process finish what runs and leave by itself, for `graceMs` at most. Resolves when it is gone. */
+  async stop(graceMs: number): Promise<void> {
+    if (!this.#isGone) {
+      this.#send({ type: 'stop' }, []);
+      const timer = setTimeout(() => this.kill('it was stopped'), graceMs);
+      await this.gone;
+      clearTimeout(timer);
+    }
+  }
+
+  #cancel(id: number): void {
+    if (this.#pending.some((pending) => pending.id === id)) this.#send({ type: 'cancel', id }, []);
+  }
+
+  #send(header: object, parts: readonly Uint8Array[]): void {
+    if (this.#isGone || this.#socket.destroyed) return;
+    const bodyBytes = parts.reduce((bytes, part) => bytes + part.byteLength, 0);
+    this.#socket.cork();
+    this.#socket.write(frameHead(header, bodyBytes));
+    for (const part of parts) this.#socket.write(part);
+    this.#socket.uncork();
+  }
+
+  #readOutput(onLine: ProcessOptions['onLine']): void {
+    for (const name of ['stdout', 'stderr'] as const) {
+      OutputLines.attach(this.#child[name] as Readable, (text) => {
+        if (!this.#isReady) {
+          this.#tail.push(text);
+          if (this.#tail.length > TAIL_LINES) this.#tail.shift();
+        }
+        onLine(name, text);
+      });
+    }
+  }
+
+  #readFrames(): void {
+    const reader = new FrameReader<Message>(sharedBytes, (frame) => this.#receive(frame));
+    this.#socket.on('data', (chunk: Buffer) => {
+      try {
+        reader.push(chunk);
+      } catch (error) {
+        if (!(error instanceof FrameError)) throw error;
+        this.kill(`it sent a wrong frame (${error.message})`);
+        this.#socket.destroy();
+      }
+    });
+    // A process that dies under our write resets the socket; its end is reported by its exit.
+    this.#socket.on('error', () => undefined);
+  }
+
+  #superviseEnd(memoryBytesMax: number | null): void {
+    const closed = new Promise<void>((resolve) => this.#socket.once('close', () => resolve()));
+    const unwatch =
+      memoryBytesMax === null || this.#child.pid === undefined
+        ? () => undefined
+        : watchMemory(this.#child.pid, memoryBytesMax, (bytes) =>
+            this.kill(`used ${bytesText(bytes)} of memory=${bytesText(memoryBytesMax)}`),
+          );
+    this.#child.once('error', (error) => {
+      unwatch();
+      this.#finish(`it could not be started (${error.message})`);
+    });
+    this.#child.once('exit', async (code, signal) => {
+      unwatch();
+      this.#killGroup();
+      const linger = setTimeout(() => this.#socket.destroy(), SOCKET_LINGER_MS);
+      await closed;
+      clearTimeout(linger);
+      this.#finish(this.#cause ?? (signal === null ? `it left with code ${code}` : `it died of ${signal}`));
+    });
+  }
+
+  #killGroup(): void {
+    const pid = this.#child.pid;
+    if (pid === undefined || this.#isGone) return;
+    try {
+      process.kill(-pid, 'SIGKILL');
+    } catch {
+      // ESRCH: the group is empty, which is what was wanted.
+    }
+  }
+
+  #finish(reason: string): void {
+    if (this.#isGone) return;
+    this.#isGone = true;
+    this.#started.reject(new Error([reason, ...this.#tail].join('\n')));
+    const [running, ...waiting] = this.#pending.splice(0);
+    running?.answer({
+      end: 'crash',
+      error: { code: 'handler_crashed', message: `the handler process ended: ${reason}` },
+    });
+    for (const pending of waiting) pending.answer({ end: 'unstarted' });
+    this.#ended.resolve(reason);
+  }
+
+  #receive({ header, body }: Frame<Message>): void {
+    if (header.type === 'ready') {
+      this.wantsCalls = header.wants_context === true;
+      this.#isReady = true;
+      this.#tail.length = 0;
+      this.#started.resolve();
+      return;
+    }
+    if (header.type === 'start_failed') {
+      const { error } = header;
+      this.#started.reject(
+        new Error(error.traceback ? `${textOf(error)}\n${error.traceback}` : textOf(error)),
+      );
+      return;
+    }
+    const head = this.#pending[0];
+    if (!head || head.id !== header.id) throw new FrameError(`an answer to ${header.id}, which does not run`);
+    this.#answer(head, header, body);
+  }
+
+  #answer(
+    head: Pending,
+    header: Exclude<Message, { type: 'ready' | 'start_failed' }>,
+    body: Uint8Array,
+  ): void {
+    if (header.type === 'error') {
+      this.#close(head, failureOf(header.error));
+      return;
+    }
+    if (header.rows > 0) this.#keepOutput(head, header, body);
+    if (header.type === 'result') this.#close(head, { end: 'ok', outputs: head.outputs });
+  }
+
+  /** Past the batch's rows only the count goes on, for the message: a generator without end costs no memory. */
+  #keepOutput(
+    head: Pending,
+    header: { readonly rows: number; readonly errors?: WireRefusals },
+    body: Uint8Array,
+  ): void {
+    const last = head.outputs.at(-1);
+    head.answeredRows += header.rows;
+    if (head.answeredRows > head.rows && last) {
+      head.outputs[head.outputs.length - 1] = { ...last, rows: last.rows + header.rows };
+      return;
+    }
+    const refused = (header.errors ?? []).map(([row, error]) => ({
+      row,
+      error: rowErrorOf('row_error', error),
+    }));
+    head.outputs.push({ rows: header.rows, stream: body, refused });
+  }
+
+  #close(head: Pending, answer: HandlerAnswer): void {
+    this.#pending.shift();
+    head.answer(answer);
+    this.#pending[0]?.begun();
+  }
+}

@@ -1,0 +1,61 @@
+/**
+ * Where functions' sources lie while their processes run: one directory outside the data directory, one folder for
+ * each version, named by its digest. It goes when the workers stop.
+ */
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join, normalize, sep } from 'node:path';
+import type { FunctionVersion, SourceFile } from '../shared/domain/function.ts';
+import { SluiceError } from '../shared/errors/sluice-error.ts';
+
+const placeOf = (root: string, file: SourceFile): string => {
+  const path = normalize(join(root, file.path));
+  if (!path.startsWith(root + sep)) {
+    throw new SluiceError(
+      'invalid_function',
+      `source path ${JSON.stringify(file.path)} leaves the source directory; give a path below it.`,
+      { field: 'source' },
+    );
+  }
+  return path;
+};
+
+const writeAll = async (root: string, files: readonly SourceFile[]): Promise<void> => {
+  await mkdir(root, { recursive: true });
+  for (const file of files) {
+    const path = placeOf(root, file);
+    await mkdir(dirname(path), { recursive: true });
+    await writeFile(path, Buffer.from(file.content, 'base64'));
+  }
+};
+
+export class SourceDirectory {
+  #root: Promise<string> | null = null;
+  readonly #versions = new Map<string, Promise<string>>();
+
+  /** The absolute path of the version's source folder; written once. */
+  of(version: FunctionVersion): Promise<string> {
+    const key = `${version.spec.name}-${version.digest}`;
+    let folder = this.#versions.get(key);
+    if (!folder) {
+      folder = this.#materialise(key, version.spec.source);
+      folder.catch(() => this.#versions.delete(key));
+      this.#versions.set(key, folder);
+    }
+    return folder;
+  }
+
+  async #materialise(key: string, files: readonly SourceFile[]): Promise<string> {
+    this.#root ??= mkdtemp(join(tmpdir(), 'sluice-'));
+    const folder = join(await this.#root, key);
+    await writeAll(folder, files);
+    return folder;
+  }
+
+  async remove(): Promise<void> {
+    const root = await this.#root?.catch(() => null);
+    this.#root = null;
+    this.#versions.clear();
+    if (root) await rm(root, { recursive: true, force: true });
+  }
+}

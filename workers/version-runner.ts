@@ -1,0 +1,314 @@
+/**
+ * Runs one function version: keeps its replicas, offers their free slots, leases batches, gives each to a replica
+ * and settles it.
+ *
+ *   offer ─► (ready) ─► lease ─► send to a replica ─► answer ─► settle ─► offer …
+ *
+ * A replica has two slots: one batch runs, one lies in its socket. Heartbeats extend every lease that is held until it
+ * is settled; a lease that is lost drops the run's answer.
+ */
+
+import type { FunctionVersion } from '../shared/domain/function.ts';
+import type { IsolationTrail as Trail } from '../shared/domain/retry.ts';
+import { IsolationTrail } from '../shared/domain/retry.ts';
+import type { Log } from '../shared/runtime/log.ts';
+import type { LeasedBatch } from '../shared/store/ports/queue.ts';
+import type { Store } from '../shared/store/ports/store.ts';
+import { contextOf, inputOf } from './batch-bytes.ts';
+import { BatchRun } from './batch-run.ts';
+import { endBatchSpan, startBatchSpan, traceparentOf } from './batch-trace.ts';
+import type { HandlerAnswer } from './handler.ts';
+import type { Launcher } from './launcher.ts';
+import { Replica } from './replica.ts';
+import { type RunnerMetrics, runnerMetrics } from './runner-metrics.ts';
+import { settlementOf, untilAnswered, type Verdict, verdictOf } from './settling.ts';
+
+/** Answered batches that wait for their commit, for each replica; above it nothing is leased, since their bytes are held. */
+const UNSETTLED_PER_REPLICA_MAX = 4;
+/** A process with nothing to do leaves in this time; shutdown hooks of handlers are short. */
+export const LEAVE_MS = 5000;
+
+export type RunnerOptions = {
+  readonly store: Store;
+  readonly version: FunctionVersion;
+  readonly workerId: string;
+  readonly leaseMs: number;
+  readonly claimsMax: number;
+  readonly log: Log;
+  readonly launcher: Launcher;
+  readonly callIdText: (callId: number) => string;
+  readonly onChange: () => void;
+};
+
+export class VersionRunner {
+  readonly #options: RunnerOptions;
+  readonly #metrics: RunnerMetrics;
+  readonly #trail: Trail = new IsolationTrail();
+  readonly #runs = new Set<BatchRun>();
+  replicas: Replica[] = [];
+  #leasing = false;
+  #offering = false;
+  /** Something may be ready that was not leased yet. */
+  #maybeReady = true;
+  #offered = '';
+  #stopping = false;
+  #settled: (() => void) | null = null;
+
+  constructor(options: RunnerOptions) {
+    this.#options = options;
+    this.#metrics = runnerMetrics(options.version.spec.name);
+  }
+
+  get version(): FunctionVersion {
+    return this.#options.version;
+  }
+
+  get busy(): boolean {
+    return this.#runs.size > 0 || this.#leasing;
+  }
+
+  get readyCount(): number {
+    return this.replicas.filter(({ state }) => state === 'ready').length;
+  }
+
+  /** Starts replicas up to `count`; scaling down is `rest`. */
+  scaleTo(count: number): void {
+    if (this.#stopping) return;
+    const { launcher, version, log } = this.#options;
+    while (this.replicas.length < count) {
+      this.replicas.push(
+        new Replica({
+          index: this.replicas.length,
+          log,
+          launcher,
+          version,
+          onChange: () => this.#changed(),
+          onRestart: (cause) => this.#metrics.restarted(cause),
+        }),
+      );
+    }
+    this.#changed();
+  }
+
+  /** Stops the replicas while nothing runs; `scaleTo` starts them again. */
+  async rest(): Promise<void> {
+    const resting = this.replicas;
+    this.replicas = [];
+    this.#maybeReady = true;
+    this.#changed();
+    await Promise.all(resting.map((replica) => replica.stop(LEAVE_MS)));
+  }
+
+  /** A batch is ready in the store. */
+  wake(): void {
+    this.#maybeReady = true;
+    this.#pump();
+  }
+
+  /** Calls ended early: a batch that holds nothing else is dropped. */
+  callsEnded(calls: ReadonlySet<number>): void {
+    for (const run of this.#runs) {
+      if (run.dropped || !run.ended(calls)) continue;
+      run.drop();
+      void this.#handBack(run.leased);
+    }
+  }
+
+  /** Extends what is held and renews the offer; due every third of a lease. */
+  async heartbeat(): Promise<void> {
+    const { store, leaseMs, log } = this.#options;
+    const held = [...this.#runs].filter((run) => !run.dropped);
+    this.#offered = '';
+    this.wake();
+    if (held.length === 0) return;
+    const leases = held.map((run) => run.lease);
+    const { lost } = await store.queue.extend({ now: Date.now(), leaseMs, leases });
+    for (const batchId of lost) {
+      log.warn({ batch: batchId }, 'lease lost; its answer will be dropped');
+      held.find((run) => run.leased.batchId === batchId)?.drop();
+    }
+  }
+
+  /** Finishes what runs within the grace, hands back what has not begun, and stops the replicas. Safe to call twice. */
+  async stop(graceMs: number): Promise<void> {
+    if (!this.#stopping) {
+      this.#stopping = true;
+      await this.#offer().catch(() => undefined);
+      const waiting = [...this.#runs].filter((run) => run.startedAt === null && !run.dropped);
+      for (const run of waiting) run.drop();
+      await Promise.all(waiting.map((run) => this.#handBack(run.leased)));
+    }
+    await this.#allSettled(graceMs);
+    const running = [...this.#runs].filter((run) => !run.dropped);
+    for (const run of running) run.drop();
+    await Promise.all(running.map((run) => this.#handBack(run.leased)));
+    await Promise.all(this.replicas.map((replica) => replica.stop(running.length > 0 ? 0 : LEAVE_MS)));
+  }
+
+  async #allSettled(graceMs: number): Promise<void> {
+    if (![...this.#runs].some((run) => !run.dropped)) return;
+    const wait = Promise.withResolvers<void>();
+    const timer = setTimeout(wait.resolve, graceMs);
+    this.#settled = wait.resolve;
+    await wait.promise;
+    clearTimeout(timer);
+  }
+
+  #changed(): void {
+    this.#options.onChange();
+    this.#pump();
+  }
+
+  #free(): { idle: number; prefetch: number } {
+    if (this.#stopping) return { idle: 0, prefetch: 0 };
+    const ready = this.replicas.filter(({ state }) => state === 'ready');
+    const inHandlers = ready.reduce((sum, { load }) => sum + load, 0);
+    if (this.#runs.size - inHandlers >= ready.length * UNSETTLED_PER_REPLICA_MAX) {
+      return { idle: 0, prefetch: 0 };
+    }
+    return {
+      idle: ready.filter(({ load }) => load === 0).length,
+      prefetch: ready.filter(({ load }) => load === 1).length,
+    };
+  }
+
+  /** Leases while something may be ready, then says what is free. One of each is under way at a time, so that the store sees them in order. */
+  #pump(): void {
+    if (this.#leasing) return;
+    const { idle, prefetch } = this.#free();
+    if (this.#maybeReady && idle + prefetch > 0) void this.#lease(idle + prefetch);
+    else if (!this.#offering) void this.#offer().catch((error: unknown) => this.#failedVerb('offer', error));
+  }
+
+  async #offer(): Promise<void> {
+    const { store, version, workerId, leaseMs } = this.#options;
+    const free = this.#free();
+    const key = `${free.idle} ${free.prefetch}`;
+    if (key === this.#offered) return;
+    this.#offering = true;
+    this.#offered = key;
+    const now = Date.now();
+    try {
+      await store.queue.offer({ now, workerId, versionId: version.id, ...free, until: now + leaseMs });
+    } catch (error) {
+      this.#offered = '';
+      throw error;
+    } finally {
+      this.#offering = false;
+    }
+    if (!this.#stopping) this.#pump();
+  }
+
+  async #lease(max: number): Promise<void> {
+    const { store, version, workerId, leaseMs } = this.#options;
+    this.#leasing = true;
+    this.#maybeReady = false;
+    let leased: readonly LeasedBatch[] = [];
+    try {
+      leased = await store.queue.lease({ now: Date.now(), workerId, versionId: version.id, leaseMs, max });
+    } catch (error) {
+      // The next heartbeat asks again: a store that refuses is not asked in a loop.
+      this.#failedVerb('lease', error);
+    }
+    this.#leasing = false;
+    if (leased.length > 0) this.#offered = '';
+    if (leased.length === max) this.#maybeReady = true;
+    for (const batch of leased) this.#give(batch);
+    this.#pump();
+  }
+
+  #failedVerb(verb: string, error: unknown): void {
+    if (!this.#stopping) this.#options.log.error({ err: error, verb }, 'the store refused a verb');
+  }
+
+  #give(leased: LeasedBatch): void {
+    let best: Replica | null = null;
+    for (const replica of this.replicas) {
+      if (replica.state === 'ready' && replica.load < (best?.load ?? 2)) best = replica;
+    }
+    if (best === null || this.#stopping) {
+      void this.#handBack(leased);
+      return;
+    }
+    const run = new BatchRun(leased);
+    this.#runs.add(run);
+    this.#execute(run, best)
+      .catch((error: unknown) =>
+        this.#options.log.error({ err: error, batch: leased.batchId }, 'batch dropped'),
+      )
+      .finally(() => this.#forget(run));
+  }
+
+  #forget(run: BatchRun): void {
+    this.#runs.delete(run);
+    if (![...this.#runs].some((other) => !other.dropped)) this.#settled?.();
+    this.#pump();
+  }
+
+  async #execute(run: BatchRun, replica: Replica): Promise<void> {
+    const { spec } = this.#options.version;
+    const answer = await this.#handle(run, replica);
+    if (run.dropped) {
+      this.#pump();
+      return;
+    }
+    const verdict = verdictOf(run, answer, spec);
+    if (verdict === null) {
+      this.#pump();
+      await this.#handBack(run.leased);
+      return;
+    }
+    const settling = this.#settle(run, verdict);
+    this.#pump();
+    await settling;
+  }
+
+  async #handle(run: BatchRun, replica: Replica): Promise<HandlerAnswer> {
+    const { version, callIdText } = this.#options;
+    const { spec } = version;
+    const handler = replica.process;
+    if (handler === null) return { end: 'unstarted' };
+    const span = startBatchSpan(run.leased, spec.name, run.rows);
+    const context = contextOf(run.leased, {
+      version,
+      traceparent: traceparentOf(span, run.leased),
+      wantsCalls: handler.wantsCalls,
+      callIdText,
+    });
+    const batch = { rows: run.rows, parts: inputOf(run.leased, spec) };
+    let timer: NodeJS.Timeout | undefined;
+    const begun = (): void => {
+      run.begin();
+      timer = setTimeout(() => {
+        run.timedOut = true;
+        replica.killForTimeout();
+      }, spec.callTimeoutMs);
+    };
+    const answer = await handler.run(batch, context, run.abort.signal, begun);
+    clearTimeout(timer);
+    const end = run.timedOut ? 'timeout' : answer.end;
+    endBatchSpan(span, end, 'error' in answer ? answer.error.message : null);
+    this.#metrics.ran(end, run.handlerMs);
+    return answer;
+  }
+
+  async #settle(run: BatchRun, verdict: Verdict): Promise<void> {
+    const { store, version, claimsMax, log } = this.#options;
+    const settlement = settlementOf(run, verdict, { spec: version.spec, claimsMax }, this.#trail);
+    const answer = await untilAnswered(
+      run,
+      () => store.queue.settle({ ...settlement, now: Date.now() }),
+      (error) => log.error({ err: error, batch: run.leased.batchId }, 'settle failed; trying again'),
+    );
+    if (answer?.accepted) this.#metrics.settled(settlement.outcomes);
+    else if (answer?.stale) this.#metrics.conflict();
+  }
+
+  async #handBack(leased: LeasedBatch): Promise<void> {
+    const { store, log } = this.#options;
+    const { batchId, token } = leased;
+    await store.queue
+      .release({ batchId, token, now: Date.now() })
+      .catch((error: unknown) => log.warn({ err: error, batch: batchId }, 'a batch was not handed back'));
+  }
+}
