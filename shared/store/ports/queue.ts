@@ -39,6 +39,8 @@ export type Admission = {
   readonly idempotency: { readonly key: string; readonly bodyDigest: string } | null;
   readonly metadata: Readonly<Record<string, string>>;
   readonly traceparent: string | null;
+  /** The admitting client will watch the call's end: its `watch` for this call then costs no message and misses nothing. */
+  readonly watch?: boolean;
 };
 
 /**

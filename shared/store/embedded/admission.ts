@@ -1,0 +1,234 @@
+/** The verb `admit`, for many calls at once. Each is checked, then written; a refusal leaves nothing behind. */
+import { SluiceError } from '../../errors/sluice-error.ts';
+import { finish } from './ending.ts';
+import { isNoSpace, toErrorMessage } from './errors.ts';
+import type { Ledger } from './ledger.ts';
+import {
+  ADMIT_WIDTH,
+  ADMITTED_WIDTH,
+  type AdmitReply,
+  type AdmitRequest,
+  type ErrorMessage,
+} from './messages.ts';
+import type { FunctionState, LiveCall, StoredPayload, VersionState } from './model.ts';
+import type { ClientPort } from './outbox.ts';
+import { statusOf } from './views.ts';
+import { watchCall } from './watching.ts';
+
+/** Above this a payload goes to a segment: SQLite writes it twice (log and file), an append-only file once. */
+export const INLINE_BYTES_MAX = 64 * 1024;
+/** What a refused caller waits: long enough that a refusal costs less than it saves, short against any queue. */
+const RETRY_AFTER_SECONDS = 2;
+
+type Admission = {
+  readonly now: number;
+  readonly version: VersionState;
+  readonly keyId: number;
+  readonly rows: number;
+  readonly bytes: number;
+  readonly deadlineAt: number | null;
+  readonly payload: string | Uint8Array;
+  readonly extra: string | null;
+  readonly idempotency: { readonly key: string; readonly bodyDigest: string } | null;
+};
+
+export const admit = (ledger: Ledger, request: AdmitRequest, client: ClientPort): AdmitReply => {
+  const { numbers: asked } = request;
+  const count = asked.length / ADMIT_WIDTH;
+  const numbers = new Float64Array(count * ADMITTED_WIDTH);
+  let errors: (ErrorMessage | null)[] | null = null;
+  for (let i = 0; i < count; i += 1) {
+    const at = i * ADMIT_WIDTH;
+    const deadline = asked[at + 5]!;
+    try {
+      const admission: Admission = {
+        now: asked[at]!,
+        version: openVersion(ledger, asked[at + 1]!, request.functions[i]!),
+        keyId: asked[at + 2]!,
+        rows: asked[at + 3]!,
+        bytes: asked[at + 4]!,
+        deadlineAt: Number.isNaN(deadline) ? null : deadline,
+        payload: request.payloads[i]!,
+        extra: request.extras[i]!,
+        idempotency: request.idempotency[i] ?? null,
+      };
+      const isWatched = asked[at + 6] === 1;
+      admitOne(ledger, admission, isWatched ? client : null, numbers, i * ADMITTED_WIDTH);
+    } catch (error) {
+      if (!(error instanceof SluiceError)) throw error;
+      ledger.count('admissions_refused');
+      errors ??= new Array<ErrorMessage | null>(count).fill(null);
+      errors[i] = toErrorMessage(error);
+    }
+  }
+  return { numbers, errors };
+};
+
+const openVersion = (ledger: Ledger, versionId: number, functionName: string): VersionState => {
+  const version = ledger.versions.get(versionId);
+  if (version === undefined || version.owner.isRemoved || version.owner.name !== functionName) {
+    throw new SluiceError(
+      'function_not_found',
+      `There is no function "${functionName}" with the version ${versionId}.`,
+    );
+  }
+  return version;
+};
+
+const admitOne = (
+  ledger: Ledger,
+  admission: Admission,
+  watcher: ClientPort | null,
+  answer: Float64Array,
+  at: number,
+): void => {
+  const known = attached(ledger, admission);
+  if (known !== null) {
+    answer[at] = known;
+    answer[at + 1] = statusOf(ledger, known);
+    answer[at + 2] = 1;
+    if (watcher !== null) watchCall(ledger, known, watcher);
+    return;
+  }
+  checkLimits(ledger, admission);
+  const id = ledger.nextCall;
+  const call = newCall(ledger, admission, id);
+  // From here on only a broken or full disk can fail, and that undoes the whole commit.
+  ledger.nextCall += 1;
+  if (watcher !== null) ledger.outbox.watch(id, watcher);
+  if (admission.idempotency !== null) {
+    const { key, bodyDigest } = admission.idempotency;
+    ledger.sql.addIdempotent.run(admission.keyId, admission.version.owner.id, key, bodyDigest, id);
+  }
+  const { owner } = admission.version;
+  owner.liveCalls += 1;
+  owner.waitingCalls += 1;
+  owner.waitingRows += call.rows;
+  owner.waitingBytes += call.bytes;
+  if (call.rows === 0) {
+    finish(ledger, call, admission.now, 'cancelled', false);
+  } else {
+    write(ledger, call);
+    ledger.remember(call);
+    ledger.outbox.addWaiting(call);
+  }
+  answer[at] = id;
+  answer[at + 1] = call.rows === 0 ? 2 : 0;
+};
+
+/** The call that the idempotency key names, null where there is none. */
+const attached = (ledger: Ledger, { idempotency, keyId, version }: Admission): number | null => {
+  if (idempotency === null) return null;
+  const row = ledger.sql.idempotent.get(keyId, version.owner.id, idempotency.key) as
+    | { digest: string; call: number }
+    | undefined;
+  if (row === undefined) return null;
+  if (row.digest === idempotency.bodyDigest) return row.call;
+  throw new SluiceError(
+    'idempotency_mismatch',
+    `The Idempotency-Key "${idempotency.key}" was used with another body; use a new key for a new body.`,
+    { field: 'Idempotency-Key' },
+  );
+};
+
+const checkLimits = (ledger: Ledger, { version, rows, bytes }: Admission): void => {
+  const { owner } = version;
+  const { queueRowsMax, queueBytesMax, limitBytes } = ledger.options;
+  if (owner.waitingRows + rows > queueRowsMax) {
+    throw queueFull(
+      owner,
+      `${owner.waitingRows} rows wait, ${rows} more would pass queueRowsMax (${queueRowsMax})`,
+    );
+  }
+  if (owner.waitingBytes + bytes > queueBytesMax) {
+    throw queueFull(
+      owner,
+      `${owner.waitingBytes} bytes wait, ${bytes} more would pass queueBytesMax (${queueBytesMax})`,
+    );
+  }
+  if (ledger.isRefusing || ledger.disk.isFullFor(bytes)) throw diskFull(limitBytes);
+};
+
+const queueFull = (owner: FunctionState, detail: string): SluiceError =>
+  new SluiceError('queue_full', `The queue of function "${owner.name}" is full: ${detail}.`, {
+    retry_after_seconds: RETRY_AFTER_SECONDS,
+  });
+
+export const diskFull = (limitBytes: number): SluiceError =>
+  new SluiceError(
+    'disk_full',
+    `The data directory is at its limit of ${limitBytes} bytes, or its file system has too little free space.`,
+  );
+
+const newCall = (ledger: Ledger, admission: Admission, id: number): LiveCall => ({
+  id,
+  version: admission.version,
+  keyId: admission.keyId,
+  rows: admission.rows,
+  bytes: admission.bytes,
+  arrivedAt: admission.now,
+  deadlineAt: admission.deadlineAt,
+  extra: admission.extra,
+  payload: place(ledger, admission, id),
+  sealed: 0,
+  settled: 0,
+  failed: 0,
+  expired: 0,
+  leasedAt: null,
+  startedAt: null,
+  handlerMs: 0,
+  parts: [],
+  batches: null,
+});
+
+/** A large payload goes to a segment before the row that refers to it is written. */
+const place = (ledger: Ledger, { payload, now, rows }: Admission, id: number): StoredPayload => {
+  const isText = typeof payload === 'string';
+  // A text has at most as many UTF-16 units as UTF-8 bytes, and at most three times as many bytes.
+  if (rows === 0 || (isText ? payload.length : payload.byteLength) <= INLINE_BYTES_MAX) return payload;
+  const bytes = isText ? Buffer.from(payload) : payload;
+  try {
+    const ref = ledger.segments.append(bytes, now);
+    ledger.segments.refer(ref.segment, 1);
+    if (!isText) ledger.blobs.set(-id, bytes);
+    return { ...ref, kind: isText ? 0 : 1 };
+  } catch (error) {
+    if (!isNoSpace(error)) throw error;
+    ledger.disk.forget();
+    throw diskFull(ledger.options.limitBytes);
+  }
+};
+
+const write = (ledger: Ledger, call: LiveCall): void => {
+  const { id, version, keyId, rows, bytes, arrivedAt, deadlineAt, extra, payload } = call;
+  if (typeof payload === 'object' && 'segment' in payload) {
+    ledger.sql.addLiveSegment.run(
+      id,
+      version.id,
+      keyId,
+      rows,
+      bytes,
+      arrivedAt,
+      deadlineAt,
+      deadlineAt,
+      extra,
+      payload.segment,
+      payload.at,
+      payload.length,
+      payload.kind,
+    );
+  } else {
+    ledger.sql.addLive.run(
+      id,
+      version.id,
+      keyId,
+      rows,
+      bytes,
+      arrivedAt,
+      deadlineAt,
+      deadlineAt,
+      extra,
+      payload ?? null,
+    );
+  }
+};

@@ -1,0 +1,230 @@
+/** One thread's client: all verbs of a tick travel in one message, and answers and events come back in one. */
+import type { MessagePort } from 'node:worker_threads';
+import { BugError, SluiceError } from '../../errors/sluice-error.ts';
+import type { Keys } from '../ports/keys.ts';
+import type { Admission, Admitted, QueueStore, Sealed } from '../ports/queue.ts';
+import type { Registry } from '../ports/registry.ts';
+import type { Retention } from '../ports/retention.ts';
+import type { Store } from '../ports/store.ts';
+import { fromErrorMessage } from './errors.ts';
+import {
+  ADMITTED_WIDTH,
+  type AdmitReply,
+  type LeasedMessage,
+  type Reply,
+  type Request,
+  type ToClient,
+} from './messages.ts';
+import { REASONS, STATUSES } from './model.ts';
+import { packAdmissions, packSettlement, packSlices, unpackLeased, unpackSlices } from './packers.ts';
+import type { SealedMessage } from './sealing.ts';
+import { Subscriptions } from './subscriptions.ts';
+import type { VerbName } from './verbs.ts';
+
+export type ClientTicket = {
+  readonly kind: 'embedded';
+  readonly port: MessagePort;
+  readonly generation: string;
+  readonly durability: string;
+};
+
+type Waiter = { readonly resolve: (value: never) => void; readonly reject: (error: Error) => void };
+type WaitingAdmission = Waiter & { readonly admission: Admission };
+
+class Connection {
+  readonly subscriptions = new Subscriptions((verb, args) => this.#push({ id: 0, verb, args }));
+  readonly #port: MessagePort;
+  readonly #waiters = new Map<number, Waiter>();
+  #admissions: WaitingAdmission[] = [];
+  #requests: Request[] = [];
+  #nextId = 1;
+  #isFlushing = false;
+  #closed: Promise<void> | undefined;
+  #isOver = false;
+
+  constructor(port: MessagePort) {
+    this.#port = port;
+    port.on('message', (message: ToClient) => this.#receive(message));
+    port.once('close', () => this.#end());
+  }
+
+  ask<T>(verb: VerbName, args: unknown): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      if (this.#isOver || this.#closed !== undefined) {
+        reject(over());
+        return;
+      }
+      const id = this.#nextId++;
+      this.#waiters.set(id, { resolve, reject });
+      this.#push({ id, verb, args });
+    });
+  }
+
+  admit(admission: Admission): Promise<Admitted> {
+    return new Promise((resolve, reject) => {
+      if (this.#isOver || this.#closed !== undefined) {
+        reject(over());
+        return;
+      }
+      this.#admissions.push({ admission, resolve, reject });
+      this.#schedule();
+    });
+  }
+
+  close(): Promise<void> {
+    this.#closed ??= new Promise((resolve) => {
+      this.#flush();
+      if (this.#isOver || this.#waiters.size === 0) {
+        this.#port.close();
+        resolve();
+        return;
+      }
+      // What was asked is answered first.
+      this.#port.once('close', () => resolve());
+    });
+    return this.#closed;
+  }
+
+  #push(request: Request): void {
+    if (this.#isOver) return;
+    this.#sealAdmissions();
+    this.#requests.push(request);
+    this.#schedule();
+  }
+
+  #schedule(): void {
+    if (this.#isFlushing) return;
+    this.#isFlushing = true;
+    setImmediate(() => this.#flush());
+  }
+
+  #flush(): void {
+    this.#isFlushing = false;
+    this.#sealAdmissions();
+    if (this.#requests.length === 0 || this.#isOver) return;
+    this.#port.postMessage(this.#requests);
+    this.#requests = [];
+  }
+
+  /** Neighbouring admissions are one request. */
+  #sealAdmissions(): void {
+    const admissions = this.#admissions;
+    if (admissions.length === 0) return;
+    this.#admissions = [];
+    const id = this.#nextId++;
+    this.#waiters.set(id, {
+      resolve: (reply: AdmitReply) => this.#answer(admissions, reply),
+      reject: (error) => {
+        for (const { reject } of admissions) reject(error);
+      },
+    });
+    const args = packAdmissions(admissions.map(({ admission }) => admission));
+    this.#requests.push({ id, verb: 'admit' satisfies VerbName, args });
+  }
+
+  #answer(admissions: readonly WaitingAdmission[], { numbers, errors }: AdmitReply): void {
+    admissions.forEach(({ admission, resolve, reject }, index) => {
+      const error = errors?.[index];
+      if (error != null) {
+        reject(fromErrorMessage(error));
+        return;
+      }
+      const at = index * ADMITTED_WIDTH;
+      const callId = numbers[at]!;
+      if (admission.watch === true) this.subscriptions.expect(callId);
+      const admitted: Admitted = {
+        callId,
+        status: STATUSES[numbers[at + 1]!]!,
+        attached: numbers[at + 2] === 1,
+      };
+      resolve(admitted as never);
+    });
+  }
+
+  #receive({ replies, events }: ToClient): void {
+    for (const reply of replies) this.#settle(reply);
+    this.subscriptions.deliver(events);
+    if (this.#closed !== undefined && this.#waiters.size === 0) this.#port.close();
+  }
+
+  #settle({ id, value, error }: Reply): void {
+    const waiter = this.#waiters.get(id);
+    // A request that wanted no answer, and was refused: its sender cannot know.
+    if (waiter === undefined) return;
+    this.#waiters.delete(id);
+    if (error === undefined) waiter.resolve(value as never);
+    else waiter.reject(fromErrorMessage(error));
+  }
+
+  #end(): void {
+    this.#isOver = true;
+    this.#sealAdmissions();
+    for (const { reject } of this.#waiters.values()) reject(over());
+    this.#waiters.clear();
+  }
+}
+
+const over = (): SluiceError => new SluiceError('shutting_down', 'The store is closed.');
+
+export const makeClient = ({ port, generation, durability }: ClientTicket): Store => {
+  const connection = new Connection(port);
+  const ask = <T>(verb: VerbName, args: unknown = null): Promise<T> => connection.ask<T>(verb, args);
+  return {
+    queue: makeQueue(connection, generation, durability),
+    registry: makeRegistry(ask),
+    keys: {
+      create: (query) => ask('createKey', query),
+      list: () => ask('listKeys'),
+      revoke: (id) => ask('revokeKey', id),
+      find: (secretHash) => ask('findKey', secretHash),
+    } satisfies Keys,
+    retention: {
+      acknowledge: (query) => ask('acknowledge', query),
+      sweep: (query) => ask('sweep', query),
+      usage: () => ask('usage'),
+    } satisfies Retention,
+    counters: () => ask('counters'),
+    close: () => connection.close(),
+  };
+};
+
+const makeQueue = (connection: Connection, generation: string, durability: string): QueueStore => ({
+  generation,
+  durability,
+  admit: (admission) => connection.admit(admission),
+  open: (query) => connection.ask('open', query),
+  offer: (offer) => connection.ask('offer', offer),
+  seal: async ({ now, versionId, slices, reason }) => {
+    const args = { now, versionId, slices: packSlices(slices), reason: REASONS.indexOf(reason) };
+    const { batchId, refused, idle, prefetch } = await connection.ask<SealedMessage>('seal', args);
+    return { batchId, refused: unpackSlices(refused), free: { versionId, idle, prefetch } } satisfies Sealed;
+  },
+  lease: async (request) => (await connection.ask<LeasedMessage[]>('lease', request)).map(unpackLeased),
+  extend: (request) => connection.ask('extend', request),
+  release: (lease) => connection.ask('release', lease),
+  settle: (settlement) => connection.ask('settle', packSettlement(settlement)),
+  expired: (query) => connection.ask('expired', query),
+  call: (callId) => connection.ask('call', callId),
+  list: (query) => connection.ask('list', query),
+  watch: (query, listener) => {
+    if (query.kind === 'call' && query.callId === undefined)
+      throw new BugError('a watch of a call names no call');
+    return connection.subscriptions.add(query, listener);
+  },
+  result: (query) => connection.ask('result', query),
+  cancel: (query) => connection.ask('cancel', query),
+});
+
+const makeRegistry = (ask: <T>(verb: VerbName, args?: unknown) => Promise<T>): Registry => ({
+  deploy: (query) => ask('deploy', query),
+  functions: () => ask('functions'),
+  function: (name) => ask('function', name),
+  update: (query) => ask('update', query),
+  remove: (name) => ask('remove', name),
+  repin: (query) => ask('repin', query),
+  report: (report) => ask('report', report),
+  reports: (name) => ask('reports', name),
+  load: () => ask('load'),
+  appendLogs: (lines) => ask('appendLogs', lines),
+  logs: (query) => ask('logs', query),
+});

@@ -1,0 +1,131 @@
+/**
+ * Group commit. What arrived while the last commit ran is one transaction: its verbs run in order, segments are synced,
+ * SQLite commits, and only then the answers and events leave. A disk without room undoes the group and runs it again
+ * without its admissions; any other failure to commit ends the process, since nobody knows what the disk holds.
+ */
+import { BugError, SluiceError } from '../../errors/sluice-error.ts';
+import { diskFull } from './admission.ts';
+import { isNoSpace, toErrorMessage } from './errors.ts';
+import type { Ledger } from './ledger.ts';
+import { load } from './loading.ts';
+import type { Request } from './messages.ts';
+import type { Lease } from './model.ts';
+import { Again } from './moving.ts';
+import type { ClientPort } from './outbox.ts';
+import { runVerb, type VerbName } from './verbs.ts';
+import { collectEvents } from './watching.ts';
+
+export type Asked = { readonly client: ClientPort; readonly request: Request };
+
+/** Length at which the log is moved into the database file: some 30 ms of writing. */
+const CHECKPOINT_BYTES = 32 * 2 ** 20;
+
+/** Runs a group and sends what it answers; returns the requests that go on in a later group. */
+export const commitGroup = (
+  ledger: Ledger,
+  group: readonly Asked[],
+  clients: Iterable<ClientPort>,
+): Asked[] => {
+  const began = performance.now();
+  let again: Asked[];
+  try {
+    again = transact(ledger, group);
+  } catch (error) {
+    if (!isNoSpace(error)) throw error;
+    again = commitWithoutRoom(ledger, group);
+  }
+  collectEvents(ledger, clients);
+  ledger.count('commits');
+  ledger.count('commit_ms_total', performance.now() - began);
+  for (const client of clients) send(client);
+  return again;
+};
+
+const transact = (ledger: Ledger, group: readonly Asked[]): Asked[] => {
+  const again: Asked[] = [];
+  ledger.sql.begin.run();
+  for (const asked of group) runOne(ledger, asked, again);
+  ledger.segments.sync();
+  ledger.sql.commit.run();
+  return again;
+};
+
+const runOne = (ledger: Ledger, { client, request }: Asked, again: Asked[]): void => {
+  const { id, verb, args } = request;
+  ledger.count('verbs');
+  try {
+    const value = runVerb(ledger, verb as VerbName, args, client);
+    if (value instanceof Again) again.push({ client, request: { id, verb, args: value.args } });
+    else if (id !== 0) client.replies.push({ id, value });
+  } catch (error) {
+    if (!(error instanceof SluiceError) && !(error instanceof BugError)) throw error;
+    client.replies.push({ id, error: toErrorMessage(error) });
+  }
+};
+
+const commitWithoutRoom = (ledger: Ledger, group: readonly Asked[]): Asked[] => {
+  recover(ledger, group);
+  ledger.isRefusing = true;
+  try {
+    return transact(ledger, group);
+  } catch (error) {
+    if (!isNoSpace(error)) throw error;
+    recover(ledger, group);
+    const refusal = toErrorMessage(diskFull(ledger.options.limitBytes));
+    for (const { client, request } of group) client.replies.push({ id: request.id, error: refusal });
+    return [];
+  } finally {
+    ledger.isRefusing = false;
+    ledger.disk.forget();
+  }
+};
+
+/** Goes back to what is committed. Leases and offers are memory only and stay with those who hold them. */
+const recover = (ledger: Ledger, group: readonly Asked[]): void => {
+  ledger.count('recoveries');
+  if (ledger.db.isTransaction) ledger.sql.rollback.run();
+  for (const { client } of group) {
+    client.replies = [];
+    client.events = [];
+  }
+  ledger.outbox.clear();
+  const leases = new Map<number, Lease>();
+  for (const [id, { lease }] of ledger.batches) if (lease !== null) leases.set(id, lease);
+  const versions = new Map(ledger.versions);
+  load(ledger);
+  for (const [id, version] of ledger.versions) {
+    for (const [workerId, offer] of versions.get(id)?.offers ?? []) version.offers.set(workerId, offer);
+    ledger.outbox.slots.add(version);
+  }
+  for (const [id, lease] of leases) {
+    const batch = ledger.batches.get(id);
+    if (batch === undefined) continue;
+    batch.lease = lease;
+    batch.version.ready.delete(batch);
+    ledger.leaseEnds.push(lease.until, batch);
+  }
+  for (const id of ledger.outbox.watchers.keys())
+    if (id >= ledger.nextCall) ledger.outbox.watchers.delete(id);
+};
+
+const send = (client: ClientPort): void => {
+  if (client.replies.length === 0 && client.events.length === 0) return;
+  client.port.postMessage({ replies: client.replies, events: client.events });
+  client.replies = [];
+  client.events = [];
+};
+
+/** Moves the log into the database file when it is long, and unlinks segments to which nothing refers. */
+export const tidy = (ledger: Ledger): void => {
+  ledger.count('segments_recycled', ledger.segments.recycle());
+  if (ledger.disk.logBytes() < CHECKPOINT_BYTES) return;
+  const began = performance.now();
+  try {
+    ledger.prepare('PRAGMA wal_checkpoint(TRUNCATE)').get();
+  } catch (error) {
+    if (!isNoSpace(error)) throw error;
+    ledger.disk.forget();
+  }
+  ledger.count('checkpoints');
+  ledger.count('checkpoint_ms_total', performance.now() - began);
+};

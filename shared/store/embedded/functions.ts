@@ -1,0 +1,225 @@
+/** The registry: functions, their versions, what replicas report, and the lines that handlers print. */
+import { createHash } from 'node:crypto';
+import type {
+  Batching,
+  FunctionRecord,
+  FunctionSpec,
+  FunctionVersion,
+  ReplicaReport,
+} from '../../domain/function.ts';
+import { SluiceError } from '../../errors/sluice-error.ts';
+import type { DeployAnswer, FunctionLoad, FunctionUpdate, LogLine } from '../ports/registry.ts';
+import type { Ledger } from './ledger.ts';
+import { addVersion, newFunction } from './loading.ts';
+import type { FunctionState, VersionState } from './model.ts';
+
+/** Log lines kept of a function, in memory. */
+const LOG_LINES_MAX = 1000;
+
+/** JSON with sorted keys: the same spec has the same digest, whatever wrote it. */
+const canonical = (value: unknown): string => {
+  if (Array.isArray(value)) return `[${value.map(canonical).join(',')}]`;
+  if (value === null || typeof value !== 'object') return JSON.stringify(value) ?? 'null';
+  const entries = Object.entries(value).filter(([, member]) => member !== undefined);
+  entries.sort(([a], [b]) => (a < b ? -1 : 1));
+  return `{${entries.map(([key, member]) => `${JSON.stringify(key)}:${canonical(member)}`).join(',')}}`;
+};
+
+export const digestOf = (spec: FunctionSpec): string =>
+  createHash('sha256').update(canonical(spec)).digest('hex').slice(0, 12);
+
+export const deploy = (
+  ledger: Ledger,
+  { now, spec }: { readonly now: number; readonly spec: FunctionSpec },
+): DeployAnswer => {
+  const digest = digestOf(spec);
+  const owner = ledger.functions.get(spec.name) ?? addFunction(ledger, spec.name, now);
+  const known = ledger
+    .prepare('SELECT id, removed FROM versions WHERE function = ? AND digest = ?')
+    .get(owner.id, digest) as { id: number; removed: number | null } | undefined;
+  let id = known?.id;
+  if (id === undefined) id = insertVersion(ledger, owner, digest, spec, now);
+  // A deploy says what batching shall be, so that a live update of the same version ends with it.
+  ledger
+    .prepare('UPDATE versions SET removed = NULL, batching = ? WHERE id = ?')
+    .run(JSON.stringify(spec.batching), id);
+  ledger.versions.get(id)!.batching = spec.batching;
+  owner.current = id;
+  owner.isRemoved = false;
+  touch(ledger, owner, now);
+  return { record: record(ledger, owner), created: known === undefined || known.removed !== null };
+};
+
+const addFunction = (ledger: Ledger, name: string, now: number): FunctionState => {
+  const { lastInsertRowid } = ledger
+    .prepare('INSERT INTO functions(name, current, paused, created, updated) VALUES (?, 0, 0, ?, ?)')
+    .run(name, now, now);
+  const owner = newFunction(Number(lastInsertRowid), name, 0, now);
+  ledger.functions.set(name, owner);
+  return owner;
+};
+
+const insertVersion = (
+  ledger: Ledger,
+  owner: FunctionState,
+  digest: string,
+  spec: FunctionSpec,
+  now: number,
+): number => {
+  const { lastInsertRowid } = ledger
+    .prepare('INSERT INTO versions(function, digest, created, spec, batching) VALUES (?,?,?,?,?)')
+    .run(owner.id, digest, now, JSON.stringify(spec), JSON.stringify(spec.batching));
+  const id = Number(lastInsertRowid);
+  addVersion(ledger, id, digest, owner, spec.isolation, spec.batching);
+  return id;
+};
+
+const touch = (ledger: Ledger, owner: FunctionState, now: number): void => {
+  owner.updatedAt = now;
+  ledger
+    .prepare('UPDATE functions SET current = ?, paused = ?, updated = ?, removed = NULL WHERE id = ?')
+    .run(owner.current, owner.paused ? 1 : 0, now, owner.id);
+  ledger.outbox.functions.add(owner.name);
+};
+
+type VersionRow = { id: number; digest: string; created: number; spec: string; batching: string };
+
+const record = (ledger: Ledger, owner: FunctionState): FunctionRecord => {
+  const rows = ledger
+    .prepare(
+      'SELECT id, digest, created, spec, batching FROM versions WHERE function = ? AND removed IS NULL ORDER BY id DESC',
+    )
+    .all(owner.id) as VersionRow[];
+  const versions = rows.map(
+    (row): FunctionVersion => ({
+      id: row.id,
+      digest: row.digest,
+      createdAt: row.created,
+      spec: { ...(JSON.parse(row.spec) as FunctionSpec), batching: JSON.parse(row.batching) as Batching },
+    }),
+  );
+  return {
+    id: owner.id,
+    name: owner.name,
+    current: versions.find((version) => version.id === owner.current)!,
+    versions,
+    paused: owner.paused,
+    createdAt: owner.createdAt,
+    updatedAt: owner.updatedAt,
+  };
+};
+
+export const functions = (ledger: Ledger): FunctionRecord[] =>
+  [...ledger.functions.values()].filter((owner) => !owner.isRemoved).map((owner) => record(ledger, owner));
+
+const find = (ledger: Ledger, name: string): FunctionState | undefined => {
+  const owner = ledger.functions.get(name);
+  return owner === undefined || owner.isRemoved ? undefined : owner;
+};
+
+export const functionOf = (ledger: Ledger, name: string): FunctionRecord | undefined => {
+  const owner = find(ledger, name);
+  return owner && record(ledger, owner);
+};
+
+export const update = (
+  ledger: Ledger,
+  query: { readonly now: number; readonly name: string; readonly update: FunctionUpdate },
+): FunctionRecord | undefined => {
+  const owner = find(ledger, query.name);
+  if (owner === undefined) return undefined;
+  const { paused, batching } = query.update;
+  if (paused !== undefined) owner.paused = paused;
+  if (batching !== undefined) {
+    const version = ledger.version(owner.current);
+    version.batching = { ...version.batching, ...batching };
+    ledger
+      .prepare('UPDATE versions SET batching = ? WHERE id = ?')
+      .run(JSON.stringify(version.batching), version.id);
+  }
+  touch(ledger, owner, query.now);
+  return record(ledger, owner);
+};
+
+/** Versions stay as long as finished calls may name them; see sweeping.ts. */
+export const remove = (ledger: Ledger, name: string): boolean => {
+  const owner = find(ledger, name);
+  if (owner === undefined) return false;
+  if (owner.liveCalls > 0) {
+    throw new SluiceError(
+      'function_busy',
+      `Function "${name}" has ${owner.liveCalls} unfinished calls; purge it or wait until they are finished.`,
+    );
+  }
+  const last = ledger.prepare('SELECT max(expires) AS at FROM done').get() as { at: number | null };
+  owner.isRemoved = true;
+  ledger.prepare('UPDATE functions SET removed = ? WHERE id = ?').run(last.at ?? 0, owner.id);
+  ledger
+    .prepare('UPDATE versions SET removed = ? WHERE function = ? AND removed IS NULL')
+    .run(last.at ?? 0, owner.id);
+  ledger.outbox.functions.add(name);
+  return true;
+};
+
+export const report = (ledger: Ledger, told: ReplicaReport): void => {
+  ledger.reports.set(told.versionId, told);
+};
+
+const versionsOf = (ledger: Ledger, owner: FunctionState): VersionState[] =>
+  [...ledger.versions.values()].filter((version) => version.owner === owner);
+
+export const reports = (ledger: Ledger, name: string): ReplicaReport[] => {
+  const owner = find(ledger, name);
+  if (owner === undefined) return [];
+  return versionsOf(ledger, owner).flatMap((version) => ledger.reports.get(version.id) ?? []);
+};
+
+export const load = (ledger: Ledger): FunctionLoad[] =>
+  [...ledger.functions.values()]
+    .filter((owner) => !owner.isRemoved)
+    .map((owner) => ({
+      functionName: owner.name,
+      waitingRows: owner.waitingRows,
+      sealedRows: owner.sealedRows,
+      waitingCalls: owner.waitingCalls,
+      oldestAt: owner.waitingCalls === 0 ? null : oldestAt(ledger, owner),
+    }));
+
+/** Arrival of the oldest waiting call. Sealing goes front to back, so the search goes on where it ended. */
+const oldestAt = (ledger: Ledger, owner: FunctionState): number | null => {
+  let oldest: number | null = null;
+  const next = ledger.prepare(
+    'SELECT id, rows, arrived FROM live WHERE version = ? AND id >= ? ORDER BY id LIMIT 1',
+  );
+  for (const version of versionsOf(ledger, owner)) {
+    for (let from = version.oldestHint; ; ) {
+      const row = next.get(version.id, from) as { id: number; rows: number; arrived: number } | undefined;
+      if (row === undefined) break;
+      if ((ledger.live.get(row.id)?.sealed ?? 0) < row.rows) {
+        version.oldestHint = row.id;
+        oldest = oldest === null ? row.arrived : Math.min(oldest, row.arrived);
+        break;
+      }
+      from = row.id + 1;
+    }
+  }
+  return oldest;
+};
+
+export const appendLogs = (ledger: Ledger, lines: readonly LogLine[]): void => {
+  for (const line of lines) {
+    const kept = ledger.logs.get(line.functionName) ?? [];
+    ledger.logs.set(line.functionName, kept);
+    kept.push(line);
+    // Cut seldom, by half: moving the whole list for each line would cost more than keeping twice as many.
+    if (kept.length > LOG_LINES_MAX * 2) kept.splice(0, kept.length - LOG_LINES_MAX);
+  }
+};
+
+export const logs = (
+  ledger: Ledger,
+  { name, limit }: { readonly name: string; readonly limit: number },
+): readonly LogLine[] => {
+  const count = Math.min(limit, LOG_LINES_MAX);
+  return count <= 0 ? [] : (ledger.logs.get(name) ?? []).slice(-count);
+};

@@ -1,0 +1,121 @@
+/** What the store thread keeps in memory: calls in flight, batches that are not settled, versions with their slots. */
+import type { BatchMode, CallStatus, SealReason } from '../../domain/call.ts';
+import type { Batching, Isolation } from '../../domain/function.ts';
+import type { SegmentRef } from './segments.ts';
+
+/** Numbers that stand for words in tables and messages. Never reorder: they are stored. */
+export const STATUSES: readonly CallStatus[] = [
+  'pending',
+  'running',
+  'completed',
+  'failed',
+  'cancelled',
+  'expired',
+];
+export const REASONS: readonly SealReason[] = ['size', 'bytes', 'age', 'drain', 'call'];
+export const MODES: readonly BatchMode[] = ['fresh', 'retry', 'isolate'];
+export const STATUS = { pending: 0, running: 1, completed: 2, failed: 3, cancelled: 4, expired: 5 } as const;
+/** States of a part; `pending` is never stored. */
+export const PART = { ok: 0, failed: 1, cancelled: 2, expired: 3, pending: 4 } as const;
+export const PART_STATES = ['ok', 'failed', 'cancelled', 'expired', 'pending'] as const;
+/** Numbers of a part: state, first row, rows, batch, place (output row, or index of the batch's error). */
+export const PART_WIDTH = 5;
+/** Numbers of a slice: call, first row, rows. */
+export const SLICE_WIDTH = 3;
+/** Numbers of an outcome: state, call, first row, rows, place. */
+export const OUTCOME_WIDTH = 5;
+
+export type StoredPayload = string | Uint8Array | (SegmentRef & { readonly kind: 0 | 1 });
+
+/** A call that is not finished. Waiting ones are only cached; those with sealed rows stay until they finish. */
+export type LiveCall = {
+  readonly id: number;
+  version: VersionState;
+  readonly keyId: number;
+  readonly rows: number;
+  readonly bytes: number;
+  readonly arrivedAt: number;
+  readonly deadlineAt: number | null;
+  /** JSON of lane, priority, schema key, metadata and traceparent, where they are not the defaults. */
+  readonly extra: string | null;
+  /** undefined: read it from the table. */
+  payload: StoredPayload | undefined;
+  /** Rows before this one are sealed. */
+  sealed: number;
+  /** Rows with an outcome. */
+  settled: number;
+  failed: number;
+  expired: number;
+  leasedAt: number | null;
+  startedAt: number | null;
+  handlerMs: number;
+  /** Parts in the order of their settling; PART_WIDTH numbers each. */
+  parts: number[];
+  /** Unsettled batches with rows of this call; null before the first (a Set for each waiting call would cost more than the call). */
+  batches: Set<Batch> | null;
+};
+
+export type Lease = {
+  readonly token: string;
+  readonly workerId: string;
+  until: number;
+  readonly slices: readonly number[];
+};
+
+/** A batch that is not settled. */
+export type Batch = {
+  readonly id: number;
+  readonly version: VersionState;
+  /** SLICE_WIDTH numbers each. */
+  slices: readonly number[];
+  readonly reason: number;
+  mode: number;
+  attempts: number;
+  claims: number;
+  notBefore: number;
+  handlerMs: number;
+  lease: Lease | null;
+};
+
+export type OfferState = { idle: number; prefetch: number; until: number };
+
+export type VersionState = {
+  readonly id: number;
+  readonly digest: string;
+  readonly owner: FunctionState;
+  batching: Batching;
+  readonly isolation: Isolation;
+  /** Sealed batches that may be leased now, in the order of their sealing. */
+  readonly ready: Set<Batch>;
+  readonly offers: Map<string, OfferState>;
+  /** What watchers were told last. */
+  toldIdle: number;
+  toldPrefetch: number;
+  /** No call of this version below this id waits. */
+  oldestHint: number;
+};
+
+export type FunctionState = {
+  readonly id: number;
+  readonly name: string;
+  current: number;
+  paused: boolean;
+  readonly createdAt: number;
+  updatedAt: number;
+  isRemoved: boolean;
+  waitingRows: number;
+  waitingBytes: number;
+  waitingCalls: number;
+  sealedRows: number;
+  /** Calls that are not finished. */
+  liveCalls: number;
+};
+
+/** Whether a batch is open, or settled with or without calls that were unfinished then. Stored. */
+export const SETTLED = { open: 0, partly: 1, wholly: 2 } as const;
+
+export const rowsOf = (slices: readonly number[]): number => {
+  let rows = 0;
+  for (let i = 2; i < slices.length; i += SLICE_WIDTH) rows += slices[i]!;
+  return rows;
+};

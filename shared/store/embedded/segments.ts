@@ -1,0 +1,208 @@
+/**
+ * Large payloads and outputs in append-only files. A record is magic, CRC-32, length, bytes. `sync` runs before the
+ * SQLite commit that refers to what was written, so that a reference never points into nothing; bytes that no row
+ * refers to (a torn tail, a rolled-back append) are garbage that goes with its file.
+ */
+import {
+  closeSync,
+  fdatasyncSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readSync,
+  statSync,
+  unlinkSync,
+  writevSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { crc32 } from 'node:zlib';
+
+export type SegmentRef = { readonly segment: number; readonly at: number; readonly length: number };
+
+const MAGIC = 0x534c5347;
+const HEADER_BYTES = 16;
+/** A file is unlinked as a whole: small enough that one late reader does not keep much, large enough to stay few. */
+const SEGMENT_BYTES_MAX = 256 * 2 ** 20;
+const HOUR_MS = 3_600_000;
+/** Read-only descriptors kept open at most. */
+const OPEN_FILES_MAX = 64;
+
+export class DamagedSegment extends Error {
+  override readonly name = 'DamagedSegment';
+}
+
+export class Segments {
+  readonly #directory: string;
+  readonly #durable: boolean;
+  /** File sizes and live records by segment number. */
+  readonly #sizes = new Map<number, number>();
+  readonly #live = new Map<number, number>();
+  readonly #readers = new Map<number, number>();
+  #current: { segment: number; descriptor: number; size: number; hour: number } | undefined;
+  #dirty: number[] = [];
+  #isDirectoryDirty = false;
+  #next = 1;
+
+  constructor(directory: string, durable: boolean) {
+    this.#directory = join(directory, 'segments');
+    this.#durable = durable;
+    mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
+    if (durable) this.#syncPath(directory);
+    for (const name of readdirSync(this.#directory)) {
+      const segment = Number(/^(\d+)\.seg$/.exec(name)?.[1] ?? 0);
+      if (segment === 0) continue;
+      this.#sizes.set(segment, statSync(join(this.#directory, name)).size);
+      this.#next = Math.max(this.#next, segment + 1);
+    }
+  }
+
+  get bytes(): number {
+    let sum = 0;
+    for (const size of this.#sizes.values()) sum += size;
+    return sum;
+  }
+
+  get files(): number {
+    return this.#sizes.size;
+  }
+
+  /** Counts a record that a row refers to; `count` is negative when the row goes. */
+  refer(segment: number, count: number): void {
+    this.#live.set(segment, (this.#live.get(segment) ?? 0) + count);
+  }
+
+  forgetReferences(): void {
+    this.#live.clear();
+  }
+
+  append(bytes: Uint8Array, now: number): SegmentRef {
+    const file = this.#fileFor(bytes.byteLength, now);
+    const header = Buffer.alloc(HEADER_BYTES);
+    header.writeUInt32LE(MAGIC, 0);
+    header.writeUInt32LE(crc32(bytes), 4);
+    header.writeUInt32LE(bytes.byteLength, 8);
+    const at = file.size;
+    const wanted = HEADER_BYTES + bytes.byteLength;
+    const written = writevSync(file.descriptor, [header, bytes], at);
+    // A short write is a full disk that had room for a part of it.
+    if (written < wanted)
+      throw Object.assign(new Error('no space left for a segment record'), { code: 'ENOSPC' });
+    file.size += wanted;
+    this.#sizes.set(file.segment, file.size);
+    if (!this.#dirty.includes(file.descriptor)) this.#dirty.push(file.descriptor);
+    return { segment: file.segment, at, length: bytes.byteLength };
+  }
+
+  /** Makes all appended records durable. An error here ends the process: the kernel may have dropped the pages. */
+  sync(): void {
+    if (this.#durable) {
+      for (const descriptor of this.#dirty) fdatasyncSync(descriptor);
+      if (this.#isDirectoryDirty) this.#syncPath(this.#directory);
+    }
+    this.#dirty = [];
+    this.#isDirectoryDirty = false;
+  }
+
+  /** The record's bytes in memory that threads share. Throws DamagedSegment. */
+  read(ref: SegmentRef): Uint8Array {
+    const record = new Uint8Array(new SharedArrayBuffer(HEADER_BYTES + ref.length));
+    let filled = 0;
+    while (filled < record.byteLength) {
+      const n = readSync(
+        this.#reader(ref.segment),
+        record,
+        filled,
+        record.byteLength - filled,
+        ref.at + filled,
+      );
+      if (n === 0) break;
+      filled += n;
+    }
+    const header = new DataView(record.buffer, 0, HEADER_BYTES);
+    const bytes = record.subarray(HEADER_BYTES);
+    const isWhole =
+      filled === record.byteLength &&
+      header.getUint32(0, true) === MAGIC &&
+      header.getUint32(8, true) === ref.length &&
+      header.getUint32(4, true) === crc32(bytes);
+    if (!isWhole) {
+      throw new DamagedSegment(
+        `Record at ${ref.at} of ${this.#path(ref.segment)} is damaged (${ref.length} bytes).`,
+      );
+    }
+    return bytes;
+  }
+
+  /** Unlinks files to which nothing refers; to be called after the commit that took the last reference away. */
+  recycle(): number {
+    let unlinked = 0;
+    for (const segment of this.#sizes.keys()) {
+      if ((this.#live.get(segment) ?? 0) > 0 || segment === this.#current?.segment) continue;
+      this.#closeReader(segment);
+      unlinkSync(this.#path(segment));
+      this.#sizes.delete(segment);
+      this.#live.delete(segment);
+      unlinked += 1;
+    }
+    return unlinked;
+  }
+
+  /** Ends the current file, so that `recycle` may take it. */
+  cut(): void {
+    if (this.#current === undefined) return;
+    this.sync();
+    closeSync(this.#current.descriptor);
+    this.#current = undefined;
+  }
+
+  close(): void {
+    this.cut();
+    for (const segment of [...this.#readers.keys()]) this.#closeReader(segment);
+  }
+
+  #fileFor(bytes: number, now: number): { segment: number; descriptor: number; size: number } {
+    const hour = Math.floor(now / HOUR_MS);
+    const current = this.#current;
+    if (current !== undefined && current.hour >= hour && current.size + bytes <= SEGMENT_BYTES_MAX)
+      return current;
+    this.cut();
+    const segment = this.#next++;
+    const descriptor = openSync(this.#path(segment), 'wx', 0o600);
+    this.#isDirectoryDirty = true;
+    this.#sizes.set(segment, 0);
+    this.#current = { segment, descriptor, size: 0, hour };
+    return this.#current;
+  }
+
+  #path(segment: number): string {
+    return join(this.#directory, `${segment}.seg`);
+  }
+
+  #reader(segment: number): number {
+    let descriptor = this.#readers.get(segment);
+    if (descriptor === undefined) {
+      const oldest = this.#readers.keys().next().value;
+      if (this.#readers.size >= OPEN_FILES_MAX && oldest !== undefined) this.#closeReader(oldest);
+      descriptor = openSync(this.#path(segment), 'r');
+      this.#readers.set(segment, descriptor);
+    }
+    return descriptor;
+  }
+
+  #closeReader(segment: number): void {
+    const descriptor = this.#readers.get(segment);
+    if (descriptor === undefined) return;
+    this.#readers.delete(segment);
+    closeSync(descriptor);
+  }
+
+  #syncPath(path: string): void {
+    const descriptor = openSync(path, 'r');
+    try {
+      fsyncSync(descriptor);
+    } finally {
+      closeSync(descriptor);
+    }
+  }
+}

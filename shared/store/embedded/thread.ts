@@ -1,0 +1,136 @@
+/**
+ * The store thread: owns SQLite and the segments, drains the ports of its clients, commits in groups.
+ *
+ *   ports ─► inbox ─► one transaction ─► one message of replies and events for each port
+ */
+import { writeSync } from 'node:fs';
+import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import type { EmbeddedOptions } from '../ports/server.ts';
+import { type Asked, commitGroup, tidy } from './committing.ts';
+import { openDatabase } from './database.ts';
+import { toErrorMessage } from './errors.ts';
+import { Ledger } from './ledger.ts';
+import { load } from './loading.ts';
+import type { Control, Opened, ToThread } from './messages.ts';
+import type { ClientPort } from './outbox.ts';
+import { Segments } from './segments.ts';
+
+/** Requests in one transaction at most: the first of a flood do not wait for its last. */
+const GROUP_MAX = 1024;
+/** Commits between two looks at the log's length: a commit writes a few pages. */
+const TIDY_COMMITS = 64;
+
+class StoreThread {
+  readonly #ledger: Ledger;
+  readonly #clients = new Set<ClientPort>();
+  #inbox: Asked[] = [];
+  #commits = 0;
+
+  constructor(ledger: Ledger) {
+    this.#ledger = ledger;
+  }
+
+  connect(port: MessagePort): void {
+    const client: ClientPort = { port, kinds: new Set(), replies: [], events: [] };
+    this.#clients.add(client);
+    port.on('message', (requests: ToThread) => {
+      this.#receive(client, requests);
+      this.run();
+    });
+    port.on('close', () => {
+      this.#clients.delete(client);
+      for (const [callId] of this.#ledger.outbox.watchers) this.#ledger.outbox.unwatch(callId, client);
+    });
+  }
+
+  /** One group; what came meanwhile is the next. Between two groups other events of the thread get their turn. */
+  run(): void {
+    this.#drain();
+    if (this.#inbox.length === 0) return;
+    try {
+      const group = this.#inbox.splice(0, GROUP_MAX);
+      this.#inbox.push(...commitGroup(this.#ledger, group, this.#clients));
+      this.#commits += 1;
+      if (this.#commits % TIDY_COMMITS === 0) tidy(this.#ledger);
+    } catch (error) {
+      die(error);
+    }
+    if (this.#inbox.length > 0) setImmediate(() => this.run());
+  }
+
+  close(): void {
+    do this.run();
+    while (this.#inbox.length > 0);
+    for (const { port } of this.#clients) port.close();
+    this.#ledger.segments.close();
+    this.#ledger.db.close();
+  }
+
+  #drain(): void {
+    for (const client of this.#clients) {
+      for (
+        let got = receiveMessageOnPort(client.port);
+        got !== undefined;
+        got = receiveMessageOnPort(client.port)
+      ) {
+        this.#receive(client, got.message as ToThread);
+      }
+    }
+  }
+
+  #receive(client: ClientPort, requests: ToThread): void {
+    for (const request of requests) this.#inbox.push({ client, request });
+  }
+}
+
+/** A commit failed in a way that leaves the disk's state unknown: no answer may leave any more. */
+const die = (error: unknown): never => {
+  const detail = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  writeSync(
+    2,
+    `${JSON.stringify({ level: 60, msg: 'the store failed to commit, the process stops so that nothing unsafe is acknowledged', err: detail })}\n`,
+  );
+  parentPort!.postMessage({ kind: 'failed', detail } satisfies Opened);
+  // The opener ends the process; nothing else may run here meanwhile.
+  for (;;) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+};
+
+const openLedger = (options: EmbeddedOptions): Ledger => {
+  const db = openDatabase(options.directory, options.durability);
+  try {
+    const ledger = new Ledger(db, new Segments(options.directory, options.durability === 'fsync'), options);
+    load(ledger);
+    ledger.segments.recycle();
+    return ledger;
+  } catch (error) {
+    db.close();
+    throw error;
+  }
+};
+
+const main = (): void => {
+  const parent = parentPort!;
+  let thread: StoreThread;
+  try {
+    const ledger = openLedger(workerData as EmbeddedOptions);
+    thread = new StoreThread(ledger);
+    const { value } = ledger.db.prepare("SELECT value FROM meta WHERE name = 'generation'").get() as {
+      value: string;
+    };
+    parent.postMessage({ kind: 'opened', generation: value } satisfies Opened);
+  } catch (error) {
+    parent.postMessage({ kind: 'refused', error: toErrorMessage(error) } satisfies Opened);
+    parent.close();
+    return;
+  }
+  parent.on('message', (control: Control) => {
+    if (control.kind === 'connect') {
+      thread.connect(control.port);
+      return;
+    }
+    thread.close();
+    parent.close();
+  });
+};
+
+main();

@@ -1,0 +1,273 @@
+/** What readers see: calls, pages of calls, results. */
+import type { Call, CallStatus, RowError } from '../../domain/call.ts';
+import type {
+  CallPage,
+  ListQuery,
+  OpenPage,
+  OpenQuery,
+  OutputRef,
+  ResultPage,
+  ResultPart,
+  ResultQuery,
+} from '../ports/queue.ts';
+import { joinParts } from './ending.ts';
+import { parseExtra } from './extra.ts';
+import type { Ledger, LiveRow } from './ledger.ts';
+import {
+  type LiveCall,
+  PART,
+  PART_STATES,
+  PART_WIDTH,
+  STATUS,
+  STATUSES,
+  type VersionState,
+} from './model.ts';
+import { unpackNumbers } from './packing.ts';
+import { readOutput } from './payloads.ts';
+
+/** Calls looked at for one page of a list at most: a filter that nothing passes may not stop the store. */
+const LIST_SCAN_MAX = 10_000;
+/** Parts in one page of a result: about 1 MiB of messages. */
+const PARTS_MAX = 10_000;
+
+export type DoneRow = {
+  id: number;
+  version: number;
+  key: number;
+  rows: number;
+  bytes: number;
+  arrived: number;
+  started: number | null;
+  finished: number;
+  deadline: number | null;
+  expires: number;
+  status: number;
+  failed: number;
+  cancelled: number;
+  expired: number;
+  handler_ms: number;
+  extra: string | null;
+  batch: number | null;
+  output_row: number | null;
+  parts: Uint8Array | null;
+};
+
+export const liveStatus = (call: LiveCall): number =>
+  call.leasedAt !== null || call.settled > 0 ? STATUS.running : STATUS.pending;
+
+/** The number of a call's status; the call is there. */
+export const statusOf = (ledger: Ledger, callId: number): number => {
+  const call = ledger.call(callId);
+  if (call !== undefined) return liveStatus(call);
+  return (ledger.sql.done.get(callId) as DoneRow | undefined)?.status ?? STATUS.completed;
+};
+
+const viewLive = (call: LiveCall): Call => {
+  const { lane, priority, metadata, traceparent } = parseExtra(call.extra);
+  const startedAt = call.startedAt ?? call.leasedAt;
+  return {
+    id: call.id,
+    functionName: call.version.owner.name,
+    versionId: call.version.id,
+    versionDigest: call.version.digest,
+    apiKeyId: call.keyId,
+    lane,
+    priority,
+    rows: call.rows,
+    bytes: call.bytes,
+    status: STATUSES[liveStatus(call)]!,
+    counts: {
+      ok: call.settled - call.failed - call.expired,
+      failed: call.failed,
+      cancelled: 0,
+      expired: call.expired,
+    },
+    arrivedAt: call.arrivedAt,
+    startedAt,
+    finishedAt: null,
+    deadlineAt: call.deadlineAt,
+    expiresAt: null,
+    metadata,
+    traceparent,
+    queueMs: startedAt === null ? null : Math.max(startedAt - call.arrivedAt, 0),
+    handlerMs: call.handlerMs,
+  };
+};
+
+const viewDone = (row: DoneRow, version: VersionState | undefined): Call => {
+  const { lane, priority, metadata, traceparent } = parseExtra(row.extra);
+  return {
+    id: row.id,
+    functionName: version?.owner.name ?? '',
+    versionId: row.version,
+    versionDigest: version?.digest ?? '',
+    apiKeyId: row.key,
+    lane,
+    priority,
+    rows: row.rows,
+    bytes: row.bytes,
+    status: STATUSES[row.status]!,
+    counts: {
+      ok: row.rows - row.failed - row.cancelled - row.expired,
+      failed: row.failed,
+      cancelled: row.cancelled,
+      expired: row.expired,
+    },
+    arrivedAt: row.arrived,
+    startedAt: row.started,
+    finishedAt: row.finished,
+    deadlineAt: row.deadline,
+    expiresAt: row.expires,
+    metadata,
+    traceparent,
+    queueMs: row.started === null ? null : Math.max(row.started - row.arrived, 0),
+    handlerMs: row.handler_ms,
+  };
+};
+
+export const isGone = (ledger: Ledger, callId: number): boolean =>
+  callId > ledger.goneFloor && callId < ledger.nextCall;
+
+export const call = (ledger: Ledger, callId: number): Call | 'gone' | undefined => {
+  const live = ledger.call(callId);
+  if (live !== undefined) return viewLive(live);
+  const row = ledger.sql.done.get(callId) as DoneRow | undefined;
+  if (row !== undefined) return viewDone(row, ledger.versions.get(row.version));
+  return isGone(ledger, callId) ? 'gone' : undefined;
+};
+
+export const partsOfDone = (row: DoneRow): number[] => {
+  if (row.batch !== null) return [PART.ok, 0, row.rows, row.batch, row.output_row!];
+  return row.parts === null ? [] : unpackNumbers(row.parts);
+};
+
+export const result = (ledger: Ledger, query: ResultQuery): ResultPage | 'gone' | undefined => {
+  const view = call(ledger, query.callId);
+  if (view === undefined || view === 'gone') return view;
+  const live = ledger.call(query.callId);
+  const parts =
+    live === undefined
+      ? partsOfDone(ledger.sql.done.get(query.callId) as DoneRow)
+      : joinParts(live, PART.pending);
+  return { call: view, ...page(ledger, parts, query) };
+};
+
+const page = (ledger: Ledger, parts: readonly number[], { from, bytesMax }: ResultQuery) => {
+  const reader = new PartReader(ledger);
+  const taken: ResultPart[] = [];
+  for (let at = 0; at < parts.length; at += PART_WIDTH) {
+    const [state, first, count, batch, place] = parts.slice(at, at + PART_WIDTH) as [
+      number,
+      number,
+      number,
+      number,
+      number,
+    ];
+    const skipped = Math.max(from - first, 0);
+    if (skipped >= count) continue;
+    const isFirst = taken.length === 0;
+    const isOver = taken.length >= PARTS_MAX || (state === PART.ok && reader.bytesWith(batch) > bytesMax);
+    if (!isFirst && isOver) return { parts: taken, next: first };
+    const shift = state === PART.ok ? skipped : 0;
+    taken.push(reader.part(state, first + skipped, count - skipped, batch, place + shift));
+  }
+  return { parts: taken, next: null };
+};
+
+/** Makes parts; each output and each batch's errors are read once. */
+export class PartReader {
+  readonly #ledger: Ledger;
+  readonly #outputs = new Map<number, OutputRef>();
+  #errors: { readonly batch: number; readonly list: readonly RowError[] } | undefined;
+  #bytes = 0;
+
+  constructor(ledger: Ledger) {
+    this.#ledger = ledger;
+  }
+
+  /** Output bytes that the page would hold with this batch's output. */
+  bytesWith(batch: number): number {
+    return this.#outputs.has(batch) ? this.#bytes : this.#bytes + readOutput(this.#ledger, batch).byteLength;
+  }
+
+  part(state: number, from: number, count: number, batch: number, place: number): ResultPart {
+    if (state === PART.ok) return { state: 'ok', from, count, output: this.output(batch), outputRow: place };
+    if (state === PART.failed) return { state: 'failed', from, count, error: this.#error(batch, place) };
+    return { state: PART_STATES[state] as 'cancelled' | 'expired' | 'pending', from, count };
+  }
+
+  output(batch: number): OutputRef {
+    let output = this.#outputs.get(batch);
+    if (output === undefined) {
+      output = { batchId: batch, bytes: readOutput(this.#ledger, batch) };
+      this.#outputs.set(batch, output);
+      this.#bytes += output.bytes.byteLength;
+    }
+    return output;
+  }
+
+  #error(batch: number, place: number): RowError {
+    if (this.#errors?.batch !== batch) {
+      const row = this.#ledger.sql.batchErrors.get(batch) as { errors: string | null } | undefined;
+      this.#errors = { batch, list: JSON.parse(row?.errors ?? '[]') as RowError[] };
+    }
+    return (
+      this.#errors.list[place] ?? { code: 'internal', message: `the error of batch ${batch} is not there` }
+    );
+  }
+}
+
+/** Newest first. A page may be short or empty although `next` is set: the search is bounded. */
+export const list = (ledger: Ledger, query: ListQuery): CallPage => {
+  const before = query.before ?? Number.MAX_SAFE_INTEGER;
+  const scan = Math.max(query.limit, Math.min(query.limit * 20, LIST_SCAN_MAX));
+  const ids = ledger
+    .prepare(
+      'SELECT id FROM (SELECT id FROM (SELECT id FROM live WHERE id < ?1 ORDER BY id DESC LIMIT ?2) UNION ALL SELECT id FROM (SELECT id FROM done WHERE id < ?1 ORDER BY id DESC LIMIT ?2)) ORDER BY id DESC LIMIT ?2',
+    )
+    .all(before, scan) as { id: number }[];
+  const calls: Call[] = [];
+  for (const { id } of ids) {
+    const view = call(ledger, id);
+    if (view === undefined || view === 'gone' || !isWanted(view, query)) continue;
+    calls.push(view);
+    if (calls.length === query.limit) return { calls, next: id };
+  }
+  return { calls, next: ids.length < scan ? null : ids.at(-1)!.id };
+};
+
+const isWanted = (view: Call, { functionName, status, apiKeyId }: ListQuery): boolean =>
+  (functionName === null || view.functionName === functionName) &&
+  (status === null || view.status === (status satisfies CallStatus)) &&
+  (apiKeyId === null || view.apiKeyId === apiKeyId);
+
+/** Waiting calls after an id, oldest first. A page may be short although `next` is set. */
+export const open = (ledger: Ledger, { versionId, after, limit }: OpenQuery): OpenPage => {
+  const columns = 'id, version, key, rows, bytes, arrived, deadline, extra, segment, at, length, kind';
+  const rows = (
+    versionId === null
+      ? ledger.prepare(`SELECT ${columns} FROM live WHERE id > ? ORDER BY id LIMIT ?`).all(after, limit)
+      : ledger
+          .prepare(`SELECT ${columns} FROM live WHERE version = ? AND id > ? ORDER BY id LIMIT ?`)
+          .all(versionId, after, limit)
+  ) as LiveRow[];
+  const calls = [];
+  for (const row of rows) {
+    const sealed = ledger.live.get(row.id)?.sealed ?? 0;
+    if (sealed === row.rows) continue;
+    const { priority, lane, schemaKey } = parseExtra(row.extra);
+    calls.push({
+      callId: row.id,
+      versionId: row.version,
+      from: sealed,
+      rows: row.rows - sealed,
+      bytes: row.bytes,
+      arrivedAt: row.arrived,
+      deadlineAt: row.deadline,
+      priority,
+      lane,
+      schemaKey,
+    });
+  }
+  return { calls, next: rows.length < limit ? null : rows.at(-1)!.id };
+};
