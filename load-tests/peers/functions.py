@@ -20,10 +20,10 @@ def simulated_gpu(text: list[str]) -> list[int]:
 @sluice.function(
     name="vectors_384", max_batching_size=1000, max_buffer_duration=5, output_type=pa.list_(pa.float32(), 384)
 )
-def vectors_384(text: pa.StringArray) -> pa.Array:
+def vectors_384(text: list[str]) -> list[list[float]]:
     return vectors(text, 384)
 
 
 @sluice.function(name="vectors_8", max_batching_size=1000, max_buffer_duration=5, output_type=pa.list_(pa.float32(), 8))
-def vectors_8(text: pa.StringArray) -> pa.Array:
+def vectors_8(text: list[str]) -> list[list[float]]:
     return vectors(text, 8)

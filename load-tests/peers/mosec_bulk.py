@@ -6,7 +6,7 @@ LOAD_WIDTH=384 mosec_bulk.py --port N …; the requests are batches already, so 
 import os
 
 import pyarrow as pa
-from handlers import vectors
+from handlers import vectors_table
 from mosec import Server, Worker
 
 WIDTH = int(os.environ["LOAD_WIDTH"])
@@ -17,7 +17,7 @@ class Bulk(Worker):
         return pa.ipc.open_stream(data).read_all()
 
     def forward(self, data: pa.Table) -> pa.Table:
-        return pa.table({"result": vectors(data["text"].combine_chunks(), WIDTH)})
+        return vectors_table(data, WIDTH)
 
     def serialize(self, data: pa.Table) -> bytes:
         sink = pa.BufferOutputStream()

@@ -9,7 +9,7 @@ import struct
 import sys
 
 import pyarrow as pa
-from handlers import vectors
+from handlers import vectors_table
 
 
 def read(peer: socket.socket, size: int) -> memoryview:
@@ -32,7 +32,7 @@ def main() -> None:
     while True:
         size, width = struct.unpack("<II", read(peer, 8))
         table = pa.ipc.open_stream(read(peer, size)).read_all()
-        answer = pa.table({"result": vectors(table["text"].combine_chunks(), width)})
+        answer = vectors_table(table, width)
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, answer.schema) as writer:
             writer.write_table(answer)

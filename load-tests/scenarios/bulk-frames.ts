@@ -34,53 +34,41 @@ export const makeFrames = (rows: number, batchRows: number): Buffer[] => {
 
 export type SocketLoop = {
   readonly pid: number;
-  /** Sends every frame, two in flight as a worker with one prefetched batch has; answers the bytes received. */
+  /** Sends every frame and waits for its answer; answers the bytes received. */
   readonly pass: (frames: readonly Buffer[], width: number) => Promise<number>;
   readonly stop: () => Promise<void>;
 };
 
-const FRAMES_IN_FLIGHT = 2;
-
-const passFrames = (socket: net.Socket, frames: readonly Buffer[], width: number): Promise<number> =>
+/** One frame there, its answer back as one Buffer, the next: what anyone would write first. */
+const exchange = (socket: net.Socket, frame: Buffer, width: number): Promise<Buffer> =>
   new Promise((resolve, reject) => {
-    let [sent, answered, received] = [0, 0, 0];
-    /** Bytes of the answer's length that have come (0 to 4), and what is left of its body. */
-    let [lengthBytes, length, left] = [0, 0, 0];
-    const send = (): void => {
-      const frame = frames[sent++];
-      if (!frame) return;
-      const head = Buffer.allocUnsafe(8);
-      head.writeUInt32LE(frame.length, 0);
-      head.writeUInt32LE(width, 4);
-      socket.write(head);
-      socket.write(frame);
-    };
+    const parts: Buffer[] = [];
+    let [received, wanted] = [0, Number.POSITIVE_INFINITY];
     const read = (chunk: Buffer): void => {
+      parts.push(chunk);
       received += chunk.length;
-      for (let at = 0; at < chunk.length; ) {
-        if (lengthBytes < 4) {
-          length = (length | (chunk[at++]! << (8 * lengthBytes++))) >>> 0;
-          if (lengthBytes === 4) left = length;
-          continue;
-        }
-        const taken = Math.min(left, chunk.length - at);
-        left -= taken;
-        at += taken;
-        if (left > 0) return;
-        [lengthBytes, length] = [0, 0];
-        answered += 1;
-        send();
-      }
-      if (answered < frames.length) return;
+      if (wanted === Number.POSITIVE_INFINITY && received >= 4)
+        wanted = 4 + Buffer.concat(parts).readUInt32LE(0);
+      if (received < wanted) return;
       socket.off('data', read);
       socket.off('close', fail);
-      resolve(received);
+      resolve(Buffer.concat(parts));
     };
     const fail = (): void => reject(new Error('The socket loop closed its connection.'));
     socket.on('data', read);
     socket.once('close', fail);
-    for (let i = 0; i < FRAMES_IN_FLIGHT; i++) send();
+    const head = Buffer.allocUnsafe(8);
+    head.writeUInt32LE(frame.length, 0);
+    head.writeUInt32LE(width, 4);
+    socket.write(head);
+    socket.write(frame);
   });
+
+const passFrames = async (socket: net.Socket, frames: readonly Buffer[], width: number): Promise<number> => {
+  let bytes = 0;
+  for (const frame of frames) bytes += (await exchange(socket, frame, width)).length;
+  return bytes;
+};
 
 export const startSocketLoop = async (): Promise<SocketLoop> => {
   mkdirSync(SCRATCH, { recursive: true });
