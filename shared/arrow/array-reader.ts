@@ -37,6 +37,7 @@ type Found = { length: number; nullCount: number; validity: Uint8Array | null };
 export class ArrayReader {
   readonly #source: BatchSource;
   readonly #rowsMax: number;
+  #used = 0;
   #node = 0;
   #region = 0;
 
@@ -106,6 +107,9 @@ export class ArrayReader {
         path,
         `its ${what} buffer (${offset} + ${length}) ends outside the body of ${bodyBytes} bytes`,
       );
+    this.#used += length;
+    // Columns that share their bytes would let a small stream cost the time of a huge one.
+    if (this.#used > bodyBytes) this.#fail(path, `its ${what} buffer overlaps others`);
     if (length < needed) this.#fail(path, `its ${what} buffer has ${length} bytes, ${needed} are needed`);
     return length === 0 ? noBytes() : bytes.subarray(bodyStart + offset, bodyStart + offset + length);
   }

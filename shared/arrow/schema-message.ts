@@ -96,7 +96,7 @@ function readType(field: FlatTable, children: readonly FieldJson[], name: string
   const { flat } = field;
   const fail = (what: string): never => flat.fail(`field "${name}" ${what}`);
   if (REFUSED[id] !== undefined)
-    return fail(`is of a ${REFUSED[id]} type, which is not supported; cast it first`);
+    return fail(`has the type ${REFUSED[id]}, which is not supported; cast it first`);
   const childrenExpected =
     id === 12 || id === 21 || id === 16 || id === 17 ? 1 : id === 13 ? children.length : 0;
   if (children.length !== childrenExpected) fail(`has ${children.length} children, not ${childrenExpected}`);

@@ -14,6 +14,7 @@ import {
   VERSION_V5,
 } from './message-frame.ts';
 import { readSchema, type Schema } from './schema-message.ts';
+import { sameType, typeText } from './type-text.ts';
 
 /** Metadata of one message at most: 4096 columns with long names need about 1 MiB. */
 const METADATA_BYTES_MAX = 16 * 1024 * 1024;
@@ -90,17 +91,21 @@ type Message = {
 };
 
 class StreamReader {
+  readonly #given: Uint8Array;
+  /** A plain view: slices of a Buffer are views of it, slices of a Uint8Array are copies. */
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
   readonly #checkValues: boolean;
   readonly #batches: Batch[] = [];
   readonly #dictionaries = new Map<number, Dictionary>();
+  #dictionaryNodes: Map<number, Node> | null = null;
   #schema: Schema | null = null;
   #schemaMessage: Uint8Array = new Uint8Array(0);
   #rows = 0;
 
   constructor(bytes: Uint8Array, checkValues: boolean) {
-    this.#bytes = bytes;
+    this.#given = bytes;
+    this.#bytes = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.#checkValues = checkValues;
   }
@@ -115,7 +120,7 @@ class StreamReader {
     }
     if (this.#schema === null) return invalid('the stream has no schema message');
     return {
-      bytes: this.#bytes,
+      bytes: this.#given,
       fields: this.#schema.fields,
       rows: this.#rows,
       nodes: this.#schema.nodes,
@@ -203,8 +208,9 @@ class StreamReader {
     const id = header.i64(0, 'the dictionary id');
     const data = header.table(1);
     if (data === null) invalid(`${where}: dictionary ${id} has no data`);
-    const node = findDictionary(this.#schema!.nodes, id);
-    if (node === null) invalid(`${where}: dictionary ${id} belongs to no column`);
+    this.#dictionaryNodes ??= dictionaryNodes(this.#schema!.nodes);
+    const node = this.#dictionaryNodes.get(id);
+    if (node === undefined) invalid(`${where}: dictionary ${id} belongs to no column`);
     const rows = data.i64(0, 'the row count');
     const chunk = this.#arrays(message, this.#metadata(data), [node], rows)[0]!;
     const before = header.u8(2) !== 0 ? this.#dictionaries.get(id) : undefined;
@@ -250,12 +256,18 @@ function readPairs(batch: FlatTable, slot: number): readonly number[] {
   return out;
 }
 
-function findDictionary(nodes: readonly Node[], id: number): Node | null {
-  for (const node of nodes) {
-    const { dictionary } = node;
-    if (dictionary !== null && dictionary.id === id) return dictionary.values;
-    const found = findDictionary(dictionary === null ? node.children : [dictionary.values], id);
-    if (found !== null) return found;
+/** The value nodes by dictionary id. */
+function dictionaryNodes(nodes: readonly Node[], found = new Map<number, Node>()): Map<number, Node> {
+  for (const { dictionary, children } of nodes) {
+    if (dictionary !== null) {
+      const known = found.get(dictionary.id) ?? dictionary.values;
+      if (!sameType(known.type, dictionary.values.type))
+        invalid(
+          `dictionary ${dictionary.id} is declared with the types ${typeText(known.type)} and ${typeText(dictionary.values.type)}`,
+        );
+      found.set(dictionary.id, known);
+    }
+    dictionaryNodes(dictionary === null ? children : [dictionary.values], found);
   }
-  return null;
+  return found;
 }
