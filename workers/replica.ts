@@ -45,6 +45,7 @@ export class Replica {
   readonly #lived: Promise<void>;
   readonly #device: number | null;
   #failures = 0;
+  #isStopped = false;
   #timedOut = false;
 
   constructor(options: ReplicaOptions) {
@@ -69,7 +70,8 @@ export class Replica {
   }
 
   async stop(graceMs: number): Promise<void> {
-    const first = this.state !== 'stopped';
+    const first = !this.#isStopped;
+    this.#isStopped = true;
     this.state = 'stopped';
     this.#stopped.resolve();
     await this.process?.stop(graceMs);
@@ -78,11 +80,11 @@ export class Replica {
   }
 
   async #live(): Promise<void> {
-    while (this.state !== 'stopped') {
+    while (!this.#isStopped) {
       const bornAt = performance.now();
       const cause = await this.#liveOnce();
       this.process = null;
-      if (this.state === 'stopped') break;
+      if (this.#isStopped) break;
       this.#failures =
         cause === 'start_failed' || performance.now() - bornAt < HEALTHY_MS ? this.#failures + 1 : 0;
       this.state = cause === 'start_failed' ? 'failed' : 'starting';
@@ -97,23 +99,23 @@ export class Replica {
     const { index, log, launcher, version } = this.#options;
     try {
       const options = await launcher.launch(version, index, this.#device);
-      if (this.state === 'stopped') return 'crash';
+      if (this.#isStopped) return 'crash';
       this.process = new HandlerProcess(options);
       await this.process.ready;
     } catch (error) {
       this.reason = shortened(error instanceof Error ? error.message : String(error));
-      if (this.state !== 'stopped') log.warn({ replica: index, reason: this.reason }, 'handler cannot start');
+      if (!this.#isStopped) log.warn({ replica: index, reason: this.reason }, 'handler cannot start');
       this.process?.kill('it could not start');
       await this.process?.gone;
       return 'start_failed';
     }
-    if (this.state !== 'stopped') {
+    if (!this.#isStopped) {
       this.state = 'ready';
       this.reason = null;
       this.#options.onChange();
     }
     const how = await this.process.gone;
-    if (this.state !== 'stopped') log.warn({ replica: index, how }, 'handler process ended');
+    if (!this.#isStopped) log.warn({ replica: index, how }, 'handler process ended');
     const cause = this.#timedOut ? 'timeout' : 'crash';
     this.#timedOut = false;
     return cause;

@@ -1,0 +1,127 @@
+/** What a user's Node function may be and may return. */
+import { describe, expect, it } from 'vitest';
+import type { FunctionSpec } from '../../../shared/domain/function.ts';
+import { type Finished, nodeSpec, Rig, type SpecChanges } from './rig.ts';
+
+const runOne = async (
+  body: string,
+  texts: readonly string[],
+  changes: SpecChanges = {},
+): Promise<Finished> => {
+  const rig = await Rig.open();
+  return rig.run(await rig.deploy(nodeSpec(body, changes)), texts);
+};
+
+const ok = (values: readonly unknown[]): Finished => ({ status: 'completed', values, errors: new Map() });
+const float: FunctionSpec['output'] = { type: 'float64', nullable: false };
+
+describe('a Node function', () => {
+  it('answers rows in order, over many batches', async () => {
+    const texts = Array.from({ length: 50 }, (_, at) => `row ${at}`);
+    const answer = await runOne('export const run = ({ text }) => text.map((t) => t.toUpperCase())', texts);
+    expect(answer).toEqual(ok(texts.map((text) => text.toUpperCase())));
+  });
+
+  it('may be asynchronous', async () => {
+    const body = 'export const run = async ({ text }) => { await null; return text.map((t) => t.length); }';
+    expect(await runOne(body, ['a', 'bb'], { output: float })).toEqual(ok([1, 2]));
+  });
+
+  it('may take one row at a time', async () => {
+    const body = 'export const run = async ({ text }) => text + "!"';
+    expect(await runOne(body, ['a', 'b'], { inputMode: 'row' })).toEqual(ok(['a!', 'b!']));
+  });
+
+  it('may yield consecutive parts', async () => {
+    const body = 'export async function* run({ text }) { yield text.slice(0, 3); yield text.slice(3); }';
+    const texts = ['a', 'b', 'c', 'd', 'e'];
+    expect(await runOne(body, texts)).toEqual(ok(texts));
+  });
+
+  it('may be TypeScript that the SDK declares', async () => {
+    const body = `
+      import { defineFunction, t } from '@sluice/sdk';
+      let started: string = 'no';
+      export const run = defineFunction(
+        { name: 'f', inputs: { text: t.string }, output: t.string, onStartup: () => { started = 'yes'; } },
+        ({ text }) => text.map((value: string) => value + ' ' + started),
+      );`;
+    const handler = { file: 'f.ts', attribute: 'run' };
+    expect(await runOne(body, ['a'], { handler })).toEqual(ok(['a yes']));
+  });
+
+  it('sees its calls when it asks for the context', async () => {
+    const body =
+      'export const run = ({ text }, { calls, attempt, function: name }) => text.map(() => JSON.stringify([name, attempt, calls.length, calls[0].rows, calls[0].metadata, calls[0].callId[0]]))';
+    const { values } = await runOne(body, ['a', 'b']);
+    expect(JSON.parse(values[0] as string)).toEqual(['f', 1, 1, 2, { from: 'rig' }, 'c']);
+  });
+
+  it('gets a clean environment and its own folder', async () => {
+    const body =
+      'export const run = ({ text }) => text.map(() => JSON.stringify([Object.keys(process.env).sort(), process.env.MINE, process.cwd()]))';
+    const env = { base: null, steps: [], env: { MINE: 'yes' }, isolated: false, interpreter: null };
+    process.env.SLUICE_API_KEY = 'secret';
+    const { values } = await runOne(body, ['a'], { environment: env });
+    delete process.env.SLUICE_API_KEY;
+    const [names, mine, cwd] = JSON.parse(values[0] as string) as [string[], string, string];
+    expect(mine).toBe('yes');
+    expect(names.filter((name) => /SLUICE|VITEST|npm_/.test(name))).toEqual([]);
+    expect(cwd).toMatch(/sluice-.*\/f-[0-9a-f]{12}$/);
+  });
+});
+
+describe('rows that a Node function refuses', () => {
+  const mark = `class RowError extends Error { get [Symbol.for('sluice.rowError')]() { return true; } kind = 'Bad'; }`;
+
+  it('fail alone when returned in their place', async () => {
+    const body = `${mark} export const run = ({ text }) => text.map((t) => (t === 'bad' ? new RowError('no ' + t) : t))`;
+    const { status, values, errors } = await runOne(body, ['a', 'bad', 'c'], {
+      output: { type: 'utf8', nullable: false },
+    });
+    expect([status, values]).toEqual(['failed', ['a', null, 'c']]);
+    expect([...errors]).toEqual([[1, { code: 'row_error', message: 'no bad', kind: 'Bad' }]]);
+  });
+
+  it('fail alone when thrown in row mode', async () => {
+    const body = `${mark} export const run = ({ text }) => { if (text === 'bad') throw new RowError('no'); return text; }`;
+    const { values, errors } = await runOne(body, ['bad', 'b'], { inputMode: 'row' });
+    expect(values).toEqual([null, 'b']);
+    expect(errors.get(0)).toMatchObject({ code: 'row_error' });
+  });
+
+  it('keep their place across the parts of a generator', async () => {
+    const body = `${mark} export function* run({ text }) { yield text.slice(0, 2); yield [new RowError('third'), text[3]]; }`;
+    const { values, errors } = await runOne(body, ['a', 'b', 'c', 'd']);
+    expect(values).toEqual(['a', 'b', null, 'd']);
+    expect([...errors.keys()]).toEqual([2]);
+  });
+});
+
+describe('an answer of a Node function that is wrong', () => {
+  it.each([
+    ['another length', 'text.slice(1)', /got 4 rows and returned 3/],
+    ['another type', 'text.map(() => 7)', /row 0/],
+    ['no array', '"nothing"', /returned string/],
+  ])('is refused: %s', async (_, expression, message) => {
+    const body = `export const run = ({ text }) => ${expression}`;
+    const { status, values, errors } = await runOne(body, ['a', 'b', 'c', 'd'], { isolation: 'off' });
+    expect([status, values]).toEqual(['failed', [null, null, null, null]]);
+    expect(errors.get(3)?.code).toBe('handler_output_invalid');
+    expect(errors.get(3)?.message).toMatch(message);
+  });
+
+  it('is refused when a generator yields too much', async () => {
+    const body = 'export function* run({ text }) { yield text; yield text; }';
+    const { errors } = await runOne(body, ['a', 'b'], { isolation: 'off' });
+    expect(errors.get(0)).toMatchObject({ code: 'handler_output_invalid' });
+    expect(errors.get(0)?.message).toMatch(/got 2 rows and returned 4/);
+  });
+
+  it('costs only the rows that cause it', async () => {
+    const body = 'export const run = ({ text }) => text.filter((t) => t !== "bad")';
+    const { values, errors } = await runOne(body, ['a', 'b', 'bad', 'd', 'e']);
+    expect(values).toEqual(['a', 'b', null, 'd', 'e']);
+    expect([...errors.keys()]).toEqual([2]);
+  });
+});

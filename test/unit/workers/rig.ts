@@ -1,0 +1,186 @@
+/** A whole server but for HTTP: the embedded store, buffer, reaper and workers, in this process, on a directory of its own. */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { onTestFinished } from 'vitest';
+import { Buffer as RowBuffer } from '../../../services/buffer/buffer.ts';
+import { Reaper } from '../../../services/reaper/reaper.ts';
+import { jsonToPayload, resultJson } from '../../../shared/arrow/index.ts';
+import type { RowError } from '../../../shared/domain/call.ts';
+import type { FunctionRecord, FunctionSpec, ReplicaReport } from '../../../shared/domain/function.ts';
+import { silentLog } from '../../../shared/runtime/log.ts';
+import { openEmbeddedStore } from '../../../shared/store/embedded/index.ts';
+import type { CallEvent } from '../../../shared/store/ports/queue.ts';
+import type { Store } from '../../../shared/store/ports/store.ts';
+import { makeWorkers, type WorkersOptions } from '../../../workers/main.ts';
+
+export type SpecChanges = Partial<Omit<FunctionSpec, 'source'>>;
+
+/** A Node function of one utf8 column `text`; `body` is the module's text, which exports `run`. */
+export const nodeSpec = (body: string, changes: SpecChanges = {}): FunctionSpec => ({
+  name: 'f',
+  runtime: 'node',
+  handler: { file: 'f.mjs', attribute: 'run' },
+  inputMode: 'columns',
+  inputs: [{ name: 'text', type: 'utf8', nullable: false }],
+  output: { type: 'utf8', nullable: true },
+  batching: { sizeRows: 8, durationMs: 5, bytesMax: 2 ** 26 },
+  retry: {
+    retries: 0,
+    initialMs: 1,
+    multiplier: 1,
+    maxMs: 1,
+    jitter: 0,
+    retryOn: [],
+    terminalOn: [],
+  },
+  isolation: 'bisect',
+  callTimeoutMs: 60_000,
+  replicas: { min: 1, max: 1 },
+  resources: { cpu: null, memoryBytes: null, gpu: null },
+  environment: { base: null, steps: [], env: {}, isolated: false, interpreter: null },
+  ...changes,
+  source: [{ path: changes.handler?.file ?? 'f.mjs', content: Buffer.from(body).toString('base64') }],
+});
+
+export type Finished = {
+  readonly status: string;
+  readonly values: readonly unknown[];
+  /** Errors by row. */
+  readonly errors: ReadonlyMap<number, RowError>;
+};
+
+const CLOCKS = {
+  wall: () => Date.now(),
+  monotonic: () => performance.now(),
+  after: (ms: number, work: () => void) => {
+    const timer = setTimeout(work, ms);
+    return () => clearTimeout(timer);
+  },
+};
+
+export type RigOptions = Partial<Pick<WorkersOptions, 'strict' | 'log' | 'pythonDefault'>> & {
+  readonly leaseMs?: number;
+  readonly claimsMax?: number;
+  readonly graceMs?: number;
+  readonly durability?: 'fsync' | 'memory';
+};
+
+const storeOptions = (directory: string, durability: 'fsync' | 'memory') => ({
+  directory,
+  durability,
+  limitBytes: 2 ** 34,
+  reserveBytes: 0,
+  queueRowsMax: 10_000_000,
+  queueBytesMax: 2 ** 34,
+  retentionMs: 3_600_000,
+  acknowledgedRetentionMs: 1000,
+});
+
+export class Rig {
+  readonly store: Store;
+  readonly workers: ReturnType<typeof makeWorkers>;
+  readonly directory: string;
+
+  private constructor(store: Store, workers: ReturnType<typeof makeWorkers>, directory: string) {
+    this.store = store;
+    this.workers = workers;
+    this.directory = directory;
+  }
+
+  /** Stops with the test. */
+  static async open(options: RigOptions = {}): Promise<Rig> {
+    const directory = await mkdtemp(path.join(tmpdir(), 'sluice-rig-'));
+    const server = await openEmbeddedStore(storeOptions(directory, options.durability ?? 'memory'));
+    const log = options.log ?? silentLog();
+    const store = server.connect();
+    const claimsMax = options.claimsMax ?? 5;
+    const buffer = new RowBuffer(store, log, CLOCKS);
+    const reaper = new Reaper({ store, log, claimsMax, wall: CLOCKS.wall });
+    const workers = makeWorkers({
+      store,
+      settings: { lease: options.leaseMs ?? 30_000, claimsMax, grace: options.graceMs ?? 10_000 },
+      log,
+      strict: options.strict ?? false,
+      pythonDefault: options.pythonDefault ?? null,
+      environment: process.env,
+    });
+    onTestFinished(async () => {
+      await workers.stop();
+      await reaper.stop();
+      await buffer.stop();
+      await store.close();
+      await server.close();
+      await rm(directory, { recursive: true, force: true });
+    });
+    await buffer.start();
+    await reaper.start();
+    await workers.start();
+    return new Rig(store, workers, directory);
+  }
+
+  async deploy(spec: FunctionSpec): Promise<FunctionRecord> {
+    return (await this.store.registry.deploy({ now: Date.now(), spec })).record;
+  }
+
+  /** Submits one call; the answer is its number. */
+  async submit(record: FunctionRecord, texts: readonly string[]): Promise<number> {
+    const { id, spec } = record.current;
+    const { payload, rows, bytes, schemaKey } = jsonToPayload({ columns: { text: texts } }, spec.inputs);
+    const { callId } = await this.store.queue.admit({
+      now: Date.now(),
+      functionName: spec.name,
+      versionId: id,
+      apiKeyId: 0,
+      lane: '',
+      priority: 0,
+      deadlineAt: null,
+      rows,
+      bytes,
+      schemaKey,
+      payload,
+      idempotency: null,
+      metadata: { from: 'rig' },
+      traceparent: null,
+    });
+    return callId;
+  }
+
+  /** Resolves when an event of the call satisfies the wish. */
+  async until(callId: number, wish: (status: string) => boolean): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const check = (event: Pick<CallEvent, 'status'>): void => {
+      if (wish(event.status)) resolve();
+    };
+    const unwatch = this.store.queue.watch({ kind: 'call', callId }, check);
+    const call = await this.store.queue.call(callId);
+    if (call && call !== 'gone') check(call);
+    await promise;
+    unwatch();
+  }
+
+  async finished(callId: number): Promise<Finished> {
+    await this.until(callId, (status) => status !== 'pending' && status !== 'running');
+    const page = await this.store.queue.result({ callId, from: 0, bytesMax: 2 ** 30 });
+    if (!page || page === 'gone') throw new Error(`call ${callId} has no result`);
+    const record = await this.store.registry.function(page.call.functionName);
+    const { values, errors } = resultJson(page.parts, record!.current.spec.output);
+    const byRow = new Map<number, RowError>();
+    for (const { from, count, ...error } of errors)
+      for (let row = from; row < from + count; row += 1) byRow.set(row, error);
+    return { status: page.call.status, values: JSON.parse(`[${values}]`), errors: byRow };
+  }
+
+  async run(record: FunctionRecord, texts: readonly string[]): Promise<Finished> {
+    return this.finished(await this.submit(record, texts));
+  }
+
+  /** The version's report once it satisfies the wish. */
+  async report(record: FunctionRecord, wish: (report: ReplicaReport) => boolean): Promise<ReplicaReport> {
+    for (;;) {
+      const reports = await this.store.registry.reports(record.name);
+      const found = reports.find((report) => report.versionId === record.current.id && wish(report));
+      if (found) return found;
+    }
+  }
+}
