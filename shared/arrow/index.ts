@@ -2,6 +2,7 @@
  * Arrow from socket to handler and back. Streams are verified once (`readStream`), then sliced, joined and passed on by their
  * buffers; only small JSON calls and JSON results ever become values.
  */
+export { FILE_MAGIC, type FileBlock, fileFooter } from './file-footer.ts';
 export { buildInput, type InputPart } from './input-build.ts';
 export { matchInputs } from './input-match.ts';
 export { type JsonBody, type JsonPayload, jsonToPayload } from './json-payload.ts';

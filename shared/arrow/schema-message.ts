@@ -155,13 +155,17 @@ function decimalType(type: FlatTable, fail: (what: string) => never): TypeJson {
 /** The schema as a whole encapsulated message. Dictionary ids are those of the nodes. */
 export function schemaMessage(nodes: readonly Node[]): Uint8Array {
   const b = new Builder(256);
+  return frameMessage(b, MESSAGE_SCHEMA, writeSchema(b, nodes), 0);
+}
+
+export function writeSchema(b: Builder, nodes: readonly Node[]): number {
   const fields = offsets(
     b,
     nodes.map((node) => writeField(b, node)),
   );
   b.startObject(4);
   b.addFieldOffset(1, fields, 0);
-  return frameMessage(b, MESSAGE_SCHEMA, b.endObject(), 0);
+  return b.endObject();
 }
 
 export const fieldsToSchemaMessage = (fields: readonly FieldJson[]): Uint8Array => {
