@@ -6,6 +6,7 @@ import net from 'node:net';
 import path from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { treeOf } from '../machine/process-tree.ts';
 
 export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 export const PYTHON = path.join(ROOT, '.venv/bin/python');
@@ -21,6 +22,7 @@ export type Peer = {
   readonly port: number;
   /** SIGTERM, then SIGKILL when it does not end in time. */
   readonly stop: () => Promise<void>;
+  /** SIGKILL for it and all that it started. */
   readonly kill: () => Promise<void>;
 };
 
@@ -48,6 +50,14 @@ const untilAnswers = async (child: ChildProcess, url: string, name: string): Pro
   throw new Error(`${name} did not answer ${url} with 200 within ${READY_MS / 1000} s.`);
 };
 
+const killIfThere = (pid: number): void => {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch {
+    // It ended between the look and the signal.
+  }
+};
+
 /** Its standard output and error go to a file in SCRATCH. */
 export const startPeer = async (
   name: string,
@@ -64,9 +74,14 @@ export const startPeer = async (
   });
   await once(child, 'spawn');
   const ended = once(child, 'exit');
-  const stop = async (signal: NodeJS.Signals): Promise<void> => {
-    child.kill(signal);
-    const timer = setTimeout(() => child.kill('SIGKILL'), STOP_MS);
+  const kill = async (): Promise<void> => {
+    for (const pid of treeOf(child.pid!).keys()) killIfThere(pid);
+    await ended;
+    log.end();
+  };
+  const stop = async (): Promise<void> => {
+    child.kill('SIGTERM');
+    const timer = setTimeout(() => void kill(), STOP_MS);
     await ended;
     clearTimeout(timer);
     log.end();
@@ -74,14 +89,8 @@ export const startPeer = async (
   try {
     await untilAnswers(child, `http://127.0.0.1:${options.port}${options.readyPath}`, name);
   } catch (error) {
-    if (child.exitCode === null) await stop('SIGKILL');
+    if (child.exitCode === null) await kill();
     throw error;
   }
-  return {
-    name,
-    pid: child.pid!,
-    port: options.port,
-    stop: () => stop('SIGTERM'),
-    kill: () => stop('SIGKILL'),
-  };
+  return { name, pid: child.pid!, port: options.port, stop, kill };
 };

@@ -7,7 +7,8 @@ import { promisify } from 'node:util';
 import { freePort, type Peer, PYTHON, ROOT, SCRATCH, startPeer } from './peer.ts';
 
 const run = promisify(execFile);
-const COMMAND = path.join(ROOT, 'node_modules/.bin/sluice');
+/** What `npx sluice` starts, in the Node that runs this. */
+const LAUNCHER = path.join(ROOT, 'cli/bin/sluice.mjs');
 const FUNCTIONS = path.join(ROOT, 'load-tests/peers/functions.py');
 const REPLICA_READY_MS = 60_000;
 
@@ -17,7 +18,7 @@ const serve = async (directory: string): Promise<SluicePeer> => {
   const port = await freePort();
   const peer = await startPeer(
     'sluice',
-    [COMMAND, 'dev', '--host', '127.0.0.1', '--port', String(port), '--data', directory],
+    [process.execPath, LAUNCHER, 'dev', '--host', '127.0.0.1', '--port', String(port), '--data', directory],
     { port, readyPath: '/readyz', env: { SLUICE_LOG_LEVEL: 'warn' } },
   );
   return { ...peer, url: `http://127.0.0.1:${port}`, directory };
@@ -38,7 +39,7 @@ export const ask = async (peer: SluicePeer, method: string, at: string, body?: u
 
 /** The arguments of a `sluice` command line; answers its standard output. */
 export const sluice = async (peer: SluicePeer, ...args: string[]): Promise<string> => {
-  const { stdout } = await run(COMMAND, args, {
+  const { stdout } = await run(process.execPath, [LAUNCHER, ...args], {
     cwd: ROOT,
     env: { ...process.env, SLUICE_URL: peer.url, SLUICE_PYTHON: PYTHON },
     maxBuffer: 64 * 2 ** 20,
