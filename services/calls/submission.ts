@@ -1,0 +1,107 @@
+/** A submission: decoded, checked against the function's inputs, named by `store.admit`. Nothing is kept here. */
+
+import { isAscii, isUtf8 } from 'node:buffer';
+import { createHash } from 'node:crypto';
+import type { IncomingHttpHeaders } from 'node:http';
+import { jsonToPayload, matchInputs, readStream } from '../../shared/arrow/index.ts';
+import type { FunctionRecord } from '../../shared/domain/function.ts';
+import { SluiceError } from '../../shared/errors/sluice-error.ts';
+import type { Admission } from '../../shared/store/ports/queue.ts';
+import {
+  bodyOptions,
+  headerOptions,
+  idempotencyKey,
+  type JsonSubmission,
+  type SubmitOptions,
+} from './options.ts';
+import { startCallSpan } from './tracing.ts';
+
+export type Caller = { readonly id: number; readonly lane: string };
+
+export type BodyForm = 'json' | 'arrow';
+
+type Rows = Pick<Admission, 'rows' | 'bytes' | 'schemaKey' | 'payload'>;
+
+/** Text of a JSON body; JSON is UTF-8 (RFC 8259), and a wrong byte is an error, not a replacement character. */
+const textOf = (body: Buffer): string => {
+  if (isAscii(body)) return body.toString('latin1');
+  if (!isUtf8(body)) throw new SluiceError('invalid_json', 'The body is not valid UTF-8.');
+  return body.toString('utf8');
+};
+
+/** @throws SluiceError `invalid_json` with the place of the error */
+export const parseJsonObject = (body: Buffer): Readonly<Record<string, unknown>> => {
+  if (body.length === 0) throw new SluiceError('invalid_json', 'The body is empty; send one JSON object.');
+  let value: unknown;
+  try {
+    value = JSON.parse(textOf(body));
+  } catch (error) {
+    if (error instanceof SluiceError) throw error;
+    throw new SluiceError('invalid_json', `The body does not parse: ${(error as Error).message}.`);
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new SluiceError('invalid_json', 'The body is JSON but not an object.');
+  }
+  return value as Readonly<Record<string, unknown>>;
+};
+
+const arrowRows = (body: Buffer, record: FunctionRecord): Rows => {
+  const bytes = new Uint8Array(body.buffer, body.byteOffset, body.byteLength);
+  const stream = readStream(bytes);
+  const { schemaKey } = matchInputs(stream, record.current.spec.inputs);
+  return { rows: stream.rows, bytes: bytes.byteLength, schemaKey, payload: { kind: 'arrow', bytes } };
+};
+
+const jsonRows = (body: JsonSubmission, record: FunctionRecord): Rows => {
+  try {
+    return jsonToPayload(body, record.current.spec.inputs);
+  } catch (error) {
+    // V8 parses any depth and writes only so deep as its stack reaches.
+    if (error instanceof RangeError) throw new SluiceError('invalid_json', 'The body nests too deep.');
+    throw error;
+  }
+};
+
+/** The same request gives the same digest: options in a fixed order, then the body's bytes. */
+const digestOf = (form: BodyForm, options: SubmitOptions, body: Buffer): string => {
+  const metadata = Object.entries(options.metadata).sort(([a], [b]) => (a < b ? -1 : 1));
+  const head = JSON.stringify([form, options.priority, options.lane, options.deadlineMs, metadata]);
+  return createHash('sha256').update(head).update('\n').update(body).digest('hex');
+};
+
+/**
+ * The admission of a request's body. `watch`: the caller will wait for the call's end.
+ * @throws SluiceError of the catalogue, naming field and value
+ */
+export const compileSubmission = (
+  record: FunctionRecord,
+  form: BodyForm,
+  body: Buffer,
+  headers: IncomingHttpHeaders,
+  caller: Caller,
+  watch: boolean,
+): Admission => {
+  const fromHeaders = headerOptions(headers);
+  const parsed = form === 'json' ? (parseJsonObject(body) as JsonSubmission) : null;
+  const options = parsed === null ? fromHeaders : bodyOptions(parsed, fromHeaders);
+  const rows = parsed === null ? arrowRows(body, record) : jsonRows(parsed, record);
+  const key = idempotencyKey(headers);
+  const now = Date.now();
+  return {
+    now,
+    functionName: record.name,
+    versionId: record.current.id,
+    apiKeyId: caller.id,
+    lane: options.lane ?? caller.lane,
+    priority: options.priority,
+    deadlineAt: options.deadlineMs === null ? null : now + options.deadlineMs,
+    rows: rows.rows,
+    bytes: rows.bytes,
+    schemaKey: rows.schemaKey,
+    payload: rows.payload,
+    idempotency: key === null ? null : { key, bodyDigest: digestOf(form, options, body) },
+    metadata: options.metadata,
+    traceparent: startCallSpan(record.name, rows.rows, headers),
+    watch,
+  };
+};

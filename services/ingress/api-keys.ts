@@ -1,0 +1,37 @@
+/** API keys: `sk_` and 32 random bytes; only their SHA-256 is stored. */
+import { hash, randomBytes } from 'node:crypto';
+import { SluiceError } from '../../shared/errors/sluice-error.ts';
+import type { ApiKey, Keys, Scope } from '../../shared/store/ports/keys.ts';
+
+const PREFIX_CHARACTERS = 8;
+
+export const secretHash = (secret: string): string => hash('sha256', secret, 'hex');
+
+/**
+ * Makes a key; for the route and for `sluice keys create`, which works on the data directory of a stopped server as well.
+ * The first key must hold `admin`: from then on the server takes keys only, and nobody else could make more.
+ * @throws SluiceError `invalid_request`
+ */
+export const createApiKey = async (
+  keys: Keys,
+  name: string,
+  scopes: readonly Scope[],
+): Promise<{ readonly key: ApiKey; readonly secret: string }> => {
+  const distinct = [...new Set(scopes)];
+  if (!distinct.includes('admin') && (await keys.list()).length === 0) {
+    throw new SluiceError(
+      'invalid_request',
+      `scopes is ${JSON.stringify(scopes)}; the first key needs the scope admin, or nobody could make another.`,
+      { field: 'scopes' },
+    );
+  }
+  const secret = `sk_${randomBytes(32).toString('base64url')}`;
+  const key = await keys.create({
+    now: Date.now(),
+    name,
+    scopes: distinct,
+    secretHash: secretHash(secret),
+    prefix: secret.slice(0, PREFIX_CHARACTERS),
+  });
+  return { key, secret };
+};

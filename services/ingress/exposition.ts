@@ -1,0 +1,39 @@
+/** /metrics of the whole process: the threads' snapshots, this thread's own, and gauges read from the store at the scrape. */
+import { type MetricsSnapshot, metrics, render, snapshot } from '../../shared/runtime/metrics.ts';
+import type { Store } from '../../shared/store/ports/store.ts';
+
+const fillQueues = async ({ registry }: Store, now: number): Promise<void> => {
+  metrics.queueRows.reset();
+  metrics.queueAgeMs.reset();
+  for (const { functionName, waitingRows, sealedRows, oldestAt } of await registry.load()) {
+    metrics.queueRows.set({ function: functionName, state: 'waiting' }, waitingRows);
+    metrics.queueRows.set({ function: functionName, state: 'sealed' }, sealedRows);
+    metrics.queueAgeMs.set({ function: functionName }, oldestAt === null ? 0 : Math.max(0, now - oldestAt));
+  }
+};
+
+const fillReplicas = async ({ registry }: Store): Promise<void> => {
+  metrics.replicas.reset();
+  for (const { name } of await registry.functions()) {
+    const reports = await registry.reports(name);
+    for (const state of ['ready', 'starting', 'failed'] as const) {
+      const count = reports.reduce((sum, report) => sum + report[state], 0);
+      metrics.replicas.set({ function: name, state }, count);
+    }
+  }
+};
+
+const fillStore = async (store: Store): Promise<void> => {
+  const usage = await store.retention.usage();
+  metrics.diskBytes.set({ kind: 'database' }, usage.databaseBytes);
+  metrics.diskBytes.set({ kind: 'segments' }, usage.segmentBytes);
+  metrics.diskBytes.set({ kind: 'limit' }, usage.limitBytes);
+  for (const [counter, value] of Object.entries(await store.counters())) {
+    metrics.storeCounters.set({ counter }, value);
+  }
+};
+
+export const exposition = async (store: Store, threads: readonly MetricsSnapshot[]): Promise<string> => {
+  await Promise.all([fillQueues(store, Date.now()), fillReplicas(store), fillStore(store)]);
+  return render([...threads, await snapshot()]);
+};

@@ -1,0 +1,158 @@
+/** One thread's HTTP server: limits, errors, authentication and documentation around the routes of each area. */
+import swagger from '@fastify/swagger';
+import {
+  type FastifyError,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+  fastify,
+} from 'fastify';
+import { SluiceError } from '../../shared/errors/sluice-error.ts';
+import { metrics } from '../../shared/runtime/metrics.ts';
+import { addBodyParsers, BodyBudget } from './body.ts';
+import { callRoutes } from './call-routes.ts';
+import { eventRoutes } from './event-routes.ts';
+import { functionRoutes } from './function-routes.ts';
+import { checkScope, type Identity } from './guard.ts';
+import { keyRoutes } from './key-routes.ts';
+import { expectedError, internalError, problemOf, rawProblem } from './problem.ts';
+import { resultRoutes } from './result-routes.ts';
+import { countAnswer, type Room } from './room.ts';
+import { serverRoutes } from './server-routes.ts';
+import { submitRoutes } from './submit-routes.ts';
+import { useTypebox } from './validation.ts';
+
+/** A request's head must be there in this time, a request as a whole in that: slow senders hold a socket, not a thread. */
+const HEADERS_MS = 20_000;
+const REQUEST_MS = 300_000;
+const KEEP_ALIVE_MS = 72_000;
+/** Above the longest wait, so that a long poll is never taken for a dead connection. */
+const IDLE_MARGIN_MS = 60_000;
+const HEADER_BYTES_MAX = 16 * 1024;
+const REQUEST_ID = /^[\w.:-]{1,64}$/;
+
+let requests = 0;
+const idPrefix = Math.random().toString(36).slice(2, 8);
+
+const requestId = (request: { headers: Record<string, string | string[] | undefined> }): string => {
+  const given = request.headers['x-request-id'];
+  if (typeof given === 'string' && REQUEST_ID.test(given)) return given;
+  requests += 1;
+  return `${idPrefix}-${requests.toString(36)}`;
+};
+
+export const makeHttpServer = async (room: Room, connectionsMax: number): Promise<FastifyInstance> => {
+  const { settings } = room;
+  const app = fastify({
+    logger: false,
+    bodyLimit: settings.bodyBytesMax,
+    genReqId: requestId as never,
+    requestTimeout: REQUEST_MS,
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    connectionTimeout: settings.waitMaxMs + IDLE_MARGIN_MS,
+    forceCloseConnections: 'idle',
+    return503OnClosing: false,
+    http: { maxHeaderSize: HEADER_BYTES_MAX, headersTimeout: HEADERS_MS, connectionsCheckingInterval: 5000 },
+    routerOptions: { maxParamLength: 256, ignoreTrailingSlash: false },
+    clientErrorHandler: (error, socket) => {
+      if (error.code === 'ECONNRESET' || !socket.writable) return socket.destroy();
+      socket.end(rawProblem(error.code, (error as { reason?: string }).reason ?? error.message));
+    },
+    frameworkErrors: (error, request, reply) =>
+      answerError(room, error, request as FastifyRequest, reply as FastifyReply),
+  });
+  app.server.maxConnections = connectionsMax;
+  app.decorateRequest('identity', null);
+  useTypebox(app);
+  addBodyParsers(app, settings.bodyBytesMax);
+  addHooks(app, room);
+  app.setErrorHandler((error: FastifyError, request, reply) => answerError(room, error, request, reply));
+  await addDocumentation(app, room);
+  addMethodAnswers(app);
+  for (const add of [
+    submitRoutes,
+    callRoutes,
+    resultRoutes,
+    eventRoutes,
+    functionRoutes,
+    keyRoutes,
+    serverRoutes,
+  ]) {
+    app.register(async (scope) => add(scope, room));
+  }
+  await app.ready();
+  return app;
+};
+
+const labelOf = (request: FastifyRequest): string => request.routeOptions.config.label ?? 'unknown';
+
+const answerError = (room: Room, thrown: unknown, request: FastifyRequest, reply: FastifyReply): void => {
+  let error = expectedError(thrown);
+  if (error === null) {
+    error = internalError(request.id);
+    room.log.error({ err: thrown, request: request.id, url: request.url }, 'a request broke');
+  }
+  if (request.method === 'POST' && request.routeOptions.config.rawBody)
+    metrics.refusals.inc({ code: error.code });
+  const problem = problemOf(error);
+  // What is left of a refused body is not read: the connection ends with the answer.
+  if (error.code === 'payload_too_large') reply.header('connection', 'close');
+  reply.code(problem.status).headers(problem.headers).header('x-request-id', request.id).send(problem.body);
+  countAnswer(labelOf(request), problem.status);
+};
+
+const addHooks = (app: FastifyInstance, room: Room): void => {
+  const budget = new BodyBudget(room.settings.bodyBytesMax);
+  app.addHook('onRequest', (request, reply, done) => {
+    if (room.state.isDraining) reply.raw.setHeader('connection', 'close');
+    const { scope } = request.routeOptions.config;
+    budget.hold(request, (free) => reply.raw.once('close', free));
+    if (scope === undefined) return done();
+    const allow = (identity: Identity): void => {
+      checkScope(identity, scope);
+      request.identity = identity;
+      done();
+    };
+    const identity = room.guard.identify(request.headers);
+    if (identity instanceof Promise) identity.then(allow).catch(done);
+    else allow(identity);
+  });
+};
+
+const addDocumentation = async (app: FastifyInstance, room: Room): Promise<void> => {
+  await app.register(swagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: {
+        title: 'Sluice',
+        version: room.version,
+        description:
+          'An async batching function queue: rows in, full batches to workers, answers back in order.',
+      },
+      components: { securitySchemes: { key: { type: 'http', scheme: 'bearer' } } },
+    },
+    hideUntagged: true,
+  });
+};
+
+/** 404 where nothing is, 405 with Allow where another method would do. */
+const addMethodAnswers = (app: FastifyInstance): void => {
+  const routes: { readonly method: string; readonly pattern: RegExp }[] = [];
+  app.addHook('onRoute', (route) => {
+    const pattern = new RegExp(`^${route.url.replace(/:[a-z]+/g, '[^/]+').replaceAll('.', '\\.')}$`);
+    for (const method of [route.method].flat()) routes.push({ method, pattern });
+  });
+  app.setNotFoundHandler((request, reply) => {
+    const path = request.url.split('?', 1)[0]!;
+    const methods = new Set(routes.filter(({ pattern }) => pattern.test(path)).map(({ method }) => method));
+    const allow = [...methods].sort().join(', ');
+    const shown = `${request.method} ${JSON.stringify(path.slice(0, 200))}`;
+    const error =
+      allow === ''
+        ? new SluiceError('not_found', `There is no ${shown}.`)
+        : new SluiceError('method_not_allowed', `${shown} is not allowed; ${allow} are.`, { allow });
+    const problem = problemOf(error);
+    reply.code(problem.status).headers(problem.headers).header('x-request-id', request.id).send(problem.body);
+    countAnswer('unknown', problem.status);
+  });
+};

@@ -1,0 +1,23 @@
+/** A request that waits for a call: its disconnect frees the wait and cancels nothing. */
+import type { ServerResponse } from 'node:http';
+import type { CallEvent } from '../../shared/store/ports/queue.ts';
+import type { Room } from './room.ts';
+
+/** Resolves at the call's end, with null when the time is over, the caller has gone, or the server drains. */
+export const requestWait = (
+  room: Room,
+  callId: number,
+  waitMs: number,
+  response: ServerResponse,
+): Promise<CallEvent | null> =>
+  new Promise((resolve) => {
+    const onClose = (): void => {
+      wait.cancel();
+      resolve(null);
+    };
+    const wait = room.waits.wait(callId, waitMs, (event) => {
+      response.off('close', onClose);
+      resolve(event);
+    });
+    if (!wait.isOver) response.on('close', onClose);
+  });

@@ -1,0 +1,55 @@
+/** The documented shape of a route: its success answers, and the problem documents that it may answer. */
+import { type TSchema, Type } from 'typebox';
+import { ARROW_STREAM } from '../../shared/wire/api.ts';
+import { problem, result } from '../../shared/wire/schemas.ts';
+
+const PROBLEMS: Readonly<Record<number, string>> = {
+  400: 'The request is not valid.',
+  401: 'No valid API key.',
+  403: 'The key lacks a scope.',
+  404: 'Nothing is here.',
+  406: 'No such representation.',
+  409: 'Not in this state.',
+  410: 'Past its retention.',
+  413: 'The body is too large.',
+  415: 'The content type is not supported.',
+  422: 'Understood, and refused.',
+  429: 'The queue is full.',
+  503: 'The server is shutting down.',
+  507: 'The disk limit is reached.',
+};
+
+type Answer = {
+  readonly description: string;
+  readonly content?: Readonly<Record<string, { readonly schema: TSchema }>>;
+};
+
+export const problems = (...statuses: readonly number[]): Record<number, Answer> =>
+  Object.fromEntries(
+    [...statuses, 400, 401, 403].map((status) => [
+      status,
+      { description: PROBLEMS[status]!, content: { 'application/problem+json': { schema: problem } } },
+    ]),
+  );
+
+export const answer = (description: string, schema: TSchema): Answer => ({
+  description,
+  content: { 'application/json': { schema } },
+});
+
+export const empty = (description: string): Answer => ({ description });
+
+export const resultAnswer: Answer = {
+  description: 'The result in row order, in the form that Accept asks for.',
+  content: {
+    'application/json': { schema: result },
+    [ARROW_STREAM]: {
+      schema: Type.String({
+        format: 'binary',
+        description: 'Column `result`, and `error` where rows are not ok.',
+      }),
+    },
+  },
+};
+
+export const secured = [{ key: [] }];

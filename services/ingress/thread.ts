@@ -1,0 +1,90 @@
+/** An ingress thread: a store client, a fastify server, and the main thread's questions. */
+import { parentPort, workerData } from 'node:worker_threads';
+import manifest from '../../package.json' with { type: 'json' };
+import type { Settings } from '../../shared/config/settings.ts';
+import { makeLog } from '../../shared/runtime/log.ts';
+import { snapshot } from '../../shared/runtime/metrics.ts';
+import { attachStore } from '../../shared/store/attach.ts';
+import { CallIds } from '../../shared/wire/call-id.ts';
+import { Catalogue } from '../registry/catalogue.ts';
+import { Functions } from '../registry/functions.ts';
+import { CallResults } from '../results/call-results.ts';
+import { CallWaits } from '../results/call-waits.ts';
+import { Guard } from './guard.ts';
+import { makeHttpServer } from './http-server.ts';
+import type { Room } from './room.ts';
+import { ThreadLink } from './thread-link.ts';
+
+export type ThreadData = {
+  readonly settings: Settings;
+  readonly ticket: unknown;
+  readonly number: number;
+  readonly connectionsMax: number;
+  readonly isLocal: boolean;
+};
+export type ListenRequest = { readonly host: string; readonly port: number; readonly reusePort: boolean };
+/** `code`: Node's, such as EADDRINUSE. */
+export type ListenAnswer = { readonly port: number } | { readonly code: string; readonly message: string };
+
+/** A connection that was busy when the drain began is idle soon after. */
+const IDLE_CHECK_MS = 50;
+
+const { settings, ticket, number, connectionsMax, isLocal } = workerData as ThreadData;
+const log = makeLog(settings.logLevel, { part: 'ingress', thread: number });
+const store = attachStore(ticket);
+const ids = new CallIds(store.queue.generation);
+const catalogue = new Catalogue(store, log);
+const guard = new Guard(store.keys, isLocal);
+const port = parentPort!;
+const link: ThreadLink = new ThreadLink(port, {
+  listen: (value) => listen(value as ListenRequest),
+  snapshot: () => snapshot(),
+  refreshKeys: () => guard.refresh(),
+  drain: () => drain(),
+});
+const room: Room = {
+  settings,
+  store,
+  log,
+  ids,
+  catalogue,
+  functions: new Functions(store, catalogue),
+  results: new CallResults(store.queue, catalogue, ids),
+  waits: new CallWaits(store.queue),
+  guard,
+  version: manifest.version,
+  exposition: async () => (await link.ask('exposition')) as string,
+  keysChanged: async () => {
+    await link.ask('keysChanged');
+  },
+  state: { isDraining: false },
+};
+await catalogue.start();
+await guard.start();
+const app = await makeHttpServer(room, connectionsMax);
+await link.ask('ready');
+
+async function listen({ host, port: wanted, reusePort }: ListenRequest): Promise<ListenAnswer> {
+  try {
+    // fastify hands its options to Node's listen, and types fewer of them.
+    await app.listen({ host, port: wanted, backlog: 2048, ...{ reusePort } });
+  } catch (error) {
+    const { code = 'unknown', message } = error as NodeJS.ErrnoException;
+    return { code, message };
+  }
+  const address = app.server.address();
+  return { port: typeof address === 'object' && address !== null ? address.port : wanted };
+}
+
+/** Ready falls, waits are answered with what is known, connections close when they are idle, then the thread ends. */
+async function drain(): Promise<void> {
+  room.state.isDraining = true;
+  room.waits.drain();
+  const closing = setInterval(() => app.server.closeIdleConnections(), IDLE_CHECK_MS);
+  await app.close();
+  clearInterval(closing);
+  catalogue.stop();
+  await store.close();
+  // The answer to this question is the last thing that the port carries.
+  setImmediate(() => port.close());
+}

@@ -1,0 +1,86 @@
+/**
+ * The functions as one ingress thread knows them: read at the start, kept current by the store's `functions` event. A
+ * name that is not known is looked up once more, since the caller may have deployed it through another thread just now.
+ */
+import type { FunctionRecord, FunctionVersion } from '../../shared/domain/function.ts';
+import { SluiceError } from '../../shared/errors/sluice-error.ts';
+import type { Log } from '../../shared/runtime/log.ts';
+import type { Unwatch } from '../../shared/store/ports/queue.ts';
+import type { Store } from '../../shared/store/ports/store.ts';
+
+/** Versions of deleted functions whose finished calls were read lately. */
+const FORGOTTEN_MAX = 1000;
+
+export class Catalogue {
+  readonly #store: Store;
+  readonly #log: Log;
+  #records = new Map<string, FunctionRecord>();
+  #versions = new Map<number, FunctionVersion>();
+  #unwatch: Unwatch | null = null;
+
+  constructor(store: Store, log: Log) {
+    this.#store = store;
+    this.#log = log;
+  }
+
+  async start(): Promise<void> {
+    this.#unwatch = this.#store.queue.watch({ kind: 'functions' }, ({ name }) => {
+      this.#refresh(name).catch((error: unknown) => {
+        this.#log.error({ err: error, function: name }, 'a changed function could not be read');
+      });
+    });
+    for (const record of await this.#store.registry.functions()) this.#keep(record);
+  }
+
+  stop(): void {
+    this.#unwatch?.();
+    this.#unwatch = null;
+  }
+
+  /** What this thread knows without asking; undefined is not yet a 404. */
+  known(name: string): FunctionRecord | undefined {
+    return this.#records.get(name);
+  }
+
+  /** @throws SluiceError `function_not_found` */
+  async find(name: string): Promise<FunctionRecord> {
+    const record = this.#records.get(name) ?? (await this.#refresh(name));
+    if (record === undefined) {
+      const shown = JSON.stringify(name.slice(0, 128));
+      throw new SluiceError('function_not_found', `There is no function ${shown}.`, { field: 'name' });
+    }
+    return record;
+  }
+
+  /** The version that a call was admitted with; undefined when its function is deleted. */
+  async version(functionName: string, versionId: number): Promise<FunctionVersion | undefined> {
+    const known = this.#versions.get(versionId);
+    if (known !== undefined) return known;
+    await this.#refresh(functionName);
+    return this.#versions.get(versionId);
+  }
+
+  async #refresh(name: string): Promise<FunctionRecord | undefined> {
+    const record = await this.#store.registry.function(name);
+    if (record === undefined) this.#records.delete(name);
+    else this.#keep(record);
+    return record;
+  }
+
+  /** An answer that is older than what is known (two reads crossed) is dropped. */
+  #keep(record: FunctionRecord): void {
+    const before = this.#records.get(record.name);
+    if (before?.id === record.id && before.updatedAt > record.updatedAt) return;
+    this.#records.set(record.name, record);
+    for (const version of record.versions) this.#versions.set(version.id, version);
+    if (this.#versions.size > FORGOTTEN_MAX) this.#forget();
+  }
+
+  #forget(): void {
+    const alive = new Map<number, FunctionVersion>();
+    for (const record of this.#records.values()) {
+      for (const version of record.versions) alive.set(version.id, version);
+    }
+    this.#versions = alive;
+  }
+}

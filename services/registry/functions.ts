@@ -1,0 +1,91 @@
+/** What the function routes do: deploy, show, update, pause, purge, repin, delete, logs. */
+import type { FunctionRecord } from '../../shared/domain/function.ts';
+import { SluiceError } from '../../shared/errors/sluice-error.ts';
+import type { FunctionUpdate } from '../../shared/store/ports/registry.ts';
+import type { Store } from '../../shared/store/ports/store.ts';
+import type { FunctionJson, LogLineJson } from '../../shared/wire/api.ts';
+import { presentFunction, presentLogLine } from '../../shared/wire/present.ts';
+import { compileSpec, updatedBatching } from '../../shared/wire/spec.ts';
+import type { Catalogue } from './catalogue.ts';
+
+export class Functions {
+  readonly #store: Store;
+  readonly #catalogue: Catalogue;
+
+  constructor(store: Store, catalogue: Catalogue) {
+    this.#store = store;
+    this.#catalogue = catalogue;
+  }
+
+  /** @throws SluiceError `invalid_function` */
+  async deploy(spec: unknown): Promise<{ readonly created: boolean; readonly view: FunctionJson }> {
+    const compiled = compileSpec(spec);
+    const { record, created } = await this.#store.registry.deploy({ now: Date.now(), spec: compiled });
+    return { created, view: await this.#view(record) };
+  }
+
+  async list(): Promise<readonly FunctionJson[]> {
+    const { registry } = this.#store;
+    const [records, load] = await Promise.all([registry.functions(), registry.load()]);
+    const loads = new Map(load.map((entry) => [entry.functionName, entry]));
+    const reports = await Promise.all(records.map(({ name }) => registry.reports(name)));
+    const now = Date.now();
+    return records.map((record, i) => presentFunction(record, loads.get(record.name), reports[i]!, now));
+  }
+
+  async show(name: string): Promise<FunctionJson> {
+    const record = await this.#store.registry.function(name);
+    return this.#view(record ?? (await this.#catalogue.find(name)));
+  }
+
+  async update(name: string, patch: unknown): Promise<FunctionJson> {
+    const record = await this.#catalogue.find(name);
+    return this.#change(name, { batching: updatedBatching(record.current.spec.batching, patch) });
+  }
+
+  async pause(name: string, paused: boolean): Promise<FunctionJson> {
+    await this.#catalogue.find(name);
+    return this.#change(name, { paused });
+  }
+
+  async #change(name: string, update: FunctionUpdate): Promise<FunctionJson> {
+    const record = await this.#store.registry.update({ now: Date.now(), name, update });
+    return this.#view(record ?? (await this.#catalogue.find(name)));
+  }
+
+  async purge(name: string): Promise<{ readonly calls: number; readonly rows: number }> {
+    await this.#catalogue.find(name);
+    return this.#store.queue.cancel({ now: Date.now(), functionName: name });
+  }
+
+  async repin(name: string, from: string, to: string): Promise<{ readonly calls: number }> {
+    const record = await this.#catalogue.find(name);
+    for (const [field, digest] of [['from', from] as const, ['to', to] as const]) {
+      if (record.versions.some((version) => version.digest === digest)) continue;
+      const known = record.versions.map((version) => version.digest).join(', ');
+      throw new SluiceError(
+        'invalid_request',
+        `${field} is ${JSON.stringify(digest)}; the versions of ${name} are ${known}.`,
+        { field },
+      );
+    }
+    return { calls: await this.#store.registry.repin({ now: Date.now(), name, from, to }) };
+  }
+
+  async remove(name: string): Promise<void> {
+    await this.#catalogue.find(name);
+    await this.#store.registry.remove(name);
+  }
+
+  async logs(name: string, limit: number): Promise<readonly LogLineJson[]> {
+    await this.#catalogue.find(name);
+    return (await this.#store.registry.logs({ name, limit })).map(presentLogLine);
+  }
+
+  async #view(record: FunctionRecord): Promise<FunctionJson> {
+    const { registry } = this.#store;
+    const [load, reports] = await Promise.all([registry.load(), registry.reports(record.name)]);
+    const own = load.find(({ functionName }) => functionName === record.name);
+    return presentFunction(record, own, reports, Date.now());
+  }
+}

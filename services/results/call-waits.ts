@@ -1,0 +1,107 @@
+/**
+ * Waits for the end of calls: long polls, `Prefer: wait`, event streams. Each ends once: by the call's end, by time, by
+ * the caller's disconnect (`cancel`, which cancels nothing of the call), or by the drain of the server.
+ */
+import { isFinished } from '../../shared/domain/call.ts';
+import { SluiceError } from '../../shared/errors/sluice-error.ts';
+import type { CallEvent, QueueStore, Unwatch } from '../../shared/store/ports/queue.ts';
+import { type Timeout, TimerWheel } from './timer-wheel.ts';
+
+/** Waits of one thread at most: each holds a socket, and memory for its request, of some 10 KiB. */
+const WAITS_MAX = 50_000;
+
+/** `event` is null when the time is over or the server drains. */
+export type WaitEnd = (event: CallEvent | null) => void;
+
+export class CallWait {
+  readonly #waits: CallWaits;
+  readonly #done: WaitEnd;
+  unwatch: Unwatch | null = null;
+  timeout: Timeout | null = null;
+  #isOver = false;
+
+  constructor(waits: CallWaits, done: WaitEnd) {
+    this.#waits = waits;
+    this.#done = done;
+  }
+
+  get isOver(): boolean {
+    return this.#isOver;
+  }
+
+  end(event: CallEvent | null): void {
+    if (this.cancel()) this.#done(event);
+  }
+
+  /** Frees everything; false when the wait was over already. */
+  cancel(): boolean {
+    if (this.#isOver) return false;
+    this.#isOver = true;
+    this.unwatch?.();
+    this.#waits.forget(this);
+    return true;
+  }
+}
+
+export class CallWaits {
+  readonly #queue: QueueStore;
+  readonly #wheel = new TimerWheel();
+  readonly #waits = new Set<CallWait>();
+  #isDraining = false;
+
+  constructor(queue: QueueStore) {
+    this.#queue = queue;
+  }
+
+  get size(): number {
+    return this.#waits.size;
+  }
+
+  /** Waits for the call's end. `done` may come at once, before this returns. */
+  wait(callId: number, waitMs: number, done: WaitEnd): CallWait {
+    this.check();
+    const wait = new CallWait(this, done);
+    this.#waits.add(wait);
+    if (this.#isDraining) {
+      wait.end(null);
+      return wait;
+    }
+    wait.timeout = this.#wheel.after(waitMs, () => wait.end(null));
+    const unwatch = this.#queue.watch({ kind: 'call', callId }, (event) => {
+      if (isFinished(event.status)) wait.end(event);
+    });
+    if (wait.isOver) unwatch();
+    else wait.unwatch = unwatch;
+    return wait;
+  }
+
+  /** Tells of each advance; `done(null)` at a drain. The follower ends itself with `cancel`. */
+  follow(callId: number, onEvent: (event: CallEvent) => void, done: WaitEnd): CallWait {
+    this.check();
+    const wait = new CallWait(this, done);
+    this.#waits.add(wait);
+    wait.unwatch = this.#queue.watch({ kind: 'call', callId }, onEvent);
+    if (this.#isDraining) wait.end(null);
+    return wait;
+  }
+
+  /** @throws SluiceError `queue_full` */
+  check(): void {
+    if (this.#waits.size < WAITS_MAX) return;
+    throw new SluiceError('queue_full', `${WAITS_MAX} requests wait on this server already; poll instead.`, {
+      retry_after_seconds: 1,
+    });
+  }
+
+  forget(wait: CallWait): void {
+    this.#waits.delete(wait);
+    if (wait.timeout !== null) this.#wheel.cancel(wait.timeout);
+  }
+
+  /** Every wait is answered with what is known now; later ones do not begin. */
+  drain(): void {
+    this.#isDraining = true;
+    for (const wait of [...this.#waits]) wait.end(null);
+    this.#wheel.stop();
+  }
+}
