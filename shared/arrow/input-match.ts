@@ -5,6 +5,7 @@ import { SluiceError } from '../errors/sluice-error.ts';
 import { type ArrayData, isValidAt } from './array-node.ts';
 import type { ArrowStream } from './stream.ts';
 import { hasAny, sameType, TIME_UNITS, typeText } from './type-text.ts';
+import { dictionaryEntry, firstInvalidJson } from './value-text.ts';
 
 const listText = (fields: readonly FieldJson[]): string =>
   fields.map((f) => `"${f.name}" ${typeText(f.type)}${f.nullable ? '' : ' not null'}`).join(', ') || 'none';
@@ -56,18 +57,26 @@ function matchInput(stream: ArrowStream, input: FieldJson, inputs: readonly Fiel
       `column "${name}" is ${typeText(actual)}, which does not cast to ${typeText(type)} without loss`,
       name,
     );
-  if (input.nullable) return;
   for (const batch of stream.batches) {
-    const row = firstNull(batch.columns[at]!);
+    const column = batch.columns[at]!;
+    const row = input.nullable ? -1 : firstNull(column);
     if (row >= 0) mismatch(`column "${name}" is not nullable, but row ${batch.from + row} is null`, name);
+    // Found here, a bad text costs its caller a refusal; in the handler it would cost its whole batch.
+    const bad = type === 'json' && !isStruct(actual) ? firstInvalidJson(column) : -1;
+    if (bad >= 0) mismatch(`column "${name}", row ${batch.from + bad}: the text is not valid JSON`, name);
   }
 }
 
 /** First null row, -1 when there is none; a dictionary's null values count. */
 export function firstNull(array: ArrayData): number {
   if (array.node.layout.kind === 'null') return array.length > 0 ? 0 : -1;
-  if (array.validity === null) return -1;
-  for (let row = 0; row < array.length; row++) if (!isValidAt(array.validity, row)) return row;
+  const nullValues = array.dictionary?.chunks.some((chunk) => chunk.nullCount > 0) ?? false;
+  if (array.validity === null && !nullValues) return -1;
+  for (let row = 0; row < array.length; row++) {
+    if (!isValidAt(array.validity, row)) return row;
+    const entry = nullValues ? dictionaryEntry(array, row) : null;
+    if (entry !== null && !isValidAt(entry.chunk.validity, entry.row)) return row;
+  }
   return -1;
 }
 

@@ -41,7 +41,7 @@ function compile(inputs: readonly FieldJson[]): Compiled {
   if (found === undefined) {
     found = {
       fields: inputs,
-      checks: inputs.map(checkOf),
+      checks: inputs.map((field) => checkOf(field, true)),
       index: new Map(inputs.map((field, i) => [field.name, i])),
       open: inputs.some(hasAny),
     };

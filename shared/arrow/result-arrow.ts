@@ -47,17 +47,14 @@ function* pieces(
   options: ResultOptions & { readonly errors: boolean },
 ): Iterable<Uint8Array> {
   const { errors } = options;
-  const nodes = nodesOf([
-    { name: 'result', type: output.type, nullable: output.nullable || errors },
-    ...(errors ? [{ name: 'error', type: 'utf8', nullable: true }] : []),
-  ]);
+  const { nodes, message } = schemaOf(output, errors);
   const result = nodes.slice(0, 1);
-  if (options.start !== false) yield schemaMessage(nodes);
+  if (options.start !== false) yield message;
   // A later page knows nothing of the dictionaries of the pages before: it sends its own again.
   const emitted: Emitted = new Map();
   for (const part of parts) {
     if (part.state !== 'ok') {
-      yield* missingBatch(nodes, part, emitted);
+      yield* missingBatches(nodes, part, emitted);
       continue;
     }
     for (const range of batchRanges(openStream(part.output.bytes), part.outputRow, part.count)) {
@@ -68,6 +65,28 @@ function* pieces(
     }
   }
   if (options.end !== false) yield END_OF_STREAM;
+}
+
+type Schema = { readonly nodes: readonly Node[]; readonly message: Uint8Array };
+const schemas = new WeakMap<Output, Map<boolean, Schema>>();
+
+/** Made once per function: for a result of one row it would cost as much as the row. */
+function schemaOf(output: Output, errors: boolean): Schema {
+  let both = schemas.get(output);
+  if (both === undefined) {
+    both = new Map();
+    schemas.set(output, both);
+  }
+  let schema = both.get(errors);
+  if (schema === undefined) {
+    const nodes = nodesOf([
+      { name: 'result', type: output.type, nullable: output.nullable || errors },
+      ...(errors ? [{ name: 'error', type: 'utf8', nullable: true }] : []),
+    ]);
+    schema = { nodes, message: schemaMessage(nodes) };
+    both.set(errors, schema);
+  }
+  return schema;
 }
 
 function plainBatch({ batch, first, count }: BatchRange): readonly Uint8Array[] {
@@ -88,7 +107,17 @@ function batchWithErrors({ batch, first, count }: BatchRange): readonly Uint8Arr
 
 const ERROR_NODE: Node = nodesOf([{ name: 'error', type: 'utf8', nullable: true }])[0]!;
 
-function* missingBatch(
+/** Memory for one batch of nulls at most, since nulls of wide types and long errors take as much as values. */
+const NULLS_BYTES_MAX = 4 * 1024 * 1024;
+
+function nullBytes({ layout, children }: Node): number {
+  const below = children.reduce((sum, child) => sum + nullBytes(child), 0);
+  if (layout.kind === 'fixed_list') return 1 + layout.width * below;
+  return 1 + layout.width + (layout.kind === 'struct' ? below : 0);
+}
+
+/** Rows without an answer, in as many batches as their size takes. */
+function* missingBatches(
   nodes: readonly Node[],
   part: Exclude<ResultPart, { state: 'ok' }>,
   emitted: Emitted,
@@ -96,11 +125,15 @@ function* missingBatch(
   const dictionaries: Uint8Array[] = [];
   emptyDictionariesInto(dictionaries, nodes, emitted);
   yield* dictionaries;
-  const sink = new BatchSink();
-  nullsInto(sink, nodes[0]!, part.count);
-  if (nodes.length > 1)
-    buildInto(sink, nodes[1]!, new Array<string>(part.count).fill(JSON.stringify(errorOf(part))), []);
-  yield* sink.batch(part.count);
+  const text = JSON.stringify(errorOf(part));
+  const rowsMax = Math.max(1, Math.floor(NULLS_BYTES_MAX / (nullBytes(nodes[0]!) + text.length)));
+  for (let done = 0; done < part.count; done += rowsMax) {
+    const rows = Math.min(rowsMax, part.count - done);
+    const sink = new BatchSink();
+    nullsInto(sink, nodes[0]!, rows);
+    if (nodes.length > 1) buildInto(sink, nodes[1]!, new Array<string>(rows).fill(text), []);
+    yield* sink.batch(rows);
+  }
 }
 
 function* coalesced(chunks: Iterable<Uint8Array>): Iterable<Uint8Array> {

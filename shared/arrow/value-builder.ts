@@ -3,7 +3,7 @@
  * Row counts are known, so every buffer is allocated once.
  */
 import type { TypeJson } from '../domain/function.ts';
-import { BugError } from '../errors/sluice-error.ts';
+import { BugError, SluiceError } from '../errors/sluice-error.ts';
 import { type Node, noBytes } from './array-node.ts';
 import { BatchSink } from './batch-sink.ts';
 import { DAY_MS, parseDecimal, parseTime, parseTimestamp } from './time-text.ts';
@@ -14,7 +14,8 @@ export type Values = ArrayLike<unknown>;
 type Prelude = Uint8Array[];
 
 type NumberArray = new (length: number) => { [index: number]: number; readonly buffer: ArrayBuffer };
-declare const Float16Array: NumberArray;
+/** In Node 24 and later; its types are not in the library version that is compiled against. */
+const { Float16Array } = globalThis as unknown as { readonly Float16Array: NumberArray };
 
 const NUMBERS: Readonly<Record<string, NumberArray>> = {
   int8: Int8Array,
@@ -87,7 +88,8 @@ function fixedBytes(type: TypeJson, width: number, values: Values): Uint8Array {
     return new Uint8Array(out.buffer);
   }
   if (typeof type !== 'string' && 'fixed_size_binary' in type) return stridedBytes(width, values);
-  if (values instanceof BigInt64Array || values instanceof BigUint64Array) return bytesOf(values);
+  const is64 = values instanceof BigInt64Array || values instanceof BigUint64Array;
+  if (is64 && width === 8) return bytesOf(values);
   const integer = integerOf(type);
   return width === 4 ? int32Bytes(values, integer) : wideBytes(width, values, integer);
 }
@@ -221,7 +223,8 @@ function offsetBytes(lengths: Float64Array, wide: boolean): Uint8Array {
     out[(i + 1) * words] = end;
     if (wide) out[(i + 1) * 2 + 1] = Math.floor(end / 4294967296);
   }
-  if (!wide && end > 2 ** 31 - 1) throw new RangeError(`a column of ${end} bytes needs a large_ type`);
+  if (!wide && end > 2 ** 31 - 1)
+    throw new SluiceError('payload_too_large', `a column of ${end} bytes or items needs a large_ type`);
   return bytesOf(out);
 }
 
@@ -307,12 +310,19 @@ function dictionaryInto(sink: BatchSink, node: Node, values: Values, prelude: Pr
     }
     indices[i] = index;
   }
+  const { index: indexType } = node.type as { readonly index: string };
+  const limit = 2 ** (node.layout.width * 8 - (indexType.startsWith('u') ? 0 : 1));
+  if (items.length > limit)
+    throw new SluiceError(
+      'invalid_request',
+      `column "${node.name}" has ${items.length} distinct values; a dictionary with ${indexType} indices holds ${limit}`,
+      { field: node.name },
+    );
   const dictionary = new BatchSink();
   buildInto(dictionary, node.dictionary!.values, items, prelude);
   prelude.push(...dictionary.dictionary(items.length, node.dictionary!.id, false));
   validityInto(sink, indices);
-  const { index } = node.type as { readonly index: string };
-  sink.buffer(fixedBytes(index, node.layout.width, indices));
+  sink.buffer(fixedBytes(indexType, node.layout.width, indices));
 }
 
 const keyText = (value: unknown): string =>

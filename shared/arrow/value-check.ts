@@ -11,6 +11,16 @@ export type Check = (value: unknown) => boolean;
 const always: Check = () => true;
 const never: Check = () => false;
 const isNumber: Check = (v) => typeof v === 'number';
+/** JSON has no infinities: 1e999 is a mistake, and so is what overflows a narrower float. */
+const isFiniteIn =
+  (max: number): Check =>
+  (v) =>
+    typeof v === 'number' && v > -max && v < max;
+const FINITE: Readonly<Record<string, Check>> = {
+  float16: isFiniteIn(65_520),
+  float32: isFiniteIn(2 ** 128 - 2 ** 103),
+  float64: isFiniteIn(Infinity),
+};
 const isString: Check = (v) => typeof v === 'string';
 const isBoolean: Check = (v) => typeof v === 'boolean';
 const DIGITS = /^-?\d{1,20}$/;
@@ -65,22 +75,22 @@ const PLAIN: Readonly<Record<string, Check>> = {
   any: always,
 };
 
-/** The predicate of a field's values, nulls included where it is nullable. */
-export function checkOf(field: FieldJson): Check {
-  const check = typeCheck(field.type);
+/** The predicate of a field's values, nulls included where it is nullable; `finite` for values that come from JSON. */
+export function checkOf(field: FieldJson, finite = false): Check {
+  const check = typeCheck(field.type, finite);
   // Any JSON value includes null: a column that is not nullable holds the text `null` then.
   if (!field.nullable) return check;
   return (v) => v === null || v === undefined || check(v);
 }
 
-function typeCheck(type: TypeJson): Check {
-  if (typeof type === 'string') return PLAIN[type] ?? never;
-  if ('list' in type) return listCheck(type.list, null);
-  if ('large_list' in type) return listCheck(type.large_list, null);
-  if ('fixed_size_list' in type) return listCheck(type.fixed_size_list, type.size);
-  if ('struct' in type) return structCheck(type.struct);
-  if ('map' in type) return mapCheck(type.map[0], type.map[1]);
-  if ('dictionary' in type) return typeCheck(type.dictionary);
+function typeCheck(type: TypeJson, finite: boolean): Check {
+  if (typeof type === 'string') return (finite ? FINITE[type] : undefined) ?? PLAIN[type] ?? never;
+  if ('list' in type) return listCheck(type.list, null, finite);
+  if ('large_list' in type) return listCheck(type.large_list, null, finite);
+  if ('fixed_size_list' in type) return listCheck(type.fixed_size_list, type.size, finite);
+  if ('struct' in type) return structCheck(type.struct, finite);
+  if ('map' in type) return mapCheck(type.map[0], type.map[1], finite);
+  if ('dictionary' in type) return typeCheck(type.dictionary, finite);
   if ('timestamp' in type) {
     const unit = type.timestamp;
     return (v) => (typeof v === 'string' ? timestampFits(v, unit) : isInstant(v));
@@ -112,8 +122,8 @@ function timestampFits(text: string, unit: 's' | 'ms' | 'us' | 'ns'): boolean {
 const isTyped = (v: unknown): v is ArrayLike<unknown> => ArrayBuffer.isView(v) && !(v instanceof DataView);
 const isNumeric = (field: FieldJson): boolean => field.type === 'float64' || field.type === 'float32';
 
-function listCheck(item: FieldJson, size: number | null): Check {
-  const check = checkOf(item);
+function listCheck(item: FieldJson, size: number | null, finite: boolean): Check {
+  const check = checkOf(item, finite);
   const typedFits = isNumeric(item);
   return (v) => {
     const typed = !Array.isArray(v);
@@ -129,8 +139,8 @@ function listCheck(item: FieldJson, size: number | null): Check {
 export const isObject = (v: unknown): v is Record<string, unknown> =>
   typeof v === 'object' && v !== null && !Array.isArray(v) && !ArrayBuffer.isView(v) && !(v instanceof Date);
 
-function structCheck(fields: readonly FieldJson[]): Check {
-  const checks = fields.map((field) => ({ name: field.name, check: checkOf(field) }));
+function structCheck(fields: readonly FieldJson[], finite: boolean): Check {
+  const checks = fields.map((field) => ({ name: field.name, check: checkOf(field, finite) }));
   const names = new Set(fields.map((field) => field.name));
   return (v) => {
     if (!isObject(v)) return false;
@@ -152,9 +162,9 @@ export function mapPairs(value: unknown): readonly (readonly [unknown, unknown])
   return isObject(value) ? Object.entries(value) : null;
 }
 
-function mapCheck(key: FieldJson, item: FieldJson): Check {
+function mapCheck(key: FieldJson, item: FieldJson, finite: boolean): Check {
   const checkKey = checkOf({ ...key, nullable: false });
-  const checkItem = checkOf(item);
+  const checkItem = checkOf(item, finite);
   return (v) => mapPairs(v)?.every(([k, x]) => checkKey(k) && checkItem(x)) ?? false;
 }
 
@@ -197,7 +207,7 @@ function explainNested(type: TypeJson, value: unknown, path: string): string | n
   const item = 'list' in type ? type.list : 'large_list' in type ? type.large_list : fixedItem(type);
   if (item !== null && Array.isArray(value)) {
     if ('fixed_size_list' in type && value.length !== type.size) return null;
-    const check = checkOf(item);
+    const check = checkOf(item, true);
     const bad = value.findIndex((x) => !check(x));
     return bad < 0 ? null : explainAt(item, value[bad], `${path}[${bad}]`);
   }
@@ -205,7 +215,7 @@ function explainNested(type: TypeJson, value: unknown, path: string): string | n
   const unknown = Object.keys(value).find((name) => type.struct.every((f) => f.name !== name));
   if (unknown !== undefined)
     return `${path} has the member "${unknown}", which ${typeText(type)} lacks`.trimStart();
-  const bad = type.struct.find((f) => !checkOf(f)(ownValue(value, f.name)));
+  const bad = type.struct.find((f) => !checkOf(f, true)(ownValue(value, f.name)));
   return bad === undefined ? null : explainAt(bad, ownValue(value, bad.name), `${path}.${bad.name}`);
 }
 
@@ -215,6 +225,9 @@ const fixedItem = (type: Exclude<TypeJson, string>): FieldJson | null =>
 /** A value as a short text for an error. */
 export function excerpt(value: unknown): string {
   if (value === undefined) return 'missing';
-  const text = typeof value === 'bigint' ? `${value}` : (JSON.stringify(value) ?? String(value));
+  const text =
+    typeof value === 'bigint' || typeof value === 'number'
+      ? `${value}`
+      : (JSON.stringify(value) ?? String(value));
   return text.length > 80 ? `${text.slice(0, 77)}…` : text;
 }

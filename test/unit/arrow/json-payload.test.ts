@@ -90,6 +90,9 @@ test.each<[TypeJson, unknown, string]>([
     'is "9223372036854775808", expected int64 (an integer; beyond ±2^53 a string of digits)',
   ],
   ['bool', 1, 'is 1, expected bool'],
+  ['float64', JSON.parse('1e999'), 'is Infinity, expected float64'],
+  ['float32', 1e39, 'is 1e+39, expected float32'],
+  [list('float16'), [1, 70_000], '[1] is 70000, expected float16'],
   ['binary', 'no!', 'is "no!", expected binary (base64)'],
   ['date32', '2026-02-30', 'is "2026-02-30", expected date32 (YYYY-MM-DD)'],
   [

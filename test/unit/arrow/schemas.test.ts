@@ -7,6 +7,7 @@ import {
   rowsToStream,
   typeText,
 } from '../../../shared/arrow/index.ts';
+import { firstNull } from '../../../shared/arrow/input-match.ts';
 import type { FieldJson, TypeJson } from '../../../shared/domain/function.ts';
 import type { SluiceError } from '../../../shared/errors/sluice-error.ts';
 
@@ -93,6 +94,27 @@ describe('columns', () => {
     );
     const nothing = readStream(rowsToStream({ a: [null], b: [1] }));
     expect(outcome(() => matchInputs(nothing, inputs))).toContain('row 0 is null');
+  });
+
+  test('a null value of a dictionary is a null', () => {
+    const type: TypeJson = { dictionary: 'utf8', index: 'int8', ordered: false };
+    const { bytes } = readStream(
+      rowsToStream({ a: ['x', 'y', 'x'], b: [1, 2, 3] }, [field('a', type), inputs[1]!]),
+    );
+    const stream = readStream(bytes);
+    const column = stream.batches[0]!.columns[0]!;
+    const chunk = column.dictionary!.chunks[0]!;
+    const holed = { ...chunk, nullCount: 1, validity: Uint8Array.of(0b01) };
+    expect(firstNull(column)).toBe(-1);
+    expect(firstNull({ ...column, dictionary: { chunks: [holed], length: 2 } })).toBe(1);
+  });
+
+  test('texts of a json input must parse', () => {
+    const stream = readStream(rowsToStream({ a: ['1', '{"x": [null]}', '{x}'] }));
+    expect(outcome(() => matchInputs(stream, [field('a', 'json')]))).toBe(
+      'schema_mismatch: column "a", row 2: the text is not valid JSON',
+    );
+    expect(outcome(() => matchInputs(stream, [field('a', 'utf8')]))).toBe('accepted');
   });
 
   test('open inputs get a key of the actual schema, whatever the order of columns', () => {
