@@ -1,0 +1,18 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { openEmbeddedStore } from '../../shared/store/embedded/index.ts';
+import { LIMITS } from './factory.ts';
+import { storeContract } from './suite.ts';
+
+storeContract({
+  name: 'embedded',
+  capabilities: { durability: 'fsync', keepsLeases: false, limitsBytes: true },
+  home: async () => {
+    const directory = await mkdtemp(path.join(tmpdir(), 'sluice-store-'));
+    return {
+      open: (overrides) => openEmbeddedStore({ ...LIMITS, ...overrides, directory, durability: 'fsync' }),
+      remove: () => rm(directory, { recursive: true, force: true }),
+    };
+  },
+});
