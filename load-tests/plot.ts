@@ -68,7 +68,12 @@ const bar = (y: number, share: number, scale: number, colour: string): string =>
   const width = share * scale;
   return (
     `<rect x="${LABEL_WIDTH}" y="${y}" width="${width.toFixed(1)}" height="${BAR_HEIGHT}" rx="2" fill="${colour}"/>` +
-    text(LABEL_WIDTH + width + 6, y + BAR_HEIGHT - 3, `${share.toFixed(2)} ×`, 'font-size="11"')
+    text(
+      LABEL_WIDTH + width + 6,
+      y + BAR_HEIGHT - 3,
+      `${share.toFixed(2)} ×`,
+      'font-size="11" paint-order="stroke" stroke="#ffffff" stroke-width="4"',
+    )
   );
 };
 
