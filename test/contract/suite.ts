@@ -2,13 +2,23 @@
 import { describe } from 'vitest';
 import { admissionSuite } from './admission-suite.ts';
 import { batchSuite } from './batch-suite.ts';
+import { endingSuite } from './ending-suite.ts';
 import type { StoreFactory } from './factory.ts';
+import { readingSuite } from './reading-suite.ts';
+import { registrySuite } from './registry-suite.ts';
+import { restartSuite } from './restart-suite.ts';
+import { retentionSuite } from './retention-suite.ts';
 import { slotSuite } from './slot-suite.ts';
 
 const SUITES = {
   'admits calls': admissionSuite,
   'seals, leases and settles batches': batchSuite,
+  'ends calls': endingSuite,
   'counts worker slots': slotSuite,
+  'tells and shows': readingSuite,
+  'registers functions and keys': registrySuite,
+  'keeps and drops results': retentionSuite,
+  'starts again': restartSuite,
 };
 
 export const storeContract = (factory: StoreFactory): void => {

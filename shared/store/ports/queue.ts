@@ -55,8 +55,9 @@ export type WaitingCall = {
   readonly versionId: number;
   /** First waiting row; rows before it are sealed. */
   readonly from: number;
+  /** Waiting rows: the call's rows from `from` to its end. */
   readonly rows: number;
-  /** Payload bytes of the whole call; the batcher counts bytes / rows for each row. */
+  /** Payload bytes of the whole call (from + rows rows). */
   readonly bytes: number;
   readonly arrivedAt: number;
   readonly deadlineAt: number | null;

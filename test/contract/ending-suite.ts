@@ -1,0 +1,159 @@
+import { expect, it } from 'vitest';
+import type { StoreFactory } from './factory.ts';
+import { LEASE_MS, specOf, states, Workshop } from './workshop.ts';
+
+export const endingSuite = (factory: StoreFactory): void => {
+  it('cancels what waits, what is sealed and what runs, and keeps what has finished', async () => {
+    await using shop = await Workshop.make(factory);
+    const id = await shop.admit(8);
+    await shop.settleOk(await shop.run([id, 0, 2]));
+    const running = await shop.run([id, 2, 2]);
+    await shop.seal([id, 4, 2]);
+    const ended = shop.collect('ended');
+    expect(await shop.queue.cancel({ now: shop.now, callId: id })).toEqual({ calls: 1, rows: 6 });
+    expect(await shop.queue.cancel({ now: shop.now, callId: id })).toEqual({ calls: 0, rows: 0 });
+    expect(ended.flat()).toEqual([id]);
+    expect(await shop.call(id)).toMatchObject({
+      status: 'cancelled',
+      counts: { ok: 2, failed: 0, cancelled: 6, expired: 0 },
+      finishedAt: shop.now,
+    });
+    expect(states((await shop.result(id)).parts)).toEqual(['ok 0+2', 'cancelled 2+6']);
+    expect(await shop.lease()).toEqual([]);
+    expect(await shop.settleOk(running)).toMatchObject({ accepted: true });
+    expect(await shop.call(id)).toMatchObject({ counts: { ok: 2, cancelled: 6 } });
+    expect(await shop.load()).toMatchObject({ waitingRows: 0, waitingCalls: 0, sealedRows: 0 });
+  });
+
+  it('takes the rows of a call that was cancelled between seal and lease out of the batch', async () => {
+    await using shop = await Workshop.make(factory);
+    const [a, b] = [await shop.admit(1), await shop.admit(2)];
+    await shop.seal([a, 0, 1], [b, 0, 2]);
+    await shop.queue.cancel({ now: shop.now, callId: a });
+    const batch = await shop.leaseOne();
+    expect(batch.slices).toEqual([{ callId: b, from: 0, count: 2 }]);
+    expect(batch.calls.map(({ callId }) => callId)).toEqual([b]);
+    expect(await shop.settleOk(batch)).toMatchObject({ accepted: true });
+  });
+
+  it('cancels an unknown call without harm', async () => {
+    await using shop = await Workshop.make(factory);
+    expect(await shop.queue.cancel({ now: shop.now, callId: 12 })).toEqual({ calls: 0, rows: 0 });
+  });
+
+  it('purges all unfinished calls of one function, and only those', async () => {
+    await using shop = await Workshop.make(factory);
+    const other = await shop.deploy(specOf('g'));
+    const finished = await shop.admit(1);
+    await shop.settleOk(await shop.run([finished, 0, 1]));
+    const admissions = Array.from({ length: 2500 }, () => shop.admit(2));
+    const ids = await Promise.all(admissions);
+    const kept = await shop.admit(1, { functionName: 'g', versionId: other });
+    const running = await shop.run([ids[0]!, 0, 1]);
+    expect(await shop.queue.cancel({ now: shop.now, functionName: 'f' })).toEqual({
+      calls: 2500,
+      rows: 5000,
+    });
+    expect(await shop.call(ids[1200]!)).toMatchObject({ status: 'cancelled' });
+    expect(await shop.call(finished)).toMatchObject({ status: 'completed' });
+    expect(await shop.call(kept)).toMatchObject({ status: 'pending' });
+    expect(await shop.load()).toMatchObject({ waitingRows: 0, waitingCalls: 0, sealedRows: 0 });
+    expect(await shop.settleOk(running)).toMatchObject({ accepted: true });
+    const unknown = shop.queue.cancel({ now: shop.now, functionName: 'nope' });
+    await expect(unknown).rejects.toMatchObject({ code: 'function_not_found' });
+  });
+
+  it('expires a call that waits at its deadline', async () => {
+    await using shop = await Workshop.make(factory);
+    const id = await shop.admit(3, { deadlineAt: shop.now + 100 });
+    const ended = shop.collect('ended');
+    expect(await shop.expire()).toMatchObject({ calls: 0, nextAt: shop.now + 100 });
+    shop.now += 100;
+    expect(await shop.expire()).toMatchObject({ calls: 1, nextAt: null, more: false });
+    expect(await shop.call(id)).toMatchObject({
+      status: 'expired',
+      counts: { expired: 3 },
+      finishedAt: shop.now,
+    });
+    expect(states((await shop.result(id)).parts)).toEqual(['expired 0+3']);
+    await shop.settled();
+    expect(ended.flat()).toEqual([id]);
+    expect(await shop.load()).toMatchObject({ waitingRows: 0, waitingCalls: 0 });
+  });
+
+  it('lets running rows of an expired call finish, and expires all others', async () => {
+    await using shop = await Workshop.make(factory);
+    const id = await shop.admit(10, { deadlineAt: shop.now + 100 });
+    await shop.settleOk(await shop.run([id, 0, 2]));
+    const running = await shop.run([id, 2, 2]);
+    await shop.seal([id, 4, 3]);
+    shop.now += 100;
+    expect(await shop.expire()).toMatchObject({ calls: 1 });
+    expect(await shop.call(id)).toMatchObject({ status: 'running', counts: { ok: 2, expired: 6 } });
+    expect(states((await shop.result(id)).parts)).toEqual([
+      'ok 0+2',
+      'pending 2+2',
+      'expired 4+3',
+      'expired 7+3',
+    ]);
+    expect(await shop.lease()).toEqual([]);
+    await shop.settleOk(running);
+    expect(await shop.call(id)).toMatchObject({
+      status: 'expired',
+      counts: { ok: 4, failed: 0, expired: 6 },
+    });
+    expect(await shop.load()).toMatchObject({ waitingRows: 0, waitingCalls: 0, sealedRows: 0 });
+  });
+
+  it('expires rows that would run again after the deadline', async () => {
+    await using shop = await Workshop.make(factory);
+    const [id, other] = [await shop.admit(2, { deadlineAt: shop.now + 100 }), await shop.admit(1)];
+    const batch = await shop.run([id, 0, 2], [other, 0, 1]);
+    shop.now += 100;
+    await shop.expire();
+    await shop.settle(batch, [], [shop.continuation(batch.slices)]);
+    expect(await shop.call(id)).toMatchObject({ status: 'expired', counts: { expired: 2 } });
+    expect((await shop.leaseOne()).slices).toEqual([{ callId: other, from: 0, count: 1 }]);
+  });
+
+  it('expires rows of a lost lease after the deadline', async () => {
+    await using shop = await Workshop.make(factory);
+    const id = await shop.admit(2, { deadlineAt: shop.now + 100 });
+    const batch = await shop.run([id, 0, 2]);
+    shop.now += LEASE_MS;
+    await shop.expire();
+    await shop.expire();
+    expect(await shop.call(id)).toMatchObject({ status: 'expired', counts: { expired: 2 } });
+    expect(await shop.settleOk(batch)).toMatchObject({ stale: true });
+    expect(await shop.lease()).toEqual([]);
+  });
+
+  it('never leases a row past its deadline, even before `expired` has looked', async () => {
+    await using shop = await Workshop.make(factory);
+    const [late, good] = [await shop.admit(1, { deadlineAt: shop.now + 5 }), await shop.admit(1)];
+    await shop.seal([late, 0, 1], [good, 0, 1]);
+    shop.now += 5;
+    expect((await shop.leaseOne()).slices).toEqual([{ callId: good, from: 0, count: 1 }]);
+    expect(await shop.call(late)).toMatchObject({ status: 'expired' });
+  });
+
+  it('finishes a call in time as completed although its deadline passes later', async () => {
+    await using shop = await Workshop.make(factory);
+    const id = await shop.admit(1, { deadlineAt: shop.now + 5 });
+    const batch = await shop.run([id, 0, 1]);
+    shop.now += 50;
+    await shop.expire();
+    await shop.settleOk(batch);
+    expect(await shop.call(id)).toMatchObject({ status: 'completed', counts: { ok: 1, expired: 0 } });
+    expect(await shop.expire()).toMatchObject({ calls: 0, nextAt: null });
+  });
+
+  it('does a limited share of what is due at once', async () => {
+    await using shop = await Workshop.make(factory);
+    for (let i = 0; i < 5; i += 1) await shop.admit(1, { deadlineAt: shop.now + 1 });
+    shop.now += 1;
+    const share = { now: shop.now, claimsMax: 5, limit: 3 };
+    expect(await shop.queue.expired(share)).toMatchObject({ calls: 3, more: true });
+    expect(await shop.queue.expired(share)).toMatchObject({ calls: 2, more: false });
+  });
+};

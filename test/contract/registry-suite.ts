@@ -1,0 +1,163 @@
+import { expect, it } from 'vitest';
+import type { StoreFactory } from './factory.ts';
+import { LIMITS } from './factory.ts';
+import { specOf, Workshop } from './workshop.ts';
+
+export const registrySuite = (factory: StoreFactory): void => {
+  it('registers the same spec once, whatever the order of its members', async () => {
+    await using shop = await Workshop.make(factory);
+    const { registry } = shop.store;
+    const spec = specOf('g');
+    const first = await registry.deploy({ now: shop.now, spec });
+    expect(first).toMatchObject({ created: true, record: { name: 'g', paused: false, createdAt: shop.now } });
+    expect(first.record.current.digest).toMatch(/^[0-9a-f]{12}$/);
+    const turned = Object.fromEntries(Object.entries(spec).toReversed()) as typeof spec;
+    const second = await registry.deploy({ now: shop.now + 1, spec: turned });
+    expect(second).toMatchObject({ created: false, record: { current: { id: first.record.current.id } } });
+    const third = await registry.deploy({ now: shop.now + 2, spec: specOf('g', { callTimeoutMs: 5 }) });
+    expect(third.created).toBe(true);
+    expect(third.record.versions.map(({ id }) => id)).toEqual([
+      third.record.current.id,
+      first.record.current.id,
+    ]);
+    const back = await registry.deploy({ now: shop.now + 3, spec });
+    expect(back.record.current.id).toBe(first.record.current.id);
+    expect((await registry.functions()).map(({ name }) => name).toSorted()).toEqual(['f', 'g']);
+    expect(await registry.function('nope')).toBeUndefined();
+  });
+
+  it('changes batching beside the version, and pauses', async () => {
+    await using shop = await Workshop.make(factory);
+    const { registry } = shop.store;
+    const before = await registry.function('f');
+    const update = { batching: { sizeRows: 99 }, paused: true };
+    const after = await registry.update({ now: shop.now + 5, name: 'f', update });
+    expect(after).toMatchObject({
+      paused: true,
+      updatedAt: shop.now + 5,
+      current: {
+        id: before?.current.id,
+        digest: before?.current.digest,
+        spec: { batching: { sizeRows: 99, durationMs: 5 } },
+      },
+    });
+    expect(await registry.update({ now: 0, name: 'nope', update })).toBeUndefined();
+    const read = await registry.function('f');
+    expect(read).toEqual(after);
+  });
+
+  it('removes a function when it is idle; its finished calls stay readable', async () => {
+    await using shop = await Workshop.make(factory);
+    const { registry } = shop.store;
+    const id = await shop.admit(1);
+    await expect(registry.remove('f')).rejects.toMatchObject({ code: 'function_busy' });
+    await shop.settleOk(await shop.run([id, 0, 1]));
+    expect(await registry.remove('f')).toBe(true);
+    expect(await registry.remove('f')).toBe(false);
+    expect(await registry.function('f')).toBeUndefined();
+    expect(await registry.functions()).toEqual([]);
+    await expect(shop.admit(1)).rejects.toMatchObject({ code: 'function_not_found' });
+    expect(await shop.call(id)).toMatchObject({ functionName: 'f', status: 'completed' });
+    shop.now += LIMITS.retentionMs;
+    await shop.store.retention.sweep({ now: shop.now, limit: 10 });
+    const again = await registry.deploy({ now: shop.now, spec: specOf('f') });
+    expect(again).toMatchObject({ created: true });
+    expect(again.record.versions).toHaveLength(1);
+    await expect(shop.admit(1, { versionId: again.record.current.id })).resolves.toBeGreaterThan(id);
+  });
+
+  it('repins waiting rows to a version with the same schemas', async () => {
+    await using shop = await Workshop.make(factory);
+    const { registry } = shop.store;
+    const [from, { record }] = [
+      (await registry.function('f'))!.current.digest,
+      await registry.deploy({ now: shop.now, spec: specOf('f', { callTimeoutMs: 7 }) }),
+    ];
+    const [waiting, partly, sealed] = [await shop.admit(1), await shop.admit(4), await shop.admit(1)];
+    await shop.seal([partly, 0, 2], [sealed, 0, 1]);
+    const told = shop.collect('waiting');
+    const query = { now: shop.now, name: 'f', from, to: record.current.digest };
+    expect(await registry.repin(query)).toBe(2);
+    expect(await registry.repin(query)).toBe(0);
+    expect(told.flat().map(({ callId, versionId, from: at }) => [callId, versionId, at])).toEqual([
+      [waiting, record.current.id, 0],
+      [partly, record.current.id, 2],
+    ]);
+    expect((await shop.seal([waiting, 0, 1])).batchId).toBeNull();
+    const old = await shop.leaseOne();
+    expect(old.slices.map(({ callId }) => callId)).toEqual([partly, sealed]);
+    await shop.settleOk(old);
+    shop.versionId = record.current.id;
+    await shop.settleOk(await shop.run([waiting, 0, 1], [partly, 2, 2]));
+    for (const id of [waiting, partly, sealed])
+      expect(await shop.call(id)).toMatchObject({ status: 'completed' });
+    expect(await shop.load()).toMatchObject({ waitingRows: 0, sealedRows: 0 });
+  });
+
+  it('refuses to repin between different schemas or unknown versions', async () => {
+    await using shop = await Workshop.make(factory);
+    const { registry } = shop.store;
+    const from = (await registry.function('f'))!.current.digest;
+    const other = specOf('f', { output: { type: 'utf8', nullable: false } });
+    const to = (await registry.deploy({ now: shop.now, spec: other })).record.current.digest;
+    const query = { now: shop.now, name: 'f', from, to };
+    await expect(registry.repin(query)).rejects.toMatchObject({ code: 'schemas_differ' });
+    await expect(registry.repin({ ...query, to: 'x' })).rejects.toMatchObject({ code: 'function_not_found' });
+    await expect(registry.repin({ ...query, name: 'x' })).rejects.toMatchObject({
+      code: 'function_not_found',
+    });
+  });
+
+  it('keeps the latest report of each version, and log lines', async () => {
+    await using shop = await Workshop.make(factory);
+    const { registry } = shop.store;
+    const report = {
+      versionId: shop.versionId,
+      ready: 1,
+      starting: 0,
+      failed: 0,
+      reason: null,
+      ignored: ['gpu'],
+    };
+    await registry.report({ ...report, ready: 0 });
+    await registry.report(report);
+    expect(await registry.reports('f')).toEqual([report]);
+    expect(await registry.reports('nope')).toEqual([]);
+    const line = (text: number) =>
+      ({ at: text, functionName: 'f', replica: 0, stream: 'stdout', text: String(text) }) as const;
+    await registry.appendLogs(Array.from({ length: 2500 }, (_, index) => line(index)));
+    expect(await registry.logs({ name: 'f', limit: 2 })).toEqual([line(2498), line(2499)]);
+    expect(await registry.logs({ name: 'f', limit: 5000 })).toHaveLength(1000);
+    expect(await registry.logs({ name: 'g', limit: 5 })).toEqual([]);
+  });
+
+  it('keeps API keys by the hash of their secret', async () => {
+    await using shop = await Workshop.make(factory);
+    const { keys } = shop.store;
+    const query = {
+      now: shop.now,
+      name: 'k',
+      scopes: ['call', 'admin'],
+      secretHash: 'h',
+      prefix: 'sk_1',
+    } as const;
+    const key = await keys.create(query);
+    expect(key).toEqual({
+      id: expect.any(Number),
+      name: 'k',
+      scopes: ['call', 'admin'],
+      prefix: 'sk_1',
+      createdAt: shop.now,
+    });
+    expect(await keys.find('h')).toEqual(key);
+    expect(await keys.find('other')).toBeUndefined();
+    await shop.reopen();
+    expect(await shop.store.keys.list()).toEqual([key]);
+    expect(await shop.store.keys.revoke(key.id)).toBe(true);
+    expect(await shop.store.keys.revoke(key.id)).toBe(false);
+    expect(await shop.store.keys.find('h')).toBeUndefined();
+    const next = await shop.store.keys.create({ ...query, secretHash: 'i' });
+    // A revoked key's id is never another's: calls belong to it.
+    expect(next.id).toBeGreaterThan(key.id);
+  });
+};

@@ -1,0 +1,79 @@
+import { expect, it } from 'vitest';
+import type { StoreFactory } from './factory.ts';
+import { LIMITS } from './factory.ts';
+import { BOOM, Workshop } from './workshop.ts';
+
+export const retentionSuite = (factory: StoreFactory): void => {
+  it('sweeps what is past its retention: gone at first, unknown later', async () => {
+    await using shop = await Workshop.make(factory);
+    const { retention } = shop.store;
+    const [a, b, live] = [await shop.admit(1), await shop.admit(1), await shop.admit(1)];
+    await shop.settleOk(await shop.run([a, 0, 1], [b, 0, 1]));
+    expect(await retention.sweep({ now: shop.now, limit: 10 })).toBe(false);
+    expect(await shop.call(a)).toMatchObject({ status: 'completed' });
+    shop.now += LIMITS.retentionMs;
+    expect(await retention.sweep({ now: shop.now, limit: 1 })).toBe(true);
+    expect(await retention.sweep({ now: shop.now, limit: 1 })).toBe(true);
+    expect(await retention.sweep({ now: shop.now, limit: 1 })).toBe(false);
+    for (const id of [a, b]) {
+      expect(await shop.queue.call(id)).toBe('gone');
+      expect(await shop.queue.result({ callId: id, from: 0, bytesMax: 1 })).toBe('gone');
+    }
+    expect(await shop.call(live)).toMatchObject({ status: 'pending' });
+    await shop.reopen();
+    expect(await shop.queue.call(a)).toBe('gone');
+    shop.now += 2 * LIMITS.retentionMs;
+    await shop.store.retention.sweep({ now: shop.now, limit: 10 });
+    expect(await shop.queue.call(a)).toBeUndefined();
+    expect(await shop.call(live)).toMatchObject({ status: 'pending' });
+  });
+
+  it('lets an acknowledged result go early', async () => {
+    await using shop = await Workshop.make(factory);
+    const { retention } = shop.store;
+    const [id, open] = [await shop.admit(1), await shop.admit(1)];
+    await shop.settleOk(await shop.run([id, 0, 1]));
+    expect(await retention.acknowledge({ now: shop.now, callId: id })).toBe(true);
+    expect(await retention.acknowledge({ now: shop.now, callId: open })).toBe(false);
+    expect(await retention.acknowledge({ now: shop.now, callId: 99 })).toBe(false);
+    expect(await shop.call(id)).toMatchObject({ expiresAt: shop.now + LIMITS.acknowledgedRetentionMs });
+    shop.now += LIMITS.acknowledgedRetentionMs;
+    await retention.sweep({ now: shop.now, limit: 10 });
+    expect(await shop.queue.call(id)).toBe('gone');
+  });
+
+  it('keeps a batch as long as one of its calls is there', async () => {
+    await using shop = await Workshop.make(factory);
+    const [a, b, c] = [await shop.admit(1), await shop.admit(1), await shop.admit(2)];
+    await shop.settle(await shop.run([a, 0, 1], [b, 0, 1], [c, 0, 1]), [
+      { callId: a, from: 0, count: 1, state: 'ok', outputRow: 0 },
+      { callId: b, from: 0, count: 1, state: 'failed', error: BOOM },
+      { callId: c, from: 0, count: 1, state: 'ok', outputRow: 1 },
+    ]);
+    await shop.store.retention.acknowledge({ now: shop.now, callId: a });
+    shop.now += LIMITS.acknowledgedRetentionMs;
+    await shop.store.retention.sweep({ now: shop.now, limit: 10 });
+    await shop.reopen();
+    expect(await shop.queue.call(a)).toBe('gone');
+    expect((await shop.result(b)).parts).toMatchObject([{ error: BOOM }]);
+    await shop.settleOk(await shop.run([c, 1, 1]));
+    expect((await shop.result(c)).parts).toMatchObject([{ outputRow: 1 }, { outputRow: 0 }]);
+  });
+
+  it('says how much it holds, and gives the bytes of swept results back', async () => {
+    await using shop = await Workshop.make(factory);
+    const before = await shop.store.retention.usage();
+    expect(before).toMatchObject({ limitBytes: LIMITS.limitBytes, full: false });
+    const bytes = 2 ** 21;
+    const payload = { kind: 'arrow', bytes: new Uint8Array(bytes) } as const;
+    const id = await shop.admit(1, { bytes, payload });
+    await shop.settleOk(await shop.run([id, 0, 1]), bytes);
+    const { segmentBytes, databaseBytes } = await shop.store.retention.usage();
+    expect(segmentBytes + databaseBytes).toBeGreaterThan(2 * bytes);
+    shop.now += LIMITS.retentionMs;
+    await shop.store.retention.sweep({ now: shop.now, limit: 10 });
+    await shop.reopen();
+    const after = await shop.store.retention.usage();
+    expect(after.segmentBytes + after.databaseBytes).toBeLessThan(bytes);
+  });
+};
