@@ -151,12 +151,13 @@ export class Window {
       batcher.drain(this.#draining);
       this.#batchers.set(call.schemaKey, batcher);
     }
+    const end = call.from + call.rows;
     const age = Math.max(0, this.#clocks.wall() - call.arrivedAt);
     batcher.add({
       callId: call.callId,
       from: call.from,
-      end: call.rows,
-      rowBytes: call.rows === 0 ? 0 : Math.ceil(call.bytes / call.rows),
+      end,
+      rowBytes: end === 0 ? 0 : Math.ceil(call.bytes / end),
       arrivedAt: this.#clocks.monotonic() - age,
     });
   }

@@ -32,6 +32,7 @@ describe.each(Array.from({ length: runs }, (_, run) => firstSeed + run))('simula
   it('silent workers and hand-backs lose and double nothing; only poison rows fail', async () => {
     const world = await simulate({
       seed,
+      claimsMax: 50,
       killers: false,
       transientShare: 0,
       silentShare: 0.04,
@@ -44,6 +45,7 @@ describe.each(Array.from({ length: runs }, (_, run) => firstSeed + run))('simula
   it('a row that kills its worker is quarantined and its neighbours succeed', async () => {
     const world = await simulate({
       seed,
+      claimsMax: 2,
       killers: true,
       transientShare: 0,
       silentShare: 0,
@@ -53,6 +55,13 @@ describe.each(Array.from({ length: runs }, (_, run) => firstSeed + run))('simula
   });
 
   it('with everything at once the ledger balances and every answer is the sequential one', async () => {
-    await simulate({ seed, killers: true, transientShare: 0.1, silentShare: 0.03, releaseShare: 0.05 });
+    await simulate({
+      seed,
+      claimsMax: 2,
+      killers: true,
+      transientShare: 0.1,
+      silentShare: 0.03,
+      releaseShare: 0.05,
+    });
   });
 });

@@ -13,6 +13,7 @@ import { SimulatedWorker } from './worker.ts';
 export type WorldOptions = {
   readonly directory: string;
   readonly seed: number;
+  readonly claimsMax: number;
   readonly killers: boolean;
   readonly transientShare: number;
   readonly silentShare: number;
@@ -22,7 +23,7 @@ export type WorldOptions = {
 type Submitted = { callId: number; values: number[]; cancelled: boolean; deadline: boolean };
 
 const CALLS = 60;
-const CLAIMS_MAX = 2;
+
 const STEPS_MAX = 100_000;
 
 export class World {
@@ -87,7 +88,7 @@ export class World {
     const plan: Plan = {
       versionId: id,
       slots: this.#random.int(1, 3),
-      policy: { retry: spec.retry, isolation: spec.isolation, claimsMax: CLAIMS_MAX },
+      policy: { retry: spec.retry, isolation: spec.isolation, claimsMax: this.#options.claimsMax },
       silentShare,
       releaseShare,
       run: (values, random) => runRows(values, random, transientShare),
@@ -109,7 +110,9 @@ export class World {
         every(ms, work);
       });
     };
-    every(20, () => this.#store.queue.expired({ now: this.#time.wall, claimsMax: CLAIMS_MAX, limit: 100 }));
+    every(20, () =>
+      this.#store.queue.expired({ now: this.#time.wall, claimsMax: this.#options.claimsMax, limit: 100 }),
+    );
     for (const worker of this.#workers) every(35, () => worker.tick());
   }
 
