@@ -1,0 +1,104 @@
+/** One chunk as one call: submitted under a key that a later run finds again, waited for, checked. */
+import type { CallHandle, RemoteFunction } from '../../sdk/index.ts';
+import { SluiceError } from '../../sdk/index.ts';
+import { errorTexts } from '../../sdk/table.ts';
+import { backOffMs, pause } from '../../sdk/transport.ts';
+import type { RowErrorJson } from '../../shared/wire/api.ts';
+import { CommandError } from '../failure.ts';
+
+export type ChunkCall = { readonly chunk: number; readonly fromRow: number; readonly key: string };
+
+export type ChunkAnswer = {
+  readonly handle: CallHandle;
+  readonly bytes: Uint8Array;
+  readonly rowsFailed: number;
+};
+
+/** A chunk has failed rows and the run is to stop at the first. */
+export class RowsFailedError extends CommandError {}
+
+/** The server is full or restarts: what was asked is right, and is asked again. */
+const isPassing = (error: unknown): boolean =>
+  error instanceof SluiceError && (error.code === 'queue_full' || error.code === 'shutting_down');
+
+const isGone = (error: unknown): boolean =>
+  error instanceof SluiceError && (error.code === 'call_gone' || error.code === 'call_not_found');
+
+export class ChunkCalls {
+  readonly #target: RemoteFunction;
+  readonly #version: string;
+  readonly #isLenient: boolean;
+  readonly #signal: AbortSignal;
+  readonly #inFlight = new Set<CallHandle>();
+
+  constructor(target: RemoteFunction, version: string, isLenient: boolean, signal: AbortSignal) {
+    this.#target = target;
+    this.#version = version;
+    this.#isLenient = isLenient;
+    this.#signal = signal;
+  }
+
+  /** @throws RowsFailedError where a row failed and the run stops at failures */
+  async answer(call: ChunkCall, rows: Uint8Array): Promise<ChunkAnswer> {
+    for (let attempt = 0; ; attempt++) {
+      this.#signal.throwIfAborted();
+      const handle = await this.#submit(attempt === 0 ? call.key : `${call.key}-${attempt}`, rows);
+      this.#inFlight.add(handle);
+      try {
+        const answer = await this.#read(handle);
+        // A call of an earlier run that was cancelled, or that failed, is tried again; one of this run is not.
+        if (answer.rowsFailed > 0 && handle.submitted?.attached === true) continue;
+        if (answer.rowsFailed > 0 && !this.#isLenient) throw this.#failure(call, answer);
+        return answer;
+      } catch (error) {
+        if (!isGone(error) || handle.submitted?.attached !== true) throw error;
+      } finally {
+        if (!this.#signal.aborted) this.#inFlight.delete(handle);
+      }
+    }
+  }
+
+  async #submit(key: string, rows: Uint8Array): Promise<CallHandle> {
+    for (let attempt = 0; ; attempt++) {
+      try {
+        const handle = await this.#target.deferBatch(rows, { idempotencyKey: key });
+        this.#checkVersion(handle);
+        return handle;
+      } catch (error) {
+        if (!isPassing(error)) throw error;
+        await pause(backOffMs(Math.min(attempt, 7)), this.#signal);
+      }
+    }
+  }
+
+  #checkVersion(handle: CallHandle): void {
+    const version = handle.submitted?.version;
+    if (version === undefined || version === this.#version) return;
+    this.#inFlight.add(handle);
+    throw new CommandError(
+      `${this.#target.name} was deployed again during the run (${this.#version} → ${version}); ` +
+        'run the same command again, so that all results come from the new version.',
+    );
+  }
+
+  async #read(handle: CallHandle): Promise<ChunkAnswer> {
+    const { bytes, call } = await handle.arrow({ signal: this.#signal });
+    return { handle, bytes, rowsFailed: call.rowsFailed };
+  }
+
+  #failure(call: ChunkCall, { bytes }: ChunkAnswer): RowsFailedError {
+    const first = errorTexts(bytes).entries().next().value;
+    const cause = first
+      ? (JSON.parse(first[1]) as RowErrorJson)
+      : { code: 'handler_error', message: 'unknown' };
+    return new RowsFailedError(
+      `Row ${call.fromRow + (first?.[0] ?? 0)} failed: ${cause.kind ? `${cause.kind}: ` : ''}${cause.message} (${cause.code}).`,
+    );
+  }
+
+  /** After the signal: what was accepted and is not needed any more. */
+  async cancelInFlight(): Promise<void> {
+    await Promise.allSettled([...this.#inFlight].map((handle) => handle.cancel()));
+    this.#inFlight.clear();
+  }
+}

@@ -1,0 +1,65 @@
+/** Parquet files, read a row group's columns at a time (parquet-wasm: docs/decisions/0004-parquet.md). */
+import { openAsBlob } from 'node:fs';
+import { asyncBufferFromFile, parquetMetadataAsync, parquetSchema } from 'hyparquet';
+import { ParquetFile, type RecordBatch } from 'parquet-wasm';
+import { type Selection, selectColumns } from '../../sdk/table.ts';
+import { CommandError } from '../failure.ts';
+import type { RowRequest, RowSource } from './row-source.ts';
+import { CHUNK_BYTES_MAX, packed } from './row-streams.ts';
+
+const unreadable = (file: string, error: unknown): CommandError =>
+  new CommandError(
+    `${file} cannot be read as Parquet (${error instanceof Error ? error.message : String(error)}); check that it is whole.`,
+  );
+
+export const parquetSource = async (file: string): Promise<RowSource> => {
+  const blob = await openAsBlob(file);
+  const metadata = await parquetMetadataAsync(await asyncBufferFromFile(file)).catch((error: unknown) => {
+    throw unreadable(file, error);
+  });
+  const rowsTotal = Number(metadata.num_rows);
+  const bytesTotal = metadata.row_groups.reduce((sum, group) => sum + Number(group.total_byte_size), 0);
+  let rowsRead = 0;
+
+  async function* batches({ columns, rowsMax }: RowRequest): AsyncGenerator<Uint8Array, void, undefined> {
+    const selection: Selection[] = columns.map((column) => ({ column, as: column }));
+    const perRow = rowsTotal === 0 ? 1 : Math.max(1, bytesTotal / rowsTotal);
+    const batchSize = Math.max(1, Math.min(rowsMax, Math.floor(CHUNK_BYTES_MAX / perRow)));
+    const parquet = await ParquetFile.fromFile(blob);
+    try {
+      if (rowsTotal === 0) {
+        yield selectColumns((await parquet.read({ columns: [...columns] })).intoIPCStream(), selection);
+        return;
+      }
+      const stream = (await parquet.stream({
+        columns: [...columns],
+        batchSize,
+        concurrency: 1,
+      })) as unknown as AsyncIterable<RecordBatch>;
+      for await (const batch of stream) {
+        rowsRead += batch.numRows;
+        yield selectColumns(batch.intoIPCStream(), selection);
+      }
+    } finally {
+      parquet.free();
+    }
+  }
+
+  async function* rows(request: RowRequest): AsyncGenerator<Uint8Array, void, undefined> {
+    try {
+      yield* packed(batches(request), request.rowsMax);
+    } catch (error) {
+      // Rust's panics arrive as wasm traps, which say nothing to a reader of the message.
+      if (error instanceof Error && error.name === 'RuntimeError')
+        throw unreadable(file, 'a part of it is not valid');
+      throw typeof error === 'string' ? unreadable(file, error) : error;
+    }
+  }
+
+  return {
+    columns: parquetSchema(metadata).children.map(({ element }) => element.name),
+    rowsTotal,
+    rows,
+    readShare: () => (rowsTotal === 0 ? 1 : rowsRead / rowsTotal),
+  };
+};

@@ -1,0 +1,102 @@
+/**
+ * OUTPUT.parts: what a run has finished, so that the same run goes on after it was cut off. A part's name is its chunk
+ * number and the digest of all that it follows from: the function's version, the columns, the rows.
+ */
+import { createHash, randomUUID } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { open, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { CommandError } from '../failure.ts';
+
+/** The end-of-stream marker: a part that a power cut has torn does not end with it. */
+const END = Buffer.from([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
+
+const isAlive = (pid: number): boolean => {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+};
+
+export class Parts {
+  readonly directory: string;
+  /** Names this run in idempotency keys: the calls of a run that was killed are attached to, not made again. */
+  readonly runId: string;
+  readonly #done: Set<string>;
+
+  private constructor(directory: string, runId: string, done: Set<string>) {
+    this.directory = directory;
+    this.runId = runId;
+    this.#done = done;
+  }
+
+  /** @throws CommandError while another run writes the same output */
+  static open(output: string): Parts {
+    const directory = `${output}.parts`;
+    mkdirSync(directory, { recursive: true });
+    Parts.#lock(directory, output);
+    const idFile = path.join(directory, 'run-id');
+    if (!existsSync(idFile)) writeFileSync(idFile, randomUUID());
+    const done = new Set(readdirSync(directory).filter((name) => name.endsWith('.arrows')));
+    return new Parts(directory, readFileSync(idFile, 'utf8').trim(), done);
+  }
+
+  static #lock(directory: string, output: string): void {
+    const file = path.join(directory, 'lock');
+    const holder = existsSync(file) ? Number(readFileSync(file, 'utf8')) : 0;
+    if (holder > 0 && holder !== process.pid && isAlive(holder))
+      throw new CommandError(
+        `Process ${holder} is writing ${output} already; wait for it, or give another --output (if no such run is there, delete ${file}).`,
+      );
+    writeFileSync(file, String(process.pid));
+  }
+
+  name(chunk: number, digest: string): string {
+    return `${String(chunk).padStart(9, '0')}-${digest}.arrows`;
+  }
+
+  /** Whether the part is there and whole. */
+  async has(name: string): Promise<boolean> {
+    if (!this.#done.has(name)) return false;
+    const handle = await open(this.path(name));
+    try {
+      const { size } = await handle.stat();
+      const tail = Buffer.alloc(END.length);
+      await handle.read(tail, 0, END.length, Math.max(0, size - END.length));
+      return tail.equals(END);
+    } finally {
+      await handle.close();
+    }
+  }
+
+  async write(name: string, bytes: Uint8Array): Promise<void> {
+    const partial = `${this.path(name)}.partial`;
+    await writeFile(partial, bytes);
+    await rename(partial, this.path(name));
+  }
+
+  read(name: string): Promise<Uint8Array> {
+    return readFile(this.path(name));
+  }
+
+  path(name: string): string {
+    return path.join(this.directory, name);
+  }
+
+  /** Lets another run in; the parts stay. */
+  unlock(): void {
+    rmSync(path.join(this.directory, 'lock'), { force: true });
+  }
+
+  async remove(): Promise<void> {
+    await rm(this.directory, { recursive: true, force: true });
+  }
+}
+
+export const digestOf = (...pieces: readonly (string | Uint8Array)[]): string => {
+  const hash = createHash('sha256');
+  for (const piece of pieces) hash.update(`${piece.length}:`).update(piece);
+  return hash.digest('hex').slice(0, 24);
+};

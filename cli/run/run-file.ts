@@ -1,0 +1,270 @@
+/** What `sluice run` does: chunks of the input in flight, parts on disk, the output written in row order beside. */
+import PQueue from 'p-queue';
+import type { Sluice } from '../../sdk/index.ts';
+import { errorTexts, selectColumns } from '../../sdk/table.ts';
+import { openStream } from '../../shared/arrow/index.ts';
+import { CommandError, EXIT_INTERRUPTED, explain, UsageError } from '../failure.ts';
+import { ChunkCalls } from './chunk-calls.ts';
+import { type ColumnPlan, planColumns } from './column-plan.ts';
+import { checkOutput, writeOutput } from './output-file.ts';
+import { partOf } from './part.ts';
+import { digestOf, Parts } from './parts.ts';
+import { makeProgress } from './progress.ts';
+import { openSource, type RowSource } from './row-source.ts';
+
+export type RunRequest = {
+  readonly functionName: string;
+  readonly input: string;
+  readonly output: string;
+  readonly columns: readonly string[];
+  readonly keep: readonly string[] | null;
+  readonly chunkRows: number;
+  readonly concurrentChunks: number;
+  readonly onError: string;
+  readonly isJson: boolean;
+};
+
+/** Finished parts that wait for the writer at most, in names; the bytes lie on disk. */
+type Written = { readonly chunk: number; readonly name: string };
+
+type Counts = { rows: number; rowsRead: number; rowsFailed: number; rowsResumed: number; chunks: number };
+
+/** The parts in chunk order, each as soon as it and all before it are there. */
+class PartOrder {
+  readonly #names = new Map<number, string>();
+  #total: number | null = null;
+  #wake: (() => void) | null = null;
+  #error: unknown = null;
+
+  add({ chunk, name }: Written): void {
+    this.#names.set(chunk, name);
+    this.#wake?.();
+  }
+
+  end(total: number): void {
+    this.#total = total;
+    this.#wake?.();
+  }
+
+  fail(error: unknown): void {
+    this.#error = error;
+    this.#wake?.();
+  }
+
+  async *inOrder(parts: Parts): AsyncGenerator<Uint8Array, void, undefined> {
+    for (let next = 0; next !== this.#total; ) {
+      if (this.#error !== null) throw this.#error;
+      const name = this.#names.get(next);
+      if (name === undefined) {
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
+        continue;
+      }
+      this.#names.delete(next++);
+      yield await parts.read(name);
+    }
+  }
+}
+
+class Run {
+  readonly #request: RunRequest;
+  readonly #source: RowSource;
+  readonly #plan: ColumnPlan;
+  readonly #parts: Parts;
+  readonly #calls: ChunkCalls;
+  readonly #version: string;
+  readonly #stop: AbortController;
+  readonly #order = new PartOrder();
+  readonly #progress;
+  readonly counts: Counts = { rows: 0, rowsRead: 0, rowsFailed: 0, rowsResumed: 0, chunks: 0 };
+
+  constructor(
+    request: RunRequest,
+    source: RowSource,
+    plan: ColumnPlan,
+    parts: Parts,
+    calls: ChunkCalls,
+    version: string,
+    stop: AbortController,
+  ) {
+    this.#request = request;
+    this.#source = source;
+    this.#plan = plan;
+    this.#parts = parts;
+    this.#calls = calls;
+    this.#version = version;
+    this.#stop = stop;
+    this.#progress = makeProgress(!request.isJson && process.stderr.isTTY === true);
+  }
+
+  async run(): Promise<void> {
+    const partial = this.#parts.path('output.partial');
+    const writing = writeOutput(this.#order.inOrder(this.#parts), partial, this.#request.output);
+    writing.catch((error: unknown) => this.#stop.abort(error));
+    try {
+      await this.#submitAll();
+      await writing;
+    } catch (error) {
+      this.#stop.abort(error);
+      this.#order.fail(error);
+      await Promise.allSettled([writing, this.#calls.cancelInFlight()]);
+      throw this.#stop.signal.reason;
+    } finally {
+      this.#progress.stop();
+    }
+  }
+
+  async #submitAll(): Promise<void> {
+    const { signal } = this.#stop;
+    const queue = new PQueue({ concurrency: this.#request.concurrentChunks });
+    const columns = [...new Set([...this.#plan.sent.map(({ column }) => column), ...this.#plan.kept])];
+    const rows = this.#source.rows({ columns, types: this.#plan.types, rowsMax: this.#request.chunkRows });
+    try {
+      for await (const bytes of rows) {
+        // One chunk is read ahead; the rest of the input stays in the file.
+        await queue.onSizeLessThan(1);
+        signal.throwIfAborted();
+        const chunk = this.counts.chunks++;
+        const fromRow = this.counts.rowsRead;
+        this.counts.rowsRead += openStream(bytes).rows;
+        queue
+          .add(() => this.#chunk(chunk, fromRow, bytes))
+          .catch((error: unknown) => this.#stop.abort(error));
+      }
+      this.#order.end(this.counts.chunks);
+    } finally {
+      await queue.onIdle();
+    }
+    signal.throwIfAborted();
+  }
+
+  async #chunk(chunk: number, fromRow: number, bytes: Uint8Array): Promise<void> {
+    this.#stop.signal.throwIfAborted();
+    const isLenient = this.#request.onError === 'null';
+    const sent = selectColumns(bytes, this.#plan.sent);
+    const keeps = this.#plan.kept.map((column) => ({ column, as: column }));
+    const kept = keeps.length === 0 ? null : selectColumns(bytes, keeps);
+    const digest = digestOf(
+      this.#request.functionName,
+      this.#version,
+      this.#request.onError,
+      sent,
+      kept ?? '',
+    );
+    const name = this.#parts.name(chunk, digest);
+    const rows = openStream(sent).rows;
+    if (await this.#parts.has(name)) {
+      this.counts.rowsResumed += rows;
+      if (isLenient) this.counts.rowsFailed += errorTexts(await this.#parts.read(name)).size;
+    } else {
+      const key = `run-${this.#parts.runId}-${chunk}-${digest}`;
+      const answer = await this.#calls.answer({ chunk, fromRow, key }, sent);
+      this.counts.rowsFailed += answer.rowsFailed;
+      await this.#parts.write(name, partOf(kept, answer.bytes, isLenient));
+      // The part is on disk: the server need not keep the result. A lost acknowledgement costs it disk for a while.
+      await answer.handle.acknowledge().catch(() => undefined);
+    }
+    this.counts.rows += rows;
+    this.#order.add({ chunk, name });
+    this.#progress.update(this.counts.rows, this.#total());
+  }
+
+  #total(): number {
+    const share = this.#source.readShare();
+    return (
+      this.#source.rowsTotal ?? (share > 0 ? Math.round(this.counts.rowsRead / share) : this.counts.rowsRead)
+    );
+  }
+}
+
+const INTERRUPTED = Symbol('interrupted');
+
+/** The first signal stops the run in order; a second one ends the process at once. */
+const onInterrupt = (stop: AbortController): (() => void) => {
+  const interrupt = (): void => {
+    if (stop.signal.aborted) process.exit(EXIT_INTERRUPTED);
+    stop.abort(INTERRUPTED);
+  };
+  process.on('SIGINT', interrupt).on('SIGTERM', interrupt);
+  return () => process.off('SIGINT', interrupt).off('SIGTERM', interrupt);
+};
+
+const HINT: Readonly<Record<string, string>> = {
+  fail: 'Correct it and run the same command again, or go on without such rows with --on-error null',
+  null: 'Run the same command again to go on',
+};
+
+const ended = (error: unknown, run: Run, { output, onError }: RunRequest): unknown => {
+  const kept = `${run.counts.rows.toLocaleString('en')} finished rows are kept in ${output}.parts`;
+  if (error === INTERRUPTED)
+    return new CommandError(`Interrupted; ${kept}. Run the same command again to go on.`, EXIT_INTERRUPTED);
+  if (error instanceof UsageError) return error;
+  return new CommandError(`${explain(error)} ${HINT[onError]}; ${kept}.`);
+};
+
+const report = (request: RunRequest, version: string, counts: Counts, seconds: number): void => {
+  const { rows, rowsFailed, rowsResumed, chunks } = counts;
+  const perSecond = Math.round((rows - rowsResumed) / Math.max(seconds, 0.001));
+  if (request.isJson) {
+    const { functionName, input, output } = request;
+    const line = {
+      function: functionName,
+      version,
+      input,
+      output,
+      rows,
+      rows_failed: rowsFailed,
+      rows_resumed: rowsResumed,
+      chunks,
+      seconds: Number(seconds.toFixed(3)),
+      rows_per_second: perSecond,
+    };
+    process.stdout.write(`${JSON.stringify(line)}\n`);
+    return;
+  }
+  const number = (value: number): string => value.toLocaleString('en');
+  const resumed = rowsResumed === 0 ? '' : `, ${number(rowsResumed)} of them from the run before`;
+  const failed = rowsFailed === 0 ? '' : `; ${number(rowsFailed)} rows failed, see the column "error"`;
+  process.stdout.write(
+    `${request.output}: ${number(rows)} rows in ${seconds.toFixed(1)} s (${number(perSecond)} rows/s)${resumed}${failed}\n`,
+  );
+};
+
+const checked = (request: RunRequest): void => {
+  checkOutput(request.output);
+  if (request.onError !== 'fail' && request.onError !== 'null')
+    throw new UsageError(`--on-error is "${request.onError}"; give fail or null.`);
+  if (request.input === request.output) throw new UsageError('--input and --output are the same file.');
+};
+
+export const runFile = async (client: Sluice, request: RunRequest): Promise<void> => {
+  checked(request);
+  const begun = performance.now();
+  const source = await openSource(request.input);
+  const target = client.function(request.functionName);
+  const { version, spec } = await target.show();
+  const plan = planColumns({
+    columns: request.columns,
+    keep: request.keep,
+    inputs: spec.inputs,
+    functionName: request.functionName,
+    available: source.columns,
+    hasErrors: request.onError === 'null',
+  });
+  const parts = Parts.open(request.output);
+  const stop = new AbortController();
+  const calls = new ChunkCalls(target, version, request.onError === 'null', stop.signal);
+  const run = new Run(request, source, plan, parts, calls, version, stop);
+  const release = onInterrupt(stop);
+  try {
+    await run.run();
+    await parts.remove();
+  } catch (error) {
+    parts.unlock();
+    throw ended(error, run, request);
+  } finally {
+    release();
+  }
+  report(request, version, run.counts, (performance.now() - begun) / 1000);
+};

@@ -1,0 +1,60 @@
+/** Texts of CSV files as values of a column's type. */
+import type { FieldJson } from '../../shared/domain/function.ts';
+import { CommandError } from '../failure.ts';
+
+export type TextReader = (text: string) => unknown;
+
+const integer = (text: string): unknown => {
+  if (!/^\s*[+-]?\d+\s*$/.test(text)) return undefined;
+  const value = Number(text);
+  return Number.isSafeInteger(value) ? value : BigInt(text.trim());
+};
+
+const SPECIAL: Readonly<Record<string, number>> = {
+  nan: Number.NaN,
+  inf: Number.POSITIVE_INFINITY,
+  infinity: Number.POSITIVE_INFINITY,
+  '-inf': Number.NEGATIVE_INFINITY,
+  '-infinity': Number.NEGATIVE_INFINITY,
+};
+
+const float = (text: string): unknown => {
+  const value = Number(text);
+  if (!Number.isNaN(value)) return value;
+  return SPECIAL[text.trim().toLowerCase()];
+};
+
+const bool = (text: string): unknown =>
+  ({ true: true, '1': true, false: false, '0': false })[text.trim().toLowerCase()];
+
+const json = (text: string): unknown => {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+};
+
+const readerOf = ({ type }: FieldJson): { read: TextReader; isText: boolean } => {
+  if (typeof type !== 'string')
+    return { read: 'list' in type || 'struct' in type ? json : (text) => text, isText: false };
+  if (type === 'utf8' || type === 'large_utf8') return { read: (text) => text, isText: true };
+  if (/^u?int/.test(type)) return { read: integer, isText: false };
+  if (type.startsWith('float')) return { read: float, isText: false };
+  if (type === 'bool') return { read: bool, isText: false };
+  return { read: type === 'json' ? json : (text) => text, isText: type === 'any' };
+};
+
+/** Reads one field's texts. An empty text is null where the type is not text. `where` names the line. */
+export const textReader = (field: FieldJson, where: () => string): TextReader => {
+  const { read, isText } = readerOf(field);
+  if (isText) return read;
+  return (text) => {
+    if (text === '') return null;
+    const value = read(text);
+    if (value !== undefined) return value;
+    throw new CommandError(
+      `${where()}: ${JSON.stringify(text.slice(0, 40))} in column "${field.name}" is not of the type ${JSON.stringify(field.type)} that the function takes; correct the line or choose another column.`,
+    );
+  };
+};
