@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 url=${SLUICE_URL:-http://127.0.0.1:7700}
-call() { curl --silent --show-error --fail-with-body ${SLUICE_API_KEY:+-H "Authorization: Bearer $SLUICE_API_KEY"} "$@"; echo; }
+call() { curl --silent --show-error --fail-with-body ${SLUICE_API_KEY:+-H "Authorization: Bearer $SLUICE_API_KEY"} "$@"; }
 field() { sed -E "s/.*\"$1\": ?\"([^\"]*)\".*/\1/"; }
 
 echo "== deploy"
@@ -25,7 +25,9 @@ test "$id" = "$(call "$url/v1/functions/words/calls" -H 'Content-Type: applicati
 echo "== wait for it, at most 30 seconds, and read the results"
 call "$url/v1/calls/$id?wait=30" -o /dev/null
 call "$url/v1/calls/$id/result" -H 'Accept: application/json'
+echo
 
 echo "== or in one request"
 call "$url/v1/functions/words/calls" -H 'Content-Type: application/json' -H 'Prefer: wait=30' -H 'Accept: application/json' \
   -d '{"rows": [{"text": "submit and wait"}]}'
+echo

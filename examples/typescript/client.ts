@@ -6,7 +6,7 @@ const embed = new Sluice().function<{ text: string }, number[]>('hash-embed');
 const handle = await embed.deferBatch([
   { text: 'a full batch' },
   { text: 'the batch is full' },
-  { text: 'a zebra' },
+  { text: 'zebras graze' },
 ]);
 const [full, alike, other] = await handle.get({ timeoutMs: 60_000 });
 
