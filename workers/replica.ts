@@ -11,9 +11,11 @@ import type { Log } from '../shared/runtime/log.ts';
 import type { Launcher } from './launcher.ts';
 import { HandlerProcess } from './process.ts';
 
-/** Waits between starts: short, since a crash may be a row's; a minute at most, since what is missing may come back. */
+/** Waits between starts: a minute at most after a failed start, since what is missing may come back. */
 const FIRST_WAIT_MS = 250;
 const WAIT_MS_MAX = 60_000;
+/** A crash is mostly a row's doing, and the rows that are isolated from it wait for the process. */
+const CRASH_WAIT_MS_MAX = 1000;
 /** A process that lived this long was healthy: its end starts the waits afresh. */
 const HEALTHY_MS = 5000;
 /** A reason is read by a person in a status answer. */
@@ -90,7 +92,8 @@ export class Replica {
       this.state = cause === 'start_failed' ? 'failed' : 'starting';
       this.#options.onRestart(cause);
       this.#options.onChange();
-      await this.#pause(cause === 'start_failed' ? this.#failures : this.#failures - 1);
+      if (cause === 'start_failed') await this.#pause(this.#failures, WAIT_MS_MAX);
+      else await this.#pause(this.#failures - 1, CRASH_WAIT_MS_MAX);
     }
   }
 
@@ -121,10 +124,10 @@ export class Replica {
     return cause;
   }
 
-  async #pause(failures: number): Promise<void> {
+  async #pause(failures: number, maxMs: number): Promise<void> {
     if (failures <= 0) return;
     const wait = Promise.withResolvers<void>();
-    const timer = setTimeout(wait.resolve, Math.min(FIRST_WAIT_MS * 2 ** (failures - 1), WAIT_MS_MAX));
+    const timer = setTimeout(wait.resolve, Math.min(FIRST_WAIT_MS * 2 ** (failures - 1), maxMs));
     await Promise.race([wait.promise, this.#stopped.promise]);
     clearTimeout(timer);
   }

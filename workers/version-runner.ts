@@ -25,6 +25,7 @@ import { settlementOf, untilAnswered, type Verdict, verdictOf } from './settling
 
 /** Answered batches that wait for their commit, for each replica; above it nothing is leased, since their bytes are held. */
 const UNSETTLED_PER_REPLICA_MAX = 4;
+const NOTHING = '0 0';
 /** A process with nothing to do leaves in this time; shutdown hooks of handlers are short. */
 export const LEAVE_MS = 5000;
 
@@ -50,7 +51,8 @@ export class VersionRunner {
   #offering = false;
   /** Something may be ready that was not leased yet. */
   #maybeReady = true;
-  #offered = '';
+  /** What the store was told last; '' when that may be over. */
+  #offered = NOTHING;
   #stopping = false;
   #settled: (() => void) | null = null;
 
@@ -118,8 +120,10 @@ export class VersionRunner {
   async heartbeat(): Promise<void> {
     const { store, leaseMs, log } = this.#options;
     const held = [...this.#runs].filter((run) => !run.dropped);
-    this.#offered = '';
-    this.wake();
+    if (this.replicas.length > 0) {
+      this.#offered = '';
+      this.wake();
+    }
     if (held.length === 0) return;
     const leases = held.map((run) => run.lease);
     const { lost } = await store.queue.extend({ now: Date.now(), leaseMs, leases });

@@ -1,5 +1,6 @@
 /** A whole server but for HTTP: the embedded store, buffer, reaper and workers, in this process, on a directory of its own. */
-import { mkdtemp, rm } from 'node:fs/promises';
+import { execFileSync } from 'node:child_process';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { onTestFinished } from 'vitest';
@@ -10,7 +11,7 @@ import type { RowError } from '../../../shared/domain/call.ts';
 import type { FunctionRecord, FunctionSpec, ReplicaReport } from '../../../shared/domain/function.ts';
 import { silentLog } from '../../../shared/runtime/log.ts';
 import { openEmbeddedStore } from '../../../shared/store/embedded/index.ts';
-import type { CallEvent } from '../../../shared/store/ports/queue.ts';
+import type { CallEvent, QueueStore } from '../../../shared/store/ports/queue.ts';
 import type { Store } from '../../../shared/store/ports/store.ts';
 import { makeWorkers, type WorkersOptions } from '../../../workers/main.ts';
 
@@ -64,7 +65,57 @@ export type RigOptions = Partial<Pick<WorkersOptions, 'strict' | 'log' | 'python
   readonly claimsMax?: number;
   readonly graceMs?: number;
   readonly durability?: 'fsync' | 'memory';
+  /** What the workers get instead of the store's queue: the real one with a fault in one verb. */
+  readonly faulty?: (queue: QueueStore) => Partial<QueueStore>;
+  /** Leave the workers to the test. */
+  readonly asleep?: boolean;
 };
+
+/** The store with some verbs of its queue replaced. */
+const withFaults = (store: Store, faults: Partial<QueueStore>): Store => {
+  const queue = new Proxy(store.queue, {
+    get: (target, name) => {
+      const verb = Reflect.get(name in faults ? faults : target, name);
+      return typeof verb === 'function' ? verb.bind(target) : verb;
+    },
+  });
+  return new Proxy(store, {
+    get: (target, name) => {
+      if (name === 'queue') return queue;
+      const member = Reflect.get(target, name);
+      return typeof member === 'function' ? member.bind(target) : member;
+    },
+  });
+};
+
+/**
+ * A named pipe that holds a handler: reading it waits until the test opens the gate, and `open` resolves when a handler
+ * has come to it.
+ */
+export class Gate {
+  readonly path: string;
+
+  constructor(rig: Rig, name: string) {
+    this.path = path.join(rig.directory, name);
+    execFileSync('mkfifo', [this.path]);
+  }
+
+  open(): Promise<void> {
+    return writeFile(this.path, 'x');
+  }
+}
+
+/** Waits at each row that is the path of a gate, once; echoes its rows. */
+export const GATED = `import { readFile } from 'node:fs/promises';
+const passed = new Set();
+export const run = async ({ text }, { attempt }) => {
+  for (const t of text) {
+    if (!t.startsWith('/') || passed.has(t)) continue;
+    passed.add(t);
+    await readFile(t);
+  }
+  return text.map((t) => t + ' in attempt ' + attempt + ' of ' + process.pid);
+};`;
 
 const storeOptions = (directory: string, durability: 'fsync' | 'memory') => ({
   directory,
@@ -98,7 +149,7 @@ export class Rig {
     const buffer = new RowBuffer(store, log, CLOCKS);
     const reaper = new Reaper({ store, log, claimsMax, wall: CLOCKS.wall });
     const workers = makeWorkers({
-      store,
+      store: options.faulty ? withFaults(store, options.faulty(store.queue)) : store,
       settings: { lease: options.leaseMs ?? 30_000, claimsMax, grace: options.graceMs ?? 10_000 },
       log,
       strict: options.strict ?? false,
@@ -115,7 +166,7 @@ export class Rig {
     });
     await buffer.start();
     await reaper.start();
-    await workers.start();
+    if (!options.asleep) await workers.start();
     return new Rig(store, workers, directory);
   }
 
