@@ -4,6 +4,7 @@ import { admissionSuite } from './admission-suite.ts';
 import { batchSuite } from './batch-suite.ts';
 import { endingSuite } from './ending-suite.ts';
 import type { StoreFactory } from './factory.ts';
+import { ledgerSuite } from './ledger-suite.ts';
 import { readingSuite } from './reading-suite.ts';
 import { registrySuite } from './registry-suite.ts';
 import { restartSuite } from './restart-suite.ts';
@@ -19,6 +20,7 @@ const SUITES = {
   'registers functions and keys': registrySuite,
   'keeps and drops results': retentionSuite,
   'starts again': restartSuite,
+  'keeps a ledger': ledgerSuite,
 };
 
 export const storeContract = (factory: StoreFactory): void => {
