@@ -32,17 +32,6 @@ export class BatchSink {
     this.bodyBytes += bytes.length + padding;
   }
 
-  /** A body that is there already, with its own regions. */
-  body(nodes: readonly number[], regions: readonly number[], body: Uint8Array): void {
-    this.nodes.push(...nodes);
-    for (let i = 0; i < regions.length; i += 2)
-      this.regions.push(this.bodyBytes + regions[i]!, regions[i + 1]!);
-    this.chunks.push(body);
-    const padding = -body.length & 7;
-    if (padding > 0) this.chunks.push(PADDING[padding]!);
-    this.bodyBytes += body.length + padding;
-  }
-
   /** The record batch message: metadata, then the buffers uncopied. */
   batch(rows: number): Uint8Array[] {
     return [batchMessage({ rows, ...this }), ...this.chunks];

@@ -1,6 +1,10 @@
 /**
  * Arrow from socket to handler and back. Streams are verified once (`readStream`), then sliced, joined and passed on by their
  * buffers; only small JSON calls and JSON results ever become values.
+ *
+ * Values are built and read here rather than by a library, for measured reasons: a batch of 64 texts takes 26 µs to build and
+ * encode (flechette 2.3: 140 µs), and flechette throws on 64-bit integers above 2^53 and on text in shared memory, and
+ * reads replaced dictionaries wrongly. apache-arrow has no large_list.
  */
 export { FILE_MAGIC, type FileBlock, fileFooter } from './file-footer.ts';
 export { buildInput, type InputPart } from './input-build.ts';

@@ -96,11 +96,10 @@ function plainBatch({ batch, first, count }: BatchRange): readonly Uint8Array[] 
   return sink.batch(count);
 }
 
-/** With a second column the metadata is new, the body of a whole batch is still the same bytes. */
+/** With a second column the metadata is new; the buffers of whole batches still go uncopied. */
 function batchWithErrors({ batch, first, count }: BatchRange): readonly Uint8Array[] {
   const sink = new BatchSink();
-  if (count === batch.rows) sink.body(batch.metadata.nodes, batch.metadata.regions, batch.body);
-  else sliceInto(sink, batch.columns[0]!, first, count);
+  sliceInto(sink, batch.columns[0]!, first, count);
   nullsInto(sink, ERROR_NODE, count);
   return sink.batch(count);
 }

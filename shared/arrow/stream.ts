@@ -29,10 +29,11 @@ export type Batch = {
   readonly rows: number;
   /** The record batch message, metadata and body, as it came. */
   readonly message: Uint8Array;
-  readonly metadata: { readonly nodes: readonly number[]; readonly regions: readonly number[] };
   readonly body: Uint8Array;
   readonly columns: readonly ArrayData[];
 };
+
+type Metadata = { readonly nodes: readonly number[]; readonly regions: readonly number[] };
 
 /** A verified IPC stream. Never trust bytes that did not pass here. */
 export type ArrowStream = {
@@ -196,7 +197,6 @@ class StreamReader {
       from: this.#rows,
       rows,
       message: this.#bytes.subarray(message.start, message.end),
-      metadata,
       body: this.#bytes.subarray(message.bodyStart, message.end),
       columns,
     });
@@ -223,13 +223,13 @@ class StreamReader {
     });
   }
 
-  #metadata(batch: FlatTable): Batch['metadata'] {
+  #metadata(batch: FlatTable): Metadata {
     if (batch.table(3) !== null)
       batch.flat.fail('its body is compressed; write the stream without compression');
     return { nodes: readPairs(batch, 1), regions: readPairs(batch, 2) };
   }
 
-  #arrays(message: Message, metadata: Batch['metadata'], nodes: readonly Node[], rows: number) {
+  #arrays(message: Message, metadata: Metadata, nodes: readonly Node[], rows: number) {
     const reader = new ArrayReader({
       bytes: this.#bytes,
       bodyStart: message.bodyStart,

@@ -100,7 +100,7 @@ function int32Bytes(values: Values, integer: ToInteger): Uint8Array {
   return bytesOf(out);
 }
 
-/** Little-endian integers of 8, 16 or 32 bytes; safe integers go without a bigint. */
+/** Little-endian integers of 8, 16 or 32 bytes. Plain numbers, which only 64-bit types have, go without a bigint. */
 function wideBytes(width: number, values: Values, integer: ToInteger): Uint8Array {
   const words = width / 4;
   const out = new Uint32Array(values.length * words);
@@ -111,7 +111,6 @@ function wideBytes(width: number, values: Values, integer: ToInteger): Uint8Arra
     if (typeof value === 'number') {
       out[at] = value;
       out[at + 1] = Math.floor(value / 4294967296);
-      if (value < 0) out.fill(0xffffffff, at + 2, at + words);
       continue;
     }
     for (let k = 0; k < words; k++, value >>= 32n) out[at + k] = Number(value & 0xffffffffn);

@@ -179,6 +179,12 @@ describe('buffers', () => {
     }
   });
 
+  test('bits of rows outside of a slice do not go along', () => {
+    const flags = rowsToStream({ a: [true, null, true, null, true, true, true, true, true, true] });
+    const { columns } = readStream(sliceStream(readStream(flags), 0, 3)).batches[0]!;
+    expect([columns[0]!.validity?.[0], columns[0]!.values[0]]).toEqual([0b101, 0b101]);
+  });
+
   test('whole batches and whole payloads pass without a copy', () => {
     const values = Float64Array.from({ length: 20_000 }, (_, i) => i);
     const bytes = rowsToStream({ result: values });
