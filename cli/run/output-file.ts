@@ -1,6 +1,6 @@
 /** The output, written part by part in row order, and visible under its name only when it is whole. */
 import { createWriteStream } from 'node:fs';
-import { type FileHandle, open, rename } from 'node:fs/promises';
+import { type FileHandle, open, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -25,8 +25,16 @@ const writeParquet: OutputFormat = async (parts, file) => {
     .setStatisticsEnabled(parquet.EnabledStatistics.Chunk)
     .setCreatedBy('sluice')
     .build();
+  const iterator = parts[Symbol.asyncIterator]();
+  const first = await iterator.next();
+  if (first.done) return;
+  const head = parquet.Table.fromIPCStream(first.value);
+  // The streaming writer takes its schema from the first batch; the part of an empty input has none.
+  if (head.numBatches === 0) return writeFile(file, parquet.writeParquet(head, properties));
   async function* batches() {
-    for await (const part of parts) yield* parquet.Table.fromIPCStream(part).recordBatches();
+    yield* head.recordBatches();
+    for (let next = await iterator.next(); !next.done; next = await iterator.next())
+      yield* parquet.Table.fromIPCStream(next.value).recordBatches();
   }
   const bytes = await parquet.transformParquetStream(ReadableStream.from(batches()) as never, properties);
   await pipeline(Readable.fromWeb(bytes as never), createWriteStream(file));
@@ -56,8 +64,9 @@ const writeMessages = async (handle: FileHandle, parts: AsyncIterable<Uint8Array
     const stream = openStream(part);
     if (fields === null) await append(stream.schemaMessage);
     fields ??= stream.fields;
-    for (const { message, body } of stream.batches) {
-      blocks.push({ offset: at, metadataBytes: message.length - body.length, bodyBytes: body.length });
+    for (const { message } of stream.batches) {
+      const metadataBytes = 8 + new DataView(message.buffer, message.byteOffset).getInt32(4, true);
+      blocks.push({ offset: at, metadataBytes, bodyBytes: message.length - metadataBytes });
       await append(message);
     }
   }

@@ -1,4 +1,5 @@
 /** A file of rows, whatever its format. */
+import { access, constants } from 'node:fs/promises';
 import path from 'node:path';
 import type { FieldJson } from '../../shared/domain/function.ts';
 import { UsageError } from '../failure.ts';
@@ -39,5 +40,7 @@ export const openSource = async (file: string): Promise<RowSource> => {
     throw new UsageError(
       `--input is ${file}; its name must end in one of ${Object.keys(INPUTS).join(', ')}.`,
     );
+  // Says which file is missing or closed, before a library says it in its own words.
+  await access(file, constants.R_OK);
   return (await load())(file);
 };

@@ -6,7 +6,8 @@ import { openStream } from '../../shared/arrow/index.ts';
 import { CommandError, EXIT_INTERRUPTED, explain, UsageError } from '../failure.ts';
 import { ChunkCalls } from './chunk-calls.ts';
 import { type ColumnPlan, planColumns } from './column-plan.ts';
-import { checkOutput, writeOutput } from './output-file.ts';
+import { checkOutput } from './output-file.ts';
+import { OutputWriter } from './output-writer.ts';
 import { partOf } from './part.ts';
 import { digestOf, Parts } from './parts.ts';
 import { makeProgress } from './progress.ts';
@@ -24,48 +25,7 @@ export type RunRequest = {
   readonly isJson: boolean;
 };
 
-/** Finished parts that wait for the writer at most, in names; the bytes lie on disk. */
-type Written = { readonly chunk: number; readonly name: string };
-
 type Counts = { rows: number; rowsRead: number; rowsFailed: number; rowsResumed: number; chunks: number };
-
-/** The parts in chunk order, each as soon as it and all before it are there. */
-class PartOrder {
-  readonly #names = new Map<number, string>();
-  #total: number | null = null;
-  #wake: (() => void) | null = null;
-  #error: unknown = null;
-
-  add({ chunk, name }: Written): void {
-    this.#names.set(chunk, name);
-    this.#wake?.();
-  }
-
-  end(total: number): void {
-    this.#total = total;
-    this.#wake?.();
-  }
-
-  fail(error: unknown): void {
-    this.#error = error;
-    this.#wake?.();
-  }
-
-  async *inOrder(parts: Parts): AsyncGenerator<Uint8Array, void, undefined> {
-    for (let next = 0; next !== this.#total; ) {
-      if (this.#error !== null) throw this.#error;
-      const name = this.#names.get(next);
-      if (name === undefined) {
-        await new Promise<void>((resolve) => {
-          this.#wake = resolve;
-        });
-        continue;
-      }
-      this.#names.delete(next++);
-      yield await parts.read(name);
-    }
-  }
-}
 
 class Run {
   readonly #request: RunRequest;
@@ -75,7 +35,7 @@ class Run {
   readonly #calls: ChunkCalls;
   readonly #version: string;
   readonly #stop: AbortController;
-  readonly #order = new PartOrder();
+  readonly #writer: OutputWriter;
   readonly #progress;
   readonly counts: Counts = { rows: 0, rowsRead: 0, rowsFailed: 0, rowsResumed: 0, chunks: 0 };
 
@@ -95,20 +55,20 @@ class Run {
     this.#calls = calls;
     this.#version = version;
     this.#stop = stop;
+    this.#writer = new OutputWriter(parts.path('output.partial'), request.output, (error) =>
+      stop.abort(error),
+    );
     this.#progress = makeProgress(!request.isJson && process.stderr.isTTY === true);
   }
 
   async run(): Promise<void> {
-    const partial = this.#parts.path('output.partial');
-    const writing = writeOutput(this.#order.inOrder(this.#parts), partial, this.#request.output);
-    writing.catch((error: unknown) => this.#stop.abort(error));
     try {
       await this.#submitAll();
-      await writing;
+      await this.#writer.finish();
+      this.#stop.signal.throwIfAborted();
     } catch (error) {
       this.#stop.abort(error);
-      this.#order.fail(error);
-      await Promise.allSettled([writing, this.#calls.cancelInFlight()]);
+      await Promise.all([this.#writer.abandon(), this.#calls.cancelInFlight()]);
       throw this.#stop.signal.reason;
     } finally {
       this.#progress.stop();
@@ -132,7 +92,6 @@ class Run {
           .add(() => this.#chunk(chunk, fromRow, bytes))
           .catch((error: unknown) => this.#stop.abort(error));
       }
-      this.#order.end(this.counts.chunks);
     } finally {
       await queue.onIdle();
     }
@@ -166,7 +125,7 @@ class Run {
       await answer.handle.acknowledge().catch(() => undefined);
     }
     this.counts.rows += rows;
-    this.#order.add({ chunk, name });
+    this.#writer.add(chunk, this.#parts.path(name));
     this.#progress.update(this.counts.rows, this.#total());
   }
 
