@@ -29,7 +29,6 @@ export type Batch = {
   readonly rows: number;
   /** The record batch message, metadata and body, as it came. */
   readonly message: Uint8Array;
-  readonly body: Uint8Array;
   readonly columns: readonly ArrayData[];
 };
 
@@ -197,7 +196,6 @@ class StreamReader {
       from: this.#rows,
       rows,
       message: this.#bytes.subarray(message.start, message.end),
-      body: this.#bytes.subarray(message.bodyStart, message.end),
       columns,
     });
     this.#rows += rows;
