@@ -47,6 +47,7 @@ const transact = (ledger: Ledger, group: readonly Asked[]): Asked[] => {
   for (const asked of group) runOne(ledger, asked, again);
   ledger.segments.sync();
   ledger.sql.commit.run();
+  ledger.leasesBefore.clear();
   return again;
 };
 
@@ -91,6 +92,11 @@ const recover = (ledger: Ledger, group: readonly Asked[]): void => {
   ledger.outbox.clear();
   const leases = new Map<number, Lease>();
   for (const [id, { lease }] of ledger.batches) if (lease !== null) leases.set(id, lease);
+  for (const [id, lease] of ledger.leasesBefore) {
+    if (lease === null) leases.delete(id);
+    else leases.set(id, lease);
+  }
+  ledger.leasesBefore.clear();
   const versions = new Map(ledger.versions);
   load(ledger);
   for (const [id, version] of ledger.versions) {

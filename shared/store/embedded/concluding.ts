@@ -34,7 +34,7 @@ export const conclude = (ledger: Ledger, batch: Batch, end: Conclusion): void =>
   const applied = liveOutcomes(ledger, end.outcomes);
   const rest = stillRunning(ledger, end, applied);
   const keepsId = end.continuations.length === 1 && rest.length === 1;
-  batch.lease = null;
+  ledger.setLease(batch, null);
   noteRun(ledger, batch, end);
   const recordId = keepsId ? ledger.nextBatch : batch.id;
   if (keepsId && applied.length > 0) ledger.nextBatch += 1;

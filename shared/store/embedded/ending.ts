@@ -124,7 +124,7 @@ export const dropBatch = (ledger: Ledger, batch: Batch): void => {
 /** Takes a batch that is no longer open out of memory. */
 export const forgetBatch = (ledger: Ledger, batch: Batch): void => {
   ledger.batches.delete(batch.id);
-  batch.lease = null;
+  ledger.setLease(batch, null);
   if (batch.version.ready.delete(batch)) ledger.outbox.slots.add(batch.version);
   for (let at = 0; at < batch.slices.length; at += SLICE_WIDTH) {
     ledger.live.get(batch.slices[at]!)?.batches?.delete(batch);

@@ -49,7 +49,7 @@ const nextLeaseEnd = (ledger: Ledger): number | null => {
 };
 
 const loseLease = (ledger: Ledger, batch: Batch, now: number, claimsMax: number): void => {
-  batch.lease = null;
+  ledger.setLease(batch, null);
   if (!shed(ledger, batch, now)) return;
   const slices = [];
   for (let at = 0; at < batch.slices.length; at += SLICE_WIDTH) {

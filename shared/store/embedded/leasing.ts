@@ -27,7 +27,7 @@ export const lease = (ledger: Ledger, request: LeaseRequest): LeasedMessage[] =>
     tokens += 1;
     const token = `${tokenPrefix}.${tokens}`;
     const until = now + leaseMs;
-    batch.lease = { token, workerId, until, slices: batch.slices };
+    ledger.setLease(batch, { token, workerId, until, slices: batch.slices });
     ledger.leaseEnds.push(until, batch);
     takeSlot(ledger, version, workerId);
     leased.push(describe(ledger, batch, token, until, now));
@@ -108,7 +108,7 @@ export const extend = (ledger: Ledger, { now, leaseMs, leases }: ExtendRequest):
 export const release = (ledger: Ledger, ref: LeaseRef & { readonly now: number }): boolean => {
   const batch = heldBy(ledger, ref);
   if (batch === undefined) return false;
-  batch.lease = null;
+  ledger.setLease(batch, null);
   if (shed(ledger, batch, ref.now)) makeReady(ledger, batch, ref.now);
   return true;
 };

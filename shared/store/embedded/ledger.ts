@@ -11,7 +11,7 @@ import type { EmbeddedOptions } from '../ports/server.ts';
 import { BlobCache } from './blob-cache.ts';
 import { Disk } from './disk.ts';
 import { DueHeap } from './due-heap.ts';
-import type { Batch, FunctionState, LiveCall, VersionState } from './model.ts';
+import type { Batch, FunctionState, Lease, LiveCall, VersionState } from './model.ts';
 import { Outbox } from './outbox.ts';
 import type { Segments } from './segments.ts';
 import { prepareStatements, type Statements } from './statements.ts';
@@ -71,6 +71,8 @@ export class Ledger {
   nextBatch = 1;
   /** Missing ids above this one are gone, others unknown; see sweeping.ts. */
   goneFloor = 0;
+  /** Leases as they were before this commit's verbs, of the batches whose lease these changed. */
+  readonly leasesBefore = new Map<number, Lease | null>();
   /** Set where the disk or its limit refuses admissions; cleared by the next measure. */
   isFull = false;
   /** A group runs again after it found no room: admissions are refused. */
@@ -110,6 +112,12 @@ export class Ledger {
   /** An unfinished call, from memory or from its row. */
   call(id: number): LiveCall | undefined {
     return this.live.get(id) ?? this.#recent.get(id) ?? this.#read(id);
+  }
+
+  /** All changes of leases, so that a commit that fails gives back those that its verbs ended. */
+  setLease(batch: Batch, lease: Lease | null): void {
+    if (!this.leasesBefore.has(batch.id)) this.leasesBefore.set(batch.id, batch.lease);
+    batch.lease = lease;
   }
 
   /** Keeps a waiting call for its seal; the oldest go when there are too many. */
