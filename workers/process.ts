@@ -8,6 +8,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import type { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
+import { frameSocket } from './frame-socket.ts';
 import { type Frame, FrameError, FrameReader, frameHead, sharedBytes } from './frames.ts';
 import type { Handler, HandlerAnswer, HandlerBatch, HandlerContext, HandlerOutput } from './handler.ts';
 import { bytesText, watchMemory } from './memory-watch.ts';
@@ -111,9 +112,8 @@ export class HandlerProcess implements Handler {
       detached: true,
       stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
     });
-    this.#socket = this.#child.stdio[3] as Socket;
+    this.#socket = this.#openSocket();
     this.#readOutput(options.onLine);
-    this.#readFrames();
     this.#superviseEnd(options.memoryBytesMax);
     const timer = setTimeout(
       () => this.kill(`it was not ready after ${START_MS_MAX / 1000} s`),
@@ -202,19 +202,14 @@ export class HandlerProcess implements Handler {
     }
   }
 
-  #readFrames(): void {
+  #openSocket(): Socket {
     const reader = new FrameReader<Message>(sharedBytes, (frame) => this.#receive(frame));
-    this.#socket.on('data', (chunk: Buffer) => {
-      try {
-        reader.push(chunk);
-      } catch (error) {
-        if (!(error instanceof FrameError)) throw error;
-        this.kill(`it sent a wrong frame (${error.message})`);
-        this.#socket.destroy();
-      }
+    const socket = frameSocket(this.#child.stdio[3] as Socket, reader, (error) => {
+      if (!(error instanceof FrameError)) throw error;
+      this.kill(`it sent a wrong frame (${error.message})`);
+      socket.destroy();
     });
-    // A process that dies under our write resets the socket; its end is reported by its exit.
-    this.#socket.on('error', () => undefined);
+    return socket;
   }
 
   #superviseEnd(memoryBytesMax: number | null): void {

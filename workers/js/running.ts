@@ -157,6 +157,8 @@ const handled = async (scope: BatchScope, header: BatchHeader, body: Uint8Array)
 export const runBatch = async (scope: BatchScope, header: BatchHeader, body: Uint8Array): Promise<void> => {
   let answer: Answer;
   try {
+    // Cancelled while it waited behind another batch: nobody reads the answer, so the handler need not run.
+    scope.signal.throwIfAborted();
     answer = await handled(scope, header, body);
   } catch (error) {
     const code = error instanceof OutputError ? 'handler_output_invalid' : 'handler_error';

@@ -35,6 +35,28 @@ describe('frames', () => {
     );
   });
 
+  it('are read straight into large bodies, and a frame that follows is not lost', () => {
+    const body = Uint8Array.from({ length: 300_000 }, (_, at) => at % 251);
+    const bytes = Buffer.concat([
+      frameHead({ nth: 1 }, body.length),
+      body,
+      frameHead({ nth: 2 }, 2),
+      body.subarray(0, 2),
+    ]);
+    const frames: Frame<Header>[] = [];
+    const reader = new FrameReader<Header>(sharedBytes, (frame) => frames.push(frame));
+    for (let at = 0; at < bytes.length; ) {
+      const space = reader.space();
+      const count = Math.min(space.length, 40_000, bytes.length - at);
+      space.set(bytes.subarray(at, at + count));
+      reader.accept(count);
+      at += count;
+    }
+    expect(frames.map(({ header }) => header)).toEqual([{ nth: 1 }, { nth: 2 }]);
+    expect(Buffer.compare(frames[0]!.body, body)).toBe(0);
+    expect([...frames[1]!.body]).toEqual([0, 1]);
+  });
+
   it('hold their bodies in shared memory', () => {
     const { frames } = readAll([frameHead({ type: 'x' }, 3), new Uint8Array([1, 2, 3])]);
     expect(frames[0]?.body.buffer).toBeInstanceOf(SharedArrayBuffer);

@@ -1,0 +1,179 @@
+/** One handler process: order, prefetch, ends, and children that break the protocol. */
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import type { HandlerContext } from '../../../workers/handler.ts';
+import { HandlerProcess, type ProcessCommand } from '../../../workers/process.ts';
+
+const FRAMES = fileURLToPath(new URL('../../../workers/frames.ts', import.meta.url));
+
+/** A child of few lines: `frames` is an async iterable of what the host sends, `send(header, body)` answers. */
+const PRELUDE = `
+import { Socket } from 'node:net';
+import { FrameReader, frameHead, privateBytes } from ${JSON.stringify(FRAMES)};
+const socket = new Socket({ fd: 3 });
+socket.on('end', () => process.exit(0));
+const send = (header, body = new Uint8Array(0)) => { socket.write(frameHead(header, body.length)); socket.write(body); };
+const waiting = []; let wake = () => {};
+const reader = new FrameReader(privateBytes, (frame) => { waiting.push(frame); wake(); });
+socket.on('data', (chunk) => reader.push(chunk));
+const frames = { async *[Symbol.asyncIterator]() { for (;;) { while (waiting.length === 0) await new Promise((go) => { wake = go; }); yield waiting.shift(); } } };
+const ready = () => send({ type: 'ready', pid: process.pid });
+`;
+
+const start = async (body: string, changes: Partial<ProcessCommand> = {}): Promise<HandlerProcess> => {
+  const directory = await mkdtemp(path.join(tmpdir(), 'sluice-process-'));
+  const file = path.join(directory, 'child.mjs');
+  await writeFile(file, PRELUDE + body);
+  const process_ = new HandlerProcess({
+    command: { command: process.execPath, args: [file], env: {}, cwd: directory, ...changes },
+    init: { function: {}, version: 'v', directory, replica: 0 },
+    memoryBytesMax: null,
+    onLine: () => undefined,
+  });
+  onTestFinished(async () => {
+    process_.kill('the test is over');
+    await process_.gone;
+    await rm(directory, { recursive: true });
+  });
+  return process_;
+};
+
+const context: HandlerContext = {
+  functionName: 'f',
+  version: 'v',
+  batchId: 1,
+  attempt: 1,
+  calls: [],
+  deadlineAt: null,
+  traceparent: null,
+};
+const run = (
+  handler: HandlerProcess,
+  begun: () => void = () => undefined,
+  signal = new AbortController().signal,
+) => handler.run({ rows: 1, parts: [new Uint8Array([7])] }, context, signal, begun);
+
+/** Resolves when the process is gone, or a zombie that nobody has collected. */
+const untilDead = async (pid: number): Promise<void> => {
+  for (;;) {
+    const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
+    if (stat === '' || /\) [ZX] /.test(stat)) return;
+  }
+};
+
+const ECHO = `ready(); for await (const { header, body } of frames) {
+  if (header.type === 'call') send({ type: 'result', id: header.id, rows: 1, errors: [] }, body);
+  if (header.type === 'stop') process.exit(0);
+}`;
+
+describe('a handler process', () => {
+  it('gets its next batch ahead, and begins it when the last is answered', async () => {
+    const handler = await start(`ready(); const ids = [];
+      for await (const { header, body } of frames) {
+        if (header.type !== 'call') continue;
+        ids.push(header.id);
+        // Nothing is answered before both are here: the second came ahead.
+        if (ids.length === 2) for (const id of ids) send({ type: 'result', id, rows: 1 }, body);
+      }`);
+    await handler.ready;
+    const order: string[] = [];
+    const first = run(handler, () => order.push('begin 1')).then(() => order.push('end 1'));
+    const second = run(handler, () => order.push('begin 2')).then(() => order.push('end 2'));
+    expect([order, handler.load]).toEqual([['begin 1'], 2]);
+    await Promise.all([first, second]);
+    expect(order.indexOf('begin 2')).toBeGreaterThan(0);
+    expect(order.filter((step) => step.startsWith('end'))).toEqual(['end 1', 'end 2']);
+  });
+
+  it('blames its death on the batch that ran, not on the one that waited', async () => {
+    const handler = await start(
+      `ready(); for await (const { header } of frames) if (header.id === 2) process.exit(9);`,
+    );
+    await handler.ready;
+    const answers = await Promise.all([run(handler), run(handler)]);
+    expect(answers).toMatchObject([
+      { end: 'crash', error: { code: 'handler_crashed' } },
+      { end: 'unstarted' },
+    ]);
+    expect(await handler.gone).toBe('it left with code 9');
+    expect(await run(handler)).toEqual({ end: 'unstarted' });
+  });
+
+  it('counts an answer that it sent before it died', async () => {
+    const handler = await start(`ready(); for await (const { header, body } of frames)
+      if (header.type === 'call') { socket.write(frameHead({ type: 'result', id: header.id, rows: 1 }, 1)); socket.write(body, () => process.exit(9)); }`);
+    await handler.ready;
+    expect(await run(handler)).toMatchObject({ end: 'ok', outputs: [{ rows: 1 }] });
+  });
+
+  it('leaves by itself when it is asked to stop', async () => {
+    const handler = await start(ECHO);
+    await handler.ready;
+    await handler.stop(60_000);
+    await handler.stop(60_000);
+    expect(await handler.gone).toBe('it left with code 0');
+  });
+
+  it('is stopped when it does not leave within the grace', async () => {
+    const handler = await start('ready(); for await (const frame of frames);');
+    await handler.ready;
+    await handler.stop(10);
+    expect(await handler.gone).toBe('it was stopped');
+  });
+
+  it('takes down what it started', async () => {
+    const handler = await start(
+      `import { spawn } from 'node:child_process';
+       const grandchild = spawn(process.execPath, ['-e', 'setInterval(() => {}, 1000)']);
+       send({ type: 'ready', pid: grandchild.pid });
+       for await (const { header } of frames) if (header.type === 'call') send({ type: 'error', id: header.id, error: { kind: 'Pid', message: String(grandchild.pid), mro: [] } });`,
+    );
+    await handler.ready;
+    const answer = await run(handler);
+    const pid = Number(answer.end === 'error' && answer.error.message);
+    expect(process.kill(pid, 0)).toBe(true);
+    handler.kill('the test says so');
+    await handler.gone;
+    await untilDead(pid);
+  });
+
+  it('is told of a cancelled batch', async () => {
+    const handler = await start(`ready(); let id; for await (const { header } of frames) {
+      if (header.type === 'call') id = header.id;
+      if (header.type === 'cancel') send({ type: 'error', id, error: { kind: 'Cancelled', message: String(header.id === id), mro: [] } });
+    }`);
+    await handler.ready;
+    const abort = new AbortController();
+    const answer = run(handler, undefined, abort.signal);
+    abort.abort();
+    expect(await answer).toMatchObject({ end: 'error', error: { kind: 'Cancelled', message: 'true' } });
+  });
+});
+
+describe('a handler process that breaks the protocol', () => {
+  it.each([
+    ['lengths out of range', 'socket.write(Buffer.alloc(64, 255))', /wrong frame \(frame lengths/],
+    [
+      'an answer to nothing',
+      "send({ type: 'result', id: 77, rows: 1 })",
+      /an answer to 77, which does not run/,
+    ],
+    ['a header that is no JSON', 'socket.write(Buffer.from([6, 0, 0, 0, 2, 0, 0, 0, 123, 123]))', /not JSON/],
+  ])('is stopped: %s', async (_, statement, reason) => {
+    const handler = await start(
+      `ready(); for await (const { header } of frames) if (header.type === 'call') ${statement};`,
+    );
+    await handler.ready;
+    expect(await run(handler)).toMatchObject({ end: 'crash' });
+    expect(await handler.gone).toMatch(reason);
+  });
+
+  it('never becomes ready when its program is missing', async () => {
+    const handler = await start('', { command: '/no/such/program' });
+    await expect(handler.ready).rejects.toThrow(/could not be started/);
+    expect(await handler.gone).toMatch(/ENOENT/);
+  });
+});
