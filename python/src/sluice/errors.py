@@ -1,0 +1,122 @@
+"""What this package raises. Server errors carry the catalogue's code (docs/ERRORS.md)."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class SluiceError(Exception):
+    """The base of all errors of this package. ``code`` is one of the catalogue where the server said so."""
+
+    code: str = "invalid_request"
+
+
+class DeclarationError(SluiceError, ValueError):
+    """A function, an option or an annotation that cannot be used; the message names it, its value and what is allowed."""
+
+    code = "invalid_function"
+
+
+class RowError(Exception):
+    """Refuses one row: put it in the returned list in place of a value, or raise it where the body takes one row.
+
+    The row is failed with this message and never runs again; its neighbours in the batch are not touched.
+    """
+
+    def __init__(self, message: object = ""):
+        super().__init__(message)
+        self.message = str(message)
+
+
+class ServerError(SluiceError):
+    """The server refused or failed. ``code``, ``status``, ``retryable`` and ``problem`` are those of its answer."""
+
+    def __init__(self, code: str, status: int, detail: str, problem: Mapping[str, Any] | None = None):
+        self.problem: dict[str, Any] = dict(problem or {})
+        self.code = code
+        self.status = status
+        self.detail = detail
+        self.retryable = bool(self.problem.get("retryable", False))
+        fix = self.problem.get("fix")
+        super().__init__(f"{detail} ({code}){f' {fix}' if fix else ''}")
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.code, self.status, self.detail, self.problem)
+
+
+class ConnectionError(SluiceError, builtins.ConnectionError):
+    """Nothing answers at the server's address."""
+
+    code = "unreachable"
+
+    def __init__(self, url: str, cause: object):
+        self.url = url
+        self.cause = str(cause)
+        super().__init__(
+            f"No Sluice server answers at {url} ({cause}). "
+            "Start one with `sluice dev`, or name another with url= or SLUICE_URL."
+        )
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.url, self.cause)
+
+
+class TimeoutError(SluiceError, builtins.TimeoutError):
+    """The wait is over and the call is not: it goes on, and ``Remote().call(call_id).get()`` waits again."""
+
+    code = "result_not_ready"
+
+    def __init__(self, call_id: str, seconds: float):
+        self.call_id = call_id
+        self.seconds = seconds
+        super().__init__(
+            f"Call {call_id} is not finished after {seconds:g} s; it goes on, "
+            f'wait again with Remote().call("{call_id}").get().'
+        )
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.call_id, self.seconds)
+
+
+class CallFailedError(SluiceError):
+    """A call with rows that are not ok.
+
+    ``errors``: row number → ``{"code", "message", "kind"?, "traceback"?}``. ``partial``: the results as a pyarrow Array,
+    one entry a row, null where the row is in ``errors``.
+    """
+
+    def __init__(self, call_id: str, errors: Mapping[int, Mapping[str, Any]], partial: pa.Array):
+        self.call_id = call_id
+        self.errors = dict(errors)
+        self.partial = partial
+        row, first = next(iter(self.errors.items()), (None, {}))
+        self.code = str(first.get("code", "handler_error"))
+        kind = f"{first['kind']}: " if first.get("kind") else ""
+        cause = "no row says why" if row is None else f"row {row}: {kind}{first.get('message', '')} ({self.code})"
+        super().__init__(f"{len(self.errors)} of {len(partial)} rows of call {call_id} failed; {cause}")
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.call_id, self.errors, self.partial)
+
+
+class ChunkFailedError(SluiceError):
+    """One chunk of a chunked call failed; what was in flight was cancelled.
+
+    ``chunk``: its number from 0; ``from_row`` (inclusive) and ``to_row`` (exclusive): its rows; ``cause``: the error.
+    """
+
+    def __init__(self, chunk: int, from_row: int, to_row: int, cause: BaseException):
+        self.chunk = chunk
+        self.from_row = from_row
+        self.to_row = to_row
+        self.cause = cause
+        self.code = getattr(cause, "code", "handler_error")
+        super().__init__(f"Chunk {chunk} (rows {from_row} to {to_row - 1}) failed: {cause}")
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.chunk, self.from_row, self.to_row, self.cause)
