@@ -10,10 +10,6 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-# NumPy's matrix products start threads of their own unless told otherwise. One product a thread, several threads (below),
-# is faster, because then the element-wise steps run in parallel as well.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
 import numpy as np
 import sluice
 
@@ -145,6 +141,9 @@ def model() -> MiniLM:
     max_buffer_duration=50,
     retries=3,
     on_startup=model,
+    # NumPy's matrix products start threads of their own unless told otherwise, before it is imported. One thread a product and
+    # several products at a time is faster, because then the element-wise steps run in parallel as well.
+    env={"OPENBLAS_NUM_THREADS": "1"},
 )
-def embed(text: list[str]) -> list[list[float]]:
+def embed(text: list[str]) -> list[list[np.float32]]:
     return model().encode(text)

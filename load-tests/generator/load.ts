@@ -36,15 +36,19 @@ export type LoadResult = LoadReport & {
   readonly latencies: Latencies;
   readonly requests: number;
   readonly cpuSeconds: number;
+  /** CPU time of the server since the start, at each mark. */
+  readonly markCpuSeconds: readonly number[];
 };
 
 /** `pid`: the root of the server's process tree. Failed requests are in `failures`, never in `requests`. */
 export const generate = async (plan: LoadPlan, pid: number): Promise<LoadResult> => {
   const child = fork(fileURLToPath(new URL('./main.ts', import.meta.url)), { execArgv: [] });
   let cpuBefore = cpuSecondsOf(pid);
+  const markCpuSeconds: number[] = [];
   const report = await new Promise<LoadReport>((resolve, reject) => {
-    child.on('message', (message: LoadReport | 'measuring') => {
+    child.on('message', (message: LoadReport | 'measuring' | 'mark') => {
       if (message === 'measuring') cpuBefore = cpuSecondsOf(pid);
+      else if (message === 'mark') markCpuSeconds.push(cpuSecondsOf(pid) - cpuBefore);
       else resolve(message);
     });
     child.once('exit', (code) =>
@@ -55,5 +59,5 @@ export const generate = async (plan: LoadPlan, pid: number): Promise<LoadResult>
   });
   const latencies = new Latencies(report.counts);
   const requests = report.counts.reduce((sum, count) => sum + count, 0);
-  return { ...report, latencies, requests, cpuSeconds: cpuSecondsOf(pid) - cpuBefore };
+  return { ...report, latencies, requests, cpuSeconds: cpuSecondsOf(pid) - cpuBefore, markCpuSeconds };
 };

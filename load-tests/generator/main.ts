@@ -85,8 +85,10 @@ class ClosedLoop {
         this.#unexpected += 1;
     }
     const { requests, markEvery } = this.#plan;
-    if (markEvery !== null && this.#answered % markEvery === 0)
+    if (markEvery !== null && this.#answered % markEvery === 0) {
       this.#markSeconds.push((now - this.#startedAt) / 1000);
+      process.send?.('mark');
+    }
     if (requests !== null && this.#answered >= requests) this.#stop();
   }
 

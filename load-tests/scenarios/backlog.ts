@@ -21,10 +21,15 @@ const waitingRows = async (peer: SluicePeer): Promise<number> =>
   ((await ask(peer, 'GET', '/v1/functions/lengths')) as Shown).queue.waiting_rows;
 
 type Filled = {
+  /** Calls a second, and CPU seconds of the server, of each part. */
   readonly rates: readonly number[];
+  readonly cpuSeconds: readonly number[];
   readonly measurement: Measurement;
   readonly remarks: string[];
 };
+
+const steps = (times: readonly number[]): number[] =>
+  times.map((time, index) => time - (times[index - 1] ?? 0));
 
 const fill = async (peer: SluicePeer, calls: number): Promise<Filled> => {
   const plan: LoadPlan = {
@@ -38,7 +43,7 @@ const fill = async (peer: SluicePeer, calls: number): Promise<Filled> => {
     markEvery: PART,
   };
   const load = await generate(plan, peer.pid);
-  const rates = load.markSeconds.map((second, index) => PART / (second - (load.markSeconds[index - 1] ?? 0)));
+  const rates = steps(load.markSeconds).map((seconds) => PART / seconds);
   const measurement: Measurement = {
     subject: 'sluice',
     setting: `${calls.toLocaleString('en')} calls`,
@@ -51,7 +56,12 @@ const fill = async (peer: SluicePeer, calls: number): Promise<Filled> => {
     p99Ms: load.latencies.percentileMs(0.99),
     failures: calls - load.requests,
   };
-  return { rates, measurement, remarks: load.failures.map(({ why, count }) => `${count} × ${why}`) };
+  return {
+    rates,
+    cpuSeconds: steps(load.markCpuSeconds),
+    measurement,
+    remarks: load.failures.map(({ why, count }) => `${count} × ${why}`),
+  };
 };
 
 export const run = async (options: Options): Promise<ScenarioResult> => {
@@ -60,7 +70,7 @@ export const run = async (options: Options): Promise<ScenarioResult> => {
   try {
     await ask(peer, 'POST', '/v1/functions/lengths/pause');
     const memory = watchMemory(peer.pid);
-    const { rates, measurement, remarks } = await fill(peer, calls);
+    const { rates, cpuSeconds, measurement, remarks } = await fill(peer, calls);
     const filled = memory.stop();
     const [first, last] = [rates[0]!, rates.at(-1)!];
     options.say(`  admitted ${Math.round(first)} rows/s at first, ${Math.round(last)} rows/s at last`);
@@ -75,6 +85,7 @@ export const run = async (options: Options): Promise<ScenarioResult> => {
       remarks.push(`${measurement.rows} accepted, ${waiting} waiting after kill -9`);
     const goals: Figure[] = [
       atLeast('admission rate, last / first 100,000', last / first, '×', 0.9),
+      plain('CPU a call, last / first 100,000', cpuSeconds.at(-1)! / cpuSeconds[0]!, '×'),
       below('restart to ready', restartSeconds, 's', 10),
       below('server memory while filling', filled.server / GIB, 'GiB', 1.5),
       below('server memory after the restart', restarted.server / GIB, 'GiB', 1.5),
