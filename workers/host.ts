@@ -81,6 +81,7 @@ export class WorkerHost implements Service {
     this.#unwatchWaiting?.();
     this.#unwatchWaiting = null;
     if (!first) return;
+    this.#options.launcher.stop();
     await this.#refreshing;
     // Leases are extended until the last batch is settled.
     await Promise.all([...this.#entries.values()].map(({ runner }) => runner.stop(this.#options.graceMs)));

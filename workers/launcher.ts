@@ -50,6 +50,7 @@ export class Launcher {
   readonly #options: LauncherOptions;
   readonly #sources = new SourceDirectory();
   readonly #devices: GpuDevices;
+  readonly #stopped = new AbortController();
 
   constructor(options: LauncherOptions) {
     this.#options = options;
@@ -84,6 +85,11 @@ export class Launcher {
     };
   }
 
+  /** Ends what is being prepared: an environment's build takes minutes. */
+  stop(): void {
+    this.#stopped.abort();
+  }
+
   removeSources(): Promise<void> {
     return this.#sources.remove();
   }
@@ -104,6 +110,7 @@ export class Launcher {
       root: environmentsDirectory ?? join(tmpdir(), 'sluice-environments'),
       env: withoutUndefined(environment),
       onLine: (text) => onLine('stdout', text),
+      signal: this.#stopped.signal,
     });
     return pythonCommand(isolated, directory, env);
   }

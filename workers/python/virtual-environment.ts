@@ -15,12 +15,17 @@ import { PACKAGE_DIRECTORY } from './launch.ts';
 const STEP_MS_MAX = 1_800_000;
 const TAIL_LINES = 20;
 
+/** A shell word without expansions, redirections or further commands. */
+const WORD = /"[^"$`\\]*"|'[^']*'|[^\s;&|<>$`\\'"()]+/g;
+const PIP_INSTALL = new RegExp(
+  `^\\s*(?:python3?\\s+-m\\s+)?pip3?\\s+install((?:\\s+(?:${WORD.source}))+)\\s*$`,
+);
+
 /** Arguments of `pip install` for a step; null: not a pip step. A run command counts when it is one plain `pip install`. */
 export const pipArguments = (step: ImageStep): readonly string[] | null => {
   if ('pip_install' in step) return step.pip_install;
   if (!('run' in step)) return null;
-  const match = /^\s*(?:python3?\s+-m\s+)?pip3?\s+install\s+([^;&|<>$`\\]+)$/.exec(step.run);
-  const words = match?.[1]?.match(/"[^"]*"|'[^']*'|\S+/g);
+  const words = PIP_INSTALL.exec(step.run)?.[1]?.match(WORD);
   return words?.map((word) => word.replace(/^(["'])(.*)\1$/, '$2')) ?? null;
 };
 
@@ -32,6 +37,8 @@ export type BuildOptions = {
   readonly root: string;
   readonly env: Readonly<Record<string, string>>;
   readonly onLine: (text: string) => void;
+  /** Ends a build that runs. */
+  readonly signal: AbortSignal;
 };
 
 const digestOf = ({ spec, interpreter }: BuildOptions): string =>
@@ -50,7 +57,7 @@ const runStep = (command: string, args: readonly string[], options: BuildOptions
       env: { ...options.env },
       stdio: ['ignore', 'pipe', 'pipe'],
       timeout: STEP_MS_MAX,
-      killSignal: 'SIGKILL',
+      signal: options.signal,
     });
     for (const stream of [child.stdout, child.stderr] as Readable[]) {
       OutputLines.attach(stream, (text) => {
