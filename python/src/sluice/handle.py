@@ -1,0 +1,143 @@
+"""A handle on one call: its status, its results, its end. It can be made again from the call id in another process."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import quote
+
+import pyarrow as pa
+
+from sluice.errors import CallFailedError, ServerError, TimeoutError
+from sluice.results import Result, decode
+from sluice.transport import ARROW_STREAM, Stopped, Transport
+
+POLL_LONGEST_S = 50.0
+"""One long poll; proxies cut idle connections after a minute or more."""
+AWAIT_POLL_S = 5.0
+"""A long poll of an awaited handle: how long a thread outlives a task that was cancelled."""
+AWAIT_THREADS = 64
+_threads: ThreadPoolExecutor | None = None
+
+
+def _await_threads() -> ThreadPoolExecutor:
+    global _threads
+    if _threads is None:
+        _threads = ThreadPoolExecutor(AWAIT_THREADS, thread_name_prefix="sluice-await")
+    return _threads
+
+
+def checked_timeout(timeout: Any) -> float | None:
+    """Seconds, or None for ever. Raises ValueError."""
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout >= 0:
+        raise ValueError(f"timeout is {timeout!r}; it takes seconds of at least 0, or None to wait for ever")
+    return float(timeout)
+
+
+class AsyncFunctionCallHandle:
+    """One accepted call. Await it, or :meth:`get` its results. ``call_id`` makes it again: ``Remote().call(call_id)``."""
+
+    def __init__(self, transport: Transport, call_id: str, output_type: pa.DataType | None = None):
+        self.call_id = call_id
+        self._transport = transport
+        self._output_type = output_type
+        self._result: Result | None = None
+
+    def __repr__(self) -> str:
+        return f"<sluice.AsyncFunctionCallHandle {self.call_id}>"
+
+    def status(self) -> str:
+        """``pending``, ``running``, ``completed``, ``failed``, ``cancelled`` or ``expired``.
+
+        Raises ServerError with code ``call_gone`` past the call's retention, and ``call_not_found`` later.
+        """
+        return str(self.show()["status"])
+
+    def show(self) -> dict[str, Any]:
+        """The whole call as docs/API.md shows it: counts of rows by outcome, times, metadata."""
+        return self._transport.request("GET", self._path()).json()
+
+    def done(self) -> bool:
+        """True when every row has an outcome."""
+        return self.status() not in ("pending", "running")
+
+    def get(self, timeout: float | None = None) -> pa.Array:
+        """The results, one entry a row, in the order of the rows.
+
+        Args:
+            timeout: seconds; None waits for ever.
+
+        Raises:
+            CallFailedError: rows are not ok; it carries the errors by row and the partial results.
+            TimeoutError: the time is over; the call goes on.
+        """
+        return self._checked(self.result(timeout))
+
+    def result(self, timeout: float | None = None, *, stop: threading.Event | None = None) -> Result:
+        """Values and errors by row, without raising for rows that failed."""
+        seconds = checked_timeout(timeout)
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while True:
+            left = POLL_LONGEST_S if deadline is None else max(0.0, deadline - time.monotonic())
+            result = self._poll(min(left, POLL_LONGEST_S), deadline, stop)
+            if result is not None:
+                return result
+            if stop is not None and stop.is_set():
+                raise Stopped
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(self.call_id, seconds or 0.0)
+
+    def partial(self) -> Result:
+        """What is finished so far; rows that are not are in ``errors`` with the code ``row_unfinished``."""
+        headers = {"accept": ARROW_STREAM}
+        answer = self._transport.request("GET", f"{self._path()}/result?partial=true", headers=headers)
+        return decode(answer.data, self._output_type)
+
+    def cancel(self) -> str:
+        """Cancels what is not finished and answers the status. What is finished stays readable. Twice does no harm."""
+        return str(self._transport.request("DELETE", self._path()).json()["status"])
+
+    def acknowledge(self) -> None:
+        """The result has been read: the server keeps it for minutes only, not for its full retention."""
+        self._transport.request("POST", f"{self._path()}/acknowledge")
+
+    def __await__(self) -> Generator[Any, None, pa.Array]:
+        return self._wait().__await__()
+
+    async def _wait(self) -> pa.Array:
+        loop = asyncio.get_running_loop()
+        while True:
+            result = await loop.run_in_executor(_await_threads(), self._poll, AWAIT_POLL_S, None, None)
+            if result is not None:
+                return self._checked(result)
+
+    def _poll(self, wait_s: float, deadline: float | None, stop: threading.Event | None) -> Result | None:
+        """None: not finished yet."""
+        if self._result is not None:
+            return self._result
+        path = f"{self._path()}/result?wait={wait_s:.3f}"
+        headers = {"accept": ARROW_STREAM}
+        try:
+            answer = self._transport.request(
+                "GET", path, headers=headers, wait_s=wait_s, deadline=deadline, stop=stop
+            )
+        except ServerError as error:
+            if error.code != "result_not_ready":
+                raise
+            return None
+        self._result = decode(answer.data, self._output_type)
+        return self._result
+
+    def _checked(self, result: Result) -> pa.Array:
+        if result.errors:
+            raise CallFailedError(self.call_id, result.errors, result.values)
+        return result.values
+
+    def _path(self) -> str:
+        return f"/v1/calls/{quote(self.call_id, safe='')}"
