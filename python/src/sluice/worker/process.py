@@ -1,0 +1,118 @@
+"""The life of a handler process.
+
+    init ──► import, on_startup ──► ready ──► call, call, … ──► stop: on_shutdown, leave with 0
+                   └──► start_failed, leave with 1        any time the host is gone: leave at once
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def _imports() -> Any:
+    try:
+        from sluice.worker import channel
+    except ImportError as error:
+        print(f"sluice: {sys.executable} cannot run handlers: {error}; install the sluice package there", file=sys.stderr)
+        sys.exit(1)
+    return channel
+
+
+def _leave(code: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _load(init: dict[str, Any]) -> Any:
+    """The declared function that the spec's handler names."""
+    from sluice.declaration import Function
+    from sluice.source import load
+
+    handler = init["function"]["handler"]
+    file = Path(init["directory"], handler["file"]).absolute()
+    sys.argv = [str(file)]
+    found = getattr(load(file), handler["attribute"], None)
+    if not isinstance(found, Function):
+        raise TypeError(f"{handler['attribute']} of {handler['file']} is {found!r}, not a sluice.function")
+    return found
+
+
+def _start(channel: Any, init: dict[str, Any]) -> tuple[Any, Any, Any]:
+    """Import and on_startup; a failure is told to the host and ends the process."""
+    from sluice.failure import failure_json
+    from sluice.worker.running import EventLoop, Runner
+
+    loop = EventLoop()
+    try:
+        function = _load(init)
+        runner = Runner(function, init, channel, loop)
+        if function.plan.on_startup is not None:
+            loop.finish(function.plan.on_startup())
+    except BaseException as error:  # also a SystemExit of the user's file
+        channel.send({"type": "start_failed", "error": failure_json(error)})
+        _leave(1)
+    # What the imports made stays for ever; the collector need not look at it again.
+    gc.collect()
+    gc.freeze()
+    channel.send({"type": "ready", "pid": os.getpid(), "wants_context": function.plan.context is not None})
+    return function, runner, loop
+
+
+def _is_cancelled(pending: bytes, batch: int) -> bool:
+    """Whether a cancel of the batch lies among the frames that have arrived."""
+    at = 0
+    while at + 8 <= len(pending):
+        frame = int.from_bytes(pending[at : at + 4], "little")
+        head = int.from_bytes(pending[at + 4 : at + 8], "little")
+        if at + 8 + head > len(pending) or frame < 4 + head:
+            return False
+        if frame == 4 + head:
+            told = json.loads(pending[at + 8 : at + 8 + head])
+            if told.get("type") == "cancel" and told.get("id") == batch:
+                return True
+        at += 4 + frame
+    return False
+
+
+def _serve(channel: Any) -> None:
+    function: Any = None
+    while True:
+        header, body = channel.receive()
+        kind = header.get("type")
+        if kind == "call":
+            pending = channel.pending()
+            if pending and _is_cancelled(pending, header["id"]):
+                runner.cancelled(header)
+            else:
+                runner.run(header, body)
+            body = None  # a large batch's memory is free while we wait for the next
+        elif kind == "init":
+            function, runner, loop = _start(channel, header)
+        elif kind == "stop":
+            if function is not None and function.plan.on_shutdown is not None:
+                loop.finish(function.plan.on_shutdown())
+            return
+
+
+def main() -> None:
+    channel = _imports()
+    try:
+        sock = channel.host_socket()
+    except OSError:
+        print("sluice.worker is started by the server, which hands it a socket as file descriptor 3.", file=sys.stderr)
+        sys.exit(2)
+    channel.private_streams()
+    channel.leave_with(sock)
+    # Ctrl+C in the server's terminal is the server's to handle; it stops its handlers by a frame.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        _serve(channel.Channel(sock))
+    except (EOFError, channel.FrameError):
+        _leave(0)
