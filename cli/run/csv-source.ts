@@ -85,13 +85,18 @@ export const csvSource = async (file: string): Promise<RowSource> => {
   async function* rows(request: RowRequest): AsyncGenerator<Uint8Array, void, undefined> {
     parser = openCsv(file);
     const opened = parser;
-    const chunk = new CsvChunk(request, columns, () => `${file}, line ${opened.info.lines}`);
+    let rowsRead = 0;
+    const chunk = new CsvChunk(request, columns, () => `${file}, row ${rowsRead}`);
     let isHeader = true;
     let isEmpty = true;
     try {
       for await (const record of opened) {
-        if (!isHeader) chunk.add(record as string[]);
-        isHeader = false;
+        if (isHeader) {
+          isHeader = false;
+          continue;
+        }
+        rowsRead++;
+        chunk.add(record as string[]);
         if (chunk.rows >= request.rowsMax || chunk.characters >= CHUNK_BYTES_MAX) {
           isEmpty = false;
           yield chunk.take();

@@ -1,0 +1,136 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { RecordBatchFileWriter, tableFromArrays, tableToIPC } from 'apache-arrow';
+import { parquetWriteBuffer } from 'hyparquet-writer';
+import { afterAll, describe, expect, it } from 'vitest';
+import { openSource, type RowRequest } from '../../../cli/run/row-source.ts';
+import { streamToColumns } from '../../../shared/arrow/index.ts';
+import type { FieldJson } from '../../../shared/domain/function.ts';
+
+const directory = mkdtempSync(path.join(os.tmpdir(), 'sluice-sources-'));
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
+
+const file = (name: string, content: string | Uint8Array | ArrayBuffer): string => {
+  const full = path.join(directory, name);
+  writeFileSync(full, content instanceof ArrayBuffer ? new Uint8Array(content) : content);
+  return full;
+};
+
+type Read = { columns: readonly string[]; chunks: Record<string, unknown[]>[] };
+
+const read = async (name: string, request: Partial<RowRequest> = {}): Promise<Read> => {
+  const source = await openSource(name);
+  const chunks: Read['chunks'] = [];
+  const whole = { columns: source.columns, types: new Map<string, FieldJson>(), rowsMax: 1000, ...request };
+  for await (const bytes of source.rows(whole))
+    chunks.push(
+      Object.fromEntries(
+        Object.entries(streamToColumns(bytes)).map(([column, values]) => [column, [...values]]),
+      ),
+    );
+  expect(source.readShare()).toBeCloseTo(1, 1);
+  return { columns: source.columns, chunks };
+};
+
+const types = (...fields: FieldJson[]): ReadonlyMap<string, FieldJson> =>
+  new Map(fields.map((field) => [field.name, field]));
+const field = (name: string, type: FieldJson['type']): FieldJson => ({ name, type, nullable: false });
+
+describe('CSV', () => {
+  it('is read in the types that the function takes; other columns are texts', async () => {
+    const csv = file('a.csv', '\ufeffid,text,n,x\n1,"a, ""b""",3,0.5\n2,"two\nlines",,nan\n');
+    const { columns, chunks } = await read(csv, {
+      types: types(field('n', 'int64'), field('x', 'float32'), field('text', 'utf8')),
+    });
+    expect(columns).toEqual(['id', 'text', 'n', 'x']);
+    expect(chunks).toEqual([
+      { id: ['1', '2'], text: ['a, "b"', 'two\nlines'], n: [3, null], x: [0.5, Number.NaN] },
+    ]);
+  });
+
+  it('comes in chunks, of the columns that are asked for', async () => {
+    const csv = file('b.csv', `id,text\n${Array.from({ length: 25 }, (_, i) => `${i},t${i}\n`).join('')}`);
+    const { chunks } = await read(csv, { columns: ['text'], rowsMax: 10 });
+    expect(chunks.map(({ text }) => text!.length)).toEqual([10, 10, 5]);
+    expect(Object.keys(chunks[0]!)).toEqual(['text']);
+  });
+
+  it('with tabs is TSV, and without rows has its columns', async () => {
+    expect((await read(file('c.tsv', 'a\tb\n1\t2\n'))).chunks).toEqual([{ a: ['1'], b: ['2'] }]);
+    expect((await read(file('d.csv', 'a,b\n'))).chunks).toEqual([{ a: [], b: [] }]);
+  });
+
+  it('that is wrong is named with its row', async () => {
+    const n = types(field('n', 'int32'));
+    await expect(read(file('e.csv', 'n\n1\nx\n'), { types: n })).rejects.toThrow(/row 2: "x" in column "n"/);
+    await expect(read(file('f.csv', 'a,b\n1\n'))).rejects.toThrow(/not valid CSV: .*line 2/);
+    await expect(read(file('g.csv', ''))).rejects.toThrow('its first line must name the columns');
+  });
+});
+
+describe('JSON Lines', () => {
+  it('is read in the types that the function takes; kept columns as they look', async () => {
+    const lines = ['{"id":1,"text":"a","tags":["x"]}', '', '{"id":2,"text":"b","more":true}'];
+    const { columns, chunks } = await read(file('a.jsonl', lines.join('\n')), {
+      types: types(field('text', 'utf8')),
+    });
+    expect(columns).toEqual(['id', 'text', 'tags', 'more']);
+    expect(chunks).toEqual([{ id: [1, 2], text: ['a', 'b'], tags: [['x'], null], more: [null, true] }]);
+  });
+
+  it('that is wrong is named with its line', async () => {
+    await expect(read(file('b.jsonl', '{"a":1}\n{"a":\n'))).rejects.toThrow(/line 2, is not JSON/);
+    await expect(read(file('c.jsonl', '[1]\n'))).rejects.toThrow(/line 1, is not an object/);
+    const changed = Array.from({ length: 1001 }, (_, i) => JSON.stringify({ a: i < 1000 ? i : 'text' })).join(
+      '\n',
+    );
+    await expect(read(file('d.jsonl', changed))).rejects.toThrow(/rows from 1000 on: column "a"/);
+  });
+});
+
+const table = tableFromArrays({ id: new Int32Array([1, 2, 3]), text: ['a', 'b', 'a'] });
+
+describe('Arrow and Parquet', () => {
+  it('are read alike; dictionaries come as their values', async () => {
+    const files = [
+      file('a.arrows', tableToIPC(table, 'stream')),
+      file('a.arrow', RecordBatchFileWriter.writeAll(table).toUint8Array(true)),
+      file(
+        'a.parquet',
+        parquetWriteBuffer({
+          columnData: [
+            { name: 'id', data: [1, 2, 3], type: 'INT32' },
+            { name: 'text', data: ['a', 'b', 'a'], type: 'STRING' },
+          ],
+        }),
+      ),
+    ];
+    for (const name of files) {
+      expect(await read(name, { rowsMax: 2 })).toEqual({
+        columns: ['id', 'text'],
+        chunks: [
+          { id: [1, 2], text: ['a', 'b'] },
+          { id: [3], text: ['a'] },
+        ],
+      });
+      expect((await read(name, { columns: ['text'] })).chunks).toEqual([{ text: ['a', 'b', 'a'] }]);
+    }
+  });
+
+  it('that are cut off or something else say so', async () => {
+    const bytes = tableToIPC(table, 'stream');
+    await expect(read(file('b.arrows', bytes.slice(0, bytes.length - 40)))).rejects.toThrow('cut off');
+    await expect(read(file('c.arrows', 'this is not Arrow at all'))).rejects.toThrow(
+      'cannot be read as Arrow',
+    );
+    await expect(read(file('b.parquet', 'PAR1 this is not Parquet PAR1'))).rejects.toThrow(
+      'cannot be read as Parquet',
+    );
+  });
+});
+
+it('a file of another kind, or none, is refused with what there is', async () => {
+  await expect(openSource('a.xlsx')).rejects.toThrow('its name must end in one of .parquet, .csv');
+  await expect(openSource(path.join(directory, 'none.csv'))).rejects.toThrow('ENOENT');
+});

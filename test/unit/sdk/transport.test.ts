@@ -1,0 +1,148 @@
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { afterEach, describe, expect, it } from 'vitest';
+import { Sluice } from '../../../sdk/index.ts';
+import { backOffMs } from '../../../sdk/transport.ts';
+
+type Answer = (request: IncomingMessage, response: ServerResponse) => void;
+
+const closers: (() => Promise<void>)[] = [];
+afterEach(async () => {
+  for (const close of closers.splice(0)) await close();
+});
+
+/** A server that gives the answers in turn, the last one for ever, and keeps what it was asked. */
+const answering = async (...answers: Answer[]): Promise<{ url: string; requests: IncomingMessage[] }> => {
+  const requests: IncomingMessage[] = [];
+  const server = createServer((request, response) => {
+    requests.push(request);
+    request.resume();
+    request.on('end', () => answers[Math.min(requests.length, answers.length) - 1]!(request, response));
+  });
+  await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening));
+  closers.push(async () => {
+    server.closeAllConnections();
+    await new Promise((closed) => server.close(closed));
+  });
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, requests };
+};
+
+const problem =
+  (status: number, code: string, headers: Record<string, string> = {}): Answer =>
+  (_, response) => {
+    response.writeHead(status, { 'content-type': 'application/problem+json', ...headers });
+    response.end(JSON.stringify({ code, detail: `the detail of ${code}`, status }));
+  };
+const json =
+  (status: number, value: unknown): Answer =>
+  (_, response) => {
+    response.writeHead(status, { 'content-type': 'application/json' });
+    response.end(JSON.stringify(value));
+  };
+const cut: Answer = (request) => request.socket.destroy();
+
+describe('requests', () => {
+  it('are sent again with the same idempotency key when the answer is lost or the server is full', async () => {
+    const { url, requests } = await answering(
+      json(200, { functions: [] }),
+      cut,
+      problem(429, 'queue_full', { 'retry-after': '0' }),
+      problem(503, 'shutting_down'),
+      json(202, { call_id: 'c1', rows: 1 }),
+    );
+    const client = new Sluice({ url, apiKey: 'secret' });
+    await client.functions();
+    const handle = await client.function('f').deferBatch([{ text: 'a' }]);
+    expect(handle.callId).toBe('c1');
+    const keys = requests.slice(1).map(({ headers }) => headers['idempotency-key']);
+    expect(keys).toHaveLength(4);
+    expect(new Set(keys).size).toBe(1);
+    expect(requests.every(({ headers }) => headers.authorization === 'Bearer secret')).toBe(true);
+  });
+
+  it('end with the problem of the last answer when the retries are spent', async () => {
+    const { url, requests } = await answering(problem(429, 'queue_full', { 'retry-after': '0' }));
+    const failed = new Sluice({ url, retries: 2 }).functions();
+    await expect(failed).rejects.toMatchObject({
+      name: 'SluiceError',
+      code: 'queue_full',
+      message: 'the detail of queue_full',
+      status: 429,
+      retryable: true,
+    });
+    expect(requests).toHaveLength(3);
+  });
+
+  it('are not sent again when the caller is wrong', async () => {
+    const { url, requests } = await answering(problem(422, 'idempotency_mismatch'));
+    await expect(new Sluice({ url }).function('f').deferBatch([{ text: 'a' }])).rejects.toMatchObject({
+      code: 'idempotency_mismatch',
+    });
+    expect(requests).toHaveLength(1);
+  });
+
+  it('that make an API key are not sent again after a lost answer', async () => {
+    const { url, requests } = await answering(cut);
+    await expect(new Sluice({ url }).createKey('ci', ['call'])).rejects.toMatchObject({
+      name: 'ConnectionError',
+    });
+    expect(requests).toHaveLength(1);
+  });
+
+  it('say how to start a server when nothing answers', async () => {
+    const { url } = await answering(json(200, {}));
+    for (const close of closers.splice(0)) await close();
+    const failed = new Sluice({ url }).functions();
+    await expect(failed).rejects.toThrow(`No Sluice server answers at ${url} (ECONNREFUSED)`);
+    await expect(failed).rejects.toThrow('sluice dev');
+  });
+
+  it('keep what an answer that is not JSON says', async () => {
+    const { url } = await answering((_, response) => {
+      response.writeHead(502, { 'content-type': 'text/html' });
+      response.end('<h1>Bad gateway</h1>');
+    });
+    await expect(new Sluice({ url, retries: 0 }).functions()).rejects.toMatchObject({
+      code: 'internal',
+      message: '<h1>Bad gateway</h1>',
+    });
+  });
+
+  it('stop when the signal aborts', async () => {
+    const abort = new AbortController();
+    const { url } = await answering(() => abort.abort(new Error('enough')));
+    const call = new Sluice({ url }).function('f').deferBatch([{ text: 'a' }], { signal: abort.signal });
+    await expect(call).rejects.toThrow('enough');
+  });
+
+  it('wait longer each time, up to a limit, and never in step', () => {
+    expect([0, 1, 2, 10, 40].map((attempt) => backOffMs(attempt, 1))).toEqual([
+      100, 200, 400, 10_000, 10_000,
+    ]);
+    expect(backOffMs(3, 0)).toBe(400);
+  });
+
+  it('go to a url that is one', () => {
+    expect(() => new Sluice({ url: 'localhost:7700' })).toThrow('it must begin with http:// or https://');
+    expect(() => new Sluice({ url: 'nonsense' })).toThrow('The url is "nonsense"');
+  });
+});
+
+describe('progress events', () => {
+  it('come as they are sent, over a cut connection, until the call is finished', async () => {
+    const events = (text: string, isCut: boolean): Answer => {
+      return (_, response) => {
+        response.writeHead(200, { 'content-type': 'text/event-stream' });
+        response.write(text, () => (isCut ? response.destroy() : response.end()));
+      };
+    };
+    const { url, requests } = await answering(
+      events(': hello\n\nevent: progress\ndata: {"status":"running","rows":1}\n\nevent: pro', true),
+      events('event: finished\r\ndata: {"status":"completed",\r\ndata: "rows":1}\r\n\r\n', false),
+    );
+    const seen: string[] = [];
+    for await (const call of new Sluice({ url }).call('c1').events()) seen.push(call.status);
+    expect(seen).toEqual(['running', 'completed']);
+    expect(requests).toHaveLength(2);
+  });
+});
