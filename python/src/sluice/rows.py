@@ -11,8 +11,6 @@ from pyarrow import types as pt
 
 from sluice.arrow_types import arrow_type
 
-Fields = "list[dict[str, Any]] | None"
-"""The function's inputs as FieldJson; None: it takes any columns."""
 _TAKEN = (
     "a pyarrow Table or RecordBatch, a pandas or polars DataFrame, a dict of columns, a list of dicts, "
     "or one list for each input"
