@@ -137,7 +137,7 @@ export class WorkerHost implements Service {
       this.#entries.delete(id);
       await entry.runner.stop(0);
     }
-    this.#watchWaiting();
+    this.#watchArrivals();
   }
 
   async #readFunction(record: FunctionRecord): Promise<void> {
@@ -145,6 +145,8 @@ export class WorkerHost implements Service {
       const isNew = !this.#entries.has(version.id);
       const entry = this.#entries.get(version.id) ?? this.#open(version);
       entry.isCurrent = version.id === record.current.id;
+      // Arrivals are watched before the look at what waits, so that no row comes between the two.
+      this.#watchArrivals();
       if (entry.isCurrent && version.spec.replicas.min > 0) this.#wake(entry);
       else if (isNew && (await this.#hasWork(entry))) this.#wake(entry);
     }
@@ -198,10 +200,10 @@ export class WorkerHost implements Service {
     const { queue, registry } = this.#options.store;
     const { version } = runner;
     if (runner.busy) return true;
-    const { calls } = await queue.open({ versionId: version.id, after: 0, limit: 1 });
-    if (calls.length > 0) return true;
     const load = (await registry.load()).find(({ functionName }) => functionName === version.spec.name);
-    return (load?.sealedRows ?? 0) > 0;
+    if ((load?.sealedRows ?? 0) > 0) return true;
+    const { calls } = await queue.open({ versionId: version.id, after: 0, limit: 1 });
+    return calls.length > 0;
   }
 
   /** Puts versions to rest that nobody needs: old ones when the new one serves, functions of minimum 0 after a while. */
@@ -210,20 +212,22 @@ export class WorkerHost implements Service {
       if (entry.runner.replicas.length === 0 || this.#state !== 'running') continue;
       if (entry.isCurrent && entry.runner.version.spec.replicas.min > 0) continue;
       if (!entry.isCurrent && !this.#successorServes(entry)) continue;
-      const hasWork = await this.#hasWork(entry);
-      entry.idleSince = hasWork ? null : (entry.idleSince ?? Date.now());
+      entry.idleSince ??= Date.now();
+      if (await this.#hasWork(entry)) entry.idleSince = null;
       const waitMs = entry.isCurrent ? IDLE_MS : LOOK_MS / 2;
+      // Arrivals during the look have cleared it.
       if (entry.idleSince === null || Date.now() - entry.idleSince < waitMs) continue;
-      entry.idleSince = null;
-      this.#options.log.info(
-        { function: entry.runner.version.spec.name, version: entry.runner.version.digest },
-        'replicas rest',
-      );
-      entry.resting = entry.runner.rest().finally(() => {
-        entry.resting = null;
-      });
+      this.#rest(entry);
     }
-    this.#watchWaiting();
+  }
+
+  #rest(entry: Entry): void {
+    const { spec, digest } = entry.runner.version;
+    entry.idleSince = null;
+    this.#options.log.info({ function: spec.name, version: digest }, 'replicas rest');
+    entry.resting = entry.runner.rest().finally(() => {
+      entry.resting = null;
+    });
   }
 
   #successorServes(entry: Entry): boolean {
@@ -236,18 +240,16 @@ export class WorkerHost implements Service {
     return true;
   }
 
-  /** Arrivals are watched only while some version rests: at full speed they are many. */
-  #watchWaiting(): void {
-    const needed =
-      this.#state === 'running' &&
-      [...this.#entries.values()].some(
-        ({ runner, refusal }) => runner.replicas.length === 0 && refusal === null,
-      );
+  /** Arrivals are watched only while a version runs on demand: at full speed they are many. */
+  #watchArrivals(): void {
+    const needed = this.#state === 'running' && [...this.#entries.values()].some(isOnDemand);
     if (needed && !this.#unwatchWaiting) {
       this.#unwatchWaiting = this.#options.store.queue.watch({ kind: 'waiting' }, (calls) => {
         for (const { versionId } of calls) {
           const entry = this.#entries.get(versionId);
-          if (entry && entry.runner.replicas.length === 0) this.#wake(entry);
+          if (!entry) continue;
+          entry.idleSince = null;
+          if (entry.runner.replicas.length === 0) this.#wake(entry);
         }
       });
     } else if (!needed && this.#unwatchWaiting) {
@@ -277,6 +279,9 @@ export class WorkerHost implements Service {
     }
   }
 }
+
+const isOnDemand = ({ runner, isCurrent, refusal }: Entry): boolean =>
+  refusal === null && (!isCurrent || runner.version.spec.replicas.min === 0);
 
 const reportOf = ({ runner, refusal, ignored }: Entry): ReplicaReport => {
   const count = (wanted: string): number => runner.replicas.filter(({ state }) => state === wanted).length;

@@ -1,25 +1,23 @@
 /** The workers of one process on a store: the host and its handler processes. */
 import { randomUUID } from 'node:crypto';
+import { ownEnvironment } from '../shared/config/environment.ts';
 import type { Settings } from '../shared/config/settings.ts';
 import type { Log } from '../shared/runtime/log.ts';
 import type { Service } from '../shared/runtime/service.ts';
-import type { Store } from '../shared/store/ports/store.ts';
+import type { StoreServer } from '../shared/store/ports/server.ts';
 import { gpuCount } from './gpu-devices.ts';
 import { HandlerLog } from './handler-log.ts';
 import { WorkerHost } from './host.ts';
 import { Launcher } from './launcher.ts';
 
 export type WorkersOptions = {
-  /** A client of their own; the caller closes it after the stop. */
-  readonly store: Store;
+  readonly server: Pick<StoreServer, 'connect'>;
   readonly settings: Pick<Settings, 'lease' | 'claimsMax' | 'grace'>;
   readonly log: Log;
   /** Refuse functions with options that cannot be honoured here (`sluice serve`), instead of running without. */
   readonly strict: boolean;
   /** The interpreter for Python functions whose own is not on this machine; null: python3. */
   readonly pythonDefault: string | null;
-  /** Our own environment; a few harmless variables of it reach handlers (workers/launcher.ts). */
-  readonly environment: Readonly<Record<string, string | undefined>>;
   /** Where isolated functions' virtual environments are kept; null: below the system's temporary directory. */
   readonly environmentsDirectory?: string | null;
   /** Where Node functions find packages that they did not bring: the directory that the server was started in. */
@@ -27,11 +25,12 @@ export type WorkersOptions = {
 };
 
 export const makeWorkers = (options: WorkersOptions): Service => {
-  const { store, settings, log, strict, pythonDefault, environment } = options;
+  const { server, settings, log, strict, pythonDefault } = options;
+  const store = server.connect();
   const handlerLog = new HandlerLog(store.registry, log);
   const launcher = new Launcher({
     handlerLog,
-    environment,
+    environment: ownEnvironment(),
     pythonDefault,
     environmentsDirectory: options.environmentsDirectory ?? null,
     modulesDirectory: options.modulesDirectory ?? process.cwd(),
@@ -52,6 +51,7 @@ export const makeWorkers = (options: WorkersOptions): Service => {
     stop: async () => {
       await host.stop();
       await handlerLog.flush();
+      await store.close();
     },
   };
 };

@@ -26,3 +26,6 @@ export const clientEnvironment = (
   apiKey: env.SLUICE_API_KEY ?? null,
   python: env.SLUICE_PYTHON ?? null,
 });
+
+/** Our own variables, for children that inherit some (handlers) or all (pip) of them. */
+export const ownEnvironment = (): Readonly<Record<string, string | undefined>> => process.env;

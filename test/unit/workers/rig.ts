@@ -12,6 +12,7 @@ import type { FunctionRecord, FunctionSpec, ReplicaReport } from '../../../share
 import { silentLog } from '../../../shared/runtime/log.ts';
 import { openEmbeddedStore } from '../../../shared/store/embedded/index.ts';
 import type { CallEvent, QueueStore } from '../../../shared/store/ports/queue.ts';
+import type { StoreServer } from '../../../shared/store/ports/server.ts';
 import type { Store } from '../../../shared/store/ports/store.ts';
 import { makeWorkers, type WorkersOptions } from '../../../workers/main.ts';
 
@@ -88,6 +89,11 @@ const withFaults = (store: Store, faults: Partial<QueueStore>): Store => {
   });
 };
 
+const connectFor = (server: StoreServer, { faulty }: RigOptions): Store => {
+  const store = server.connect();
+  return faulty ? withFaults(store, faulty(store.queue)) : store;
+};
+
 /**
  * A named pipe that holds a handler: reading it waits until the test opens the gate, and `open` resolves when a handler
  * has come to it.
@@ -149,12 +155,11 @@ export class Rig {
     const buffer = new RowBuffer(store, log, CLOCKS);
     const reaper = new Reaper({ store, log, claimsMax, wall: CLOCKS.wall });
     const workers = makeWorkers({
-      store: options.faulty ? withFaults(store, options.faulty(store.queue)) : store,
+      server: { connect: () => connectFor(server, options) },
       settings: { lease: options.leaseMs ?? 30_000, claimsMax, grace: options.graceMs ?? 10_000 },
       log,
       strict: options.strict ?? false,
       pythonDefault: options.pythonDefault ?? null,
-      environment: process.env,
     });
     onTestFinished(async () => {
       await workers.stop();
