@@ -43,7 +43,10 @@ const concurrently = async (
 ): Promise<number> => {
   let [next, bytes] = [0, 0];
   const lane = async (): Promise<void> => {
-    for (let frame = frames[next++]; frame; frame = frames[next++]) bytes += await send(frame);
+    for (let frame = frames[next++]; frame; frame = frames[next++]) {
+      const received = await send(frame); // `bytes += await …` would read `bytes` before the wait
+      bytes += received;
+    }
   };
   await Promise.all(Array.from({ length: CONCURRENT }, lane));
   return bytes;
