@@ -40,6 +40,7 @@ export class Buffer implements Service {
   #slots = new Map<number, FreeSlots>();
   #unwatch: Unwatch[] = [];
   #disarm: (() => void) | null = null;
+  #cancelReload: (() => void) | null = null;
   #state: 'new' | 'running' | 'stopped' = 'new';
   #refreshing: Promise<void> = Promise.resolve();
   #inFlight = new Set<Promise<void>>();
@@ -68,6 +69,7 @@ export class Buffer implements Service {
     for (const unwatch of this.#unwatch.splice(0)) unwatch();
     this.#disarm?.();
     this.#disarm = null;
+    this.#cancelReload?.();
     await this.#refreshing;
     await Promise.all(this.#inFlight);
   }
@@ -103,7 +105,7 @@ export class Buffer implements Service {
       .then(() => (this.#state === 'running' ? this.#refresh() : undefined))
       .catch((error: unknown) => {
         this.#log.error({ err: error }, 'buffer: the functions could not be read; trying again');
-        if (this.#state === 'running') this.#clocks.after(RELOAD_PAUSE_MS, () => this.#refreshSoon());
+        this.#reloadLater();
       });
     return this.#refreshing;
   }
@@ -177,8 +179,10 @@ export class Buffer implements Service {
           lane.free = { idle: sealed.free.idle, prefetch: sealed.free.prefetch };
           for (const slice of sealed.refused) lane.window.drop(slice.callId);
           this.#measure(lane, batch, now);
-          if (sealed.refused.some((slice) => slice.from > 0)) await lane.window.reload();
-          else await lane.window.fill();
+          // Refused calls are cancelled or past their deadline. Should one only have been out of step, it is read again
+          // after a pause; at once would be a loop for a call whose deadline has passed and is not settled yet.
+          if (sealed.refused.length > 0) this.#reloadLater();
+          await lane.window.fill();
         },
         async (error: unknown) => {
           lane.sealing -= 1;
@@ -187,7 +191,7 @@ export class Buffer implements Service {
             { err: error, function: lane.name },
             'buffer: a seal failed; its rows are read again',
           );
-          this.#clocks.after(RELOAD_PAUSE_MS, () => this.#refreshSoon());
+          this.#reloadLater();
         },
       )
       .then(() => {
@@ -196,6 +200,14 @@ export class Buffer implements Service {
         this.#arm();
       });
     this.#inFlight.add(sealing);
+  }
+
+  /** Reads everything again after a pause; one at a time. */
+  #reloadLater(): void {
+    this.#cancelReload ??= this.#clocks.after(RELOAD_PAUSE_MS, () => {
+      this.#cancelReload = null;
+      void this.#refreshSoon();
+    });
   }
 
   #measure(lane: Lane, batch: TakenBatch, now: number): void {

@@ -1,5 +1,5 @@
 import { Buffer } from '../../services/buffer/buffer.ts';
-import type { Call } from '../../shared/domain/call.ts';
+import { type Call, isFinished } from '../../shared/domain/call.ts';
 import { silentLog } from '../../shared/runtime/log.ts';
 import { openEmbeddedStore } from '../../shared/store/embedded/index.ts';
 import type { ResultPart } from '../../shared/store/ports/queue.ts';
@@ -165,22 +165,24 @@ export class World {
     }
   }
 
-  /** Waits until no request of anyone is under way and every event has been delivered. */
+  /** Waits until no request of anyone is under way and every event has been delivered: the store has run no other verb. */
   async #quiet(): Promise<void> {
     let calm = 0;
-    for (let turns = 0; calm < 3; turns += 1) {
+    let before = -1;
+    for (let turns = 0; calm < 2; turns += 1) {
       if (turns > 10_000) throw new Error('the store does not come to rest');
-      await this.#store.counters();
+      const { verbs = 0 } = await this.#store.counters();
       await new Promise((resolve) => setImmediate(resolve));
-      calm = this.#pending === 0 ? calm + 1 : 0;
+      calm = this.#pending === 0 && verbs - before <= 1 ? calm + 1 : 0;
+      before = verbs;
     }
   }
 
   async #allFinished(): Promise<boolean> {
     if (this.#submitted.length < CALLS) return false;
-    for (const status of ['pending', 'running'] as const) {
-      const query = { functionName: null, status, apiKeyId: null, before: null, limit: 1 };
-      if ((await this.#store.queue.list(query)).calls.length > 0) return false;
+    for (const { callId } of this.#submitted) {
+      const call = await this.#store.queue.call(callId);
+      if (!call || call === 'gone' || !isFinished(call.status)) return false;
     }
     return true;
   }
@@ -200,7 +202,13 @@ export class World {
     for (const part of parts) {
       if (part.from !== row)
         throw new Error(`call ${submitted.callId}: a part begins at ${part.from}, not at ${row}`);
-      if (part.state === 'pending') throw new Error(`call ${submitted.callId}: row ${row} has no outcome`);
+      if (part.state === 'pending') {
+        const known = JSON.stringify({
+          call,
+          parts: parts.map(({ state, from, count }) => [state, from, count]),
+        });
+        throw new Error(`call ${submitted.callId}: row ${row} has no outcome: ${known}`);
+      }
       counts[part.state] += part.count;
       for (let n = 0; n < part.count; n += 1) this.#checkRow(submitted, part, n);
       row += part.count;
