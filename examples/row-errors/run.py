@@ -1,5 +1,7 @@
 """Sends prices, of which one cannot be read, and goes on: null and an error for that row, and only for it."""
 
+import json
+
 import pyarrow as pa
 from sluice import CallFailedError, Remote
 
@@ -9,7 +11,7 @@ prices = Remote().function("prices", output_type=pa.float64(), is_async=True)
 
 table = prices.chunked_call(pa.table({"text": TEXTS}), chunk_size=2, timeout=60, on_error="null")
 for text, price, error in zip(TEXTS, table["result"].to_pylist(), table["error"].to_pylist(), strict=True):
-    print(f"{text:>10}  {price if error is None else error}")
+    print(f"{text:>10}  {price if error is None else json.loads(error)["message"]}")
 
 try:
     prices.defer_batch(pa.table({"text": TEXTS})).get(timeout=60)
