@@ -148,6 +148,7 @@ export class Batcher {
 
   /** Rows of `next` that fit; a single row above the byte limit goes alone. */
   #fitting(next: Waiting, rowsLeft: number, bytesLeft: number, first: boolean): number {
+    if (bytesLeft < 0) return 0;
     const byBytes = next.rowBytes > 0 ? Math.floor(bytesLeft / next.rowBytes) : rowsLeft;
     const count = Math.min(next.end - next.from, rowsLeft, byBytes);
     return count <= 0 ? (first ? 1 : 0) : count;
