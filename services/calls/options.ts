@@ -22,8 +22,14 @@ const PLAIN: SubmitOptions = Object.freeze({
   metadata: NO_METADATA,
 });
 
+const shownOf = (value: unknown): string => {
+  // What came may be large or deep; only what is short by its kind is shown as it is.
+  if (typeof value === 'object' && value !== null) return Array.isArray(value) ? 'a list' : 'an object';
+  return JSON.stringify(value)?.slice(0, 80) ?? 'missing';
+};
+
 const refuse = (field: string, value: unknown, want: string): never => {
-  const shown = JSON.stringify(value)?.slice(0, 80) ?? 'missing';
+  const shown = shownOf(value);
   throw new SluiceError('invalid_request', `${field} is ${shown}; give ${want}.`, { field });
 };
 
@@ -49,7 +55,7 @@ const metadataOf = (field: string, value: unknown): Readonly<Record<string, stri
     return refuse(field, value, 'an object of strings');
   }
   for (const [key, text] of Object.entries(value)) {
-    if (typeof text !== 'string') refuse(`${field}.${key}`, text, 'a string');
+    if (typeof text !== 'string') refuse(`${field}.${key.slice(0, 64)}`, text, 'a string');
   }
   const bytes = Buffer.byteLength(JSON.stringify(value));
   if (bytes > METADATA_BYTES_MAX) refuse(field, `${bytes} bytes`, `at most ${METADATA_BYTES_MAX} bytes`);

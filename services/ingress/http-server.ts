@@ -1,4 +1,6 @@
 /** One thread's HTTP server: limits, errors, authentication and documentation around the routes of each area. */
+import type { ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import swagger from '@fastify/swagger';
 import {
   type FastifyError,
@@ -11,6 +13,7 @@ import { SluiceError } from '../../shared/errors/sluice-error.ts';
 import { metrics } from '../../shared/runtime/metrics.ts';
 import { addBodyParsers, BodyBudget } from './body.ts';
 import { callRoutes } from './call-routes.ts';
+import { dashboardRoutes } from './dashboard-routes.ts';
 import { eventRoutes } from './event-routes.ts';
 import { functionRoutes } from './function-routes.ts';
 import { checkScope, type Identity } from './guard.ts';
@@ -20,6 +23,7 @@ import { resultRoutes } from './result-routes.ts';
 import { countAnswer, type Room } from './room.ts';
 import { serverRoutes } from './server-routes.ts';
 import { submitRoutes } from './submit-routes.ts';
+import { UnusedConnections } from './unused-connections.ts';
 import { useTypebox } from './validation.ts';
 
 /** A request's head must be there in this time, a request as a whole in that: slow senders hold a socket, not a thread. */
@@ -41,7 +45,13 @@ const requestId = (request: { headers: Record<string, string | string[] | undefi
   return `${idPrefix}-${requests.toString(36)}`;
 };
 
-export const makeHttpServer = async (room: Room, connectionsMax: number): Promise<FastifyInstance> => {
+export type HttpServer = {
+  readonly app: FastifyInstance;
+  /** Ends the connections that do nothing now; for a drain, again and again until all are gone. */
+  readonly closeIdle: () => void;
+};
+
+export const makeHttpServer = async (room: Room, connectionsMax: number): Promise<HttpServer> => {
   const { settings } = room;
   const app = fastify({
     logger: false,
@@ -54,10 +64,7 @@ export const makeHttpServer = async (room: Room, connectionsMax: number): Promis
     return503OnClosing: false,
     http: { maxHeaderSize: HEADER_BYTES_MAX, headersTimeout: HEADERS_MS, connectionsCheckingInterval: 5000 },
     routerOptions: { maxParamLength: 256, ignoreTrailingSlash: false },
-    clientErrorHandler: (error, socket) => {
-      if (error.code === 'ECONNRESET' || !socket.writable) return socket.destroy();
-      socket.end(rawProblem(error.code, (error as { reason?: string }).reason ?? error.message));
-    },
+    clientErrorHandler: (error, socket) => answerBrokenHttp(error, socket),
     frameworkErrors: (error, request, reply) =>
       answerError(room, error, request as FastifyRequest, reply as FastifyReply),
   });
@@ -65,7 +72,8 @@ export const makeHttpServer = async (room: Room, connectionsMax: number): Promis
   app.decorateRequest('identity', null);
   useTypebox(app);
   addBodyParsers(app, settings.bodyBytesMax);
-  addHooks(app, room);
+  const unused = new UnusedConnections(app.server);
+  addHooks(app, room, unused);
   app.setErrorHandler((error: FastifyError, request, reply) => answerError(room, error, request, reply));
   await addDocumentation(app, room);
   addMethodAnswers(app);
@@ -77,11 +85,35 @@ export const makeHttpServer = async (room: Room, connectionsMax: number): Promis
     functionRoutes,
     keyRoutes,
     serverRoutes,
+    dashboardRoutes,
   ]) {
     app.register(async (scope) => add(scope, room));
   }
   await app.ready();
-  return app;
+  const closeIdle = (): void => {
+    unused.close();
+    app.server.closeIdleConnections();
+  };
+  return { app, closeIdle };
+};
+
+type ClientError = Error & { readonly code?: string; readonly reason?: string };
+
+/** A request that is still being answered on the connection gets its answer first: this one must not be taken for it. */
+const answerBrokenHttp = (error: ClientError, socket: Socket): void => {
+  if (error.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy();
+    return;
+  }
+  const end = (): void => {
+    socket.end(rawProblem(error.code, error.reason ?? error.message));
+  };
+  // Node's own default handler looks at the same member; there is no public one.
+  const { _httpMessage: answering } = socket as Socket & { _httpMessage?: ServerResponse | null };
+  // Of a request that is not complete, these bytes are the broken rest.
+  if (answering == null || (!answering.req.complete && !answering.headersSent)) end();
+  else if (answering.headersSent) socket.destroy();
+  else answering.once('finish', end);
 };
 
 const labelOf = (request: FastifyRequest): string => request.routeOptions.config.label ?? 'unknown';
@@ -97,13 +129,18 @@ const answerError = (room: Room, thrown: unknown, request: FastifyRequest, reply
   const problem = problemOf(error);
   // What is left of a refused body is not read: the connection ends with the answer.
   if (error.code === 'payload_too_large') reply.header('connection', 'close');
-  reply.code(problem.status).headers(problem.headers).header('x-request-id', request.id).send(problem.body);
+  reply
+    .code(problem.status)
+    .headers(problem.headers)
+    .header('x-request-id', request.id)
+    .send(Buffer.from(problem.body));
   countAnswer(labelOf(request), problem.status);
 };
 
-const addHooks = (app: FastifyInstance, room: Room): void => {
+const addHooks = (app: FastifyInstance, room: Room, unused: UnusedConnections): void => {
   const budget = new BodyBudget(room.settings.bodyBytesMax);
   app.addHook('onRequest', (request, reply, done) => {
+    unused.used(request.raw.socket);
     if (room.state.isDraining) reply.raw.setHeader('connection', 'close');
     const { scope } = request.routeOptions.config;
     budget.hold(request, (free) => reply.raw.once('close', free));
@@ -152,7 +189,11 @@ const addMethodAnswers = (app: FastifyInstance): void => {
         ? new SluiceError('not_found', `There is no ${shown}.`)
         : new SluiceError('method_not_allowed', `${shown} is not allowed; ${allow} are.`, { allow });
     const problem = problemOf(error);
-    reply.code(problem.status).headers(problem.headers).header('x-request-id', request.id).send(problem.body);
+    reply
+      .code(problem.status)
+      .headers(problem.headers)
+      .header('x-request-id', request.id)
+      .send(Buffer.from(problem.body));
     countAnswer('unknown', problem.status);
   });
 };

@@ -61,7 +61,7 @@ const room: Room = {
 };
 await catalogue.start();
 await guard.start();
-const app = await makeHttpServer(room, connectionsMax);
+const { app, closeIdle } = await makeHttpServer(room, connectionsMax);
 await link.ask('ready');
 
 async function listen({ host, port: wanted, reusePort }: ListenRequest): Promise<ListenAnswer> {
@@ -80,7 +80,8 @@ async function listen({ host, port: wanted, reusePort }: ListenRequest): Promise
 async function drain(): Promise<void> {
   room.state.isDraining = true;
   room.waits.drain();
-  const closing = setInterval(() => app.server.closeIdleConnections(), IDLE_CHECK_MS);
+  closeIdle();
+  const closing = setInterval(closeIdle, IDLE_CHECK_MS);
   await app.close();
   clearInterval(closing);
   catalogue.stop();
