@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import types as pt
 
 from sluice.arrow_types import arrow_type
@@ -91,6 +92,8 @@ def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     if isinstance(column.type, pa.BaseExtensionType):
         chunks = [chunk.storage for chunk in column.chunks]
         column = pa.chunked_array(chunks, type=column.type.storage_type)
+    if pt.is_run_end_encoded(column.type):
+        column = pc.run_end_decode(column)
     return column.cast(kind)
 
 

@@ -1,0 +1,166 @@
+"""Retries against a server that answers from a script, over a real socket."""
+
+import json
+import socket
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import sluice
+from sluice import transport
+
+
+class Script(ThreadingHTTPServer):
+    """Answers requests in order with (status, headers, document); None cuts the connection without an answer."""
+
+    daemon_threads = True
+
+    def __init__(self, *answers):
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.answers = list(answers)
+        self.seen: list[tuple[str, str, dict[str, str]]] = []
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Answer(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def _answer(self):
+        self.rfile.read(int(self.headers.get("content-length", 0)))
+        self.server.seen.append((self.command, self.path, {k.lower(): v for k, v in self.headers.items()}))
+        answer = self.server.answers.pop(0)
+        if answer is None:
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+            return
+        status, headers, document = answer
+        body = json.dumps(document).encode()
+        self.send_response(status)
+        for name, value in {"content-type": "application/json", "content-length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = do_DELETE = _answer
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def scripted(monkeypatch):
+    """Makes servers, and gathers the waits between tries instead of waiting."""
+    waits: list[float] = []
+    monkeypatch.setattr(transport.time, "sleep", waits.append)
+    servers = []
+
+    def make(*answers):
+        servers.append(Script(*answers))
+        servers[-1].waits = waits
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+ACCEPTED = (202, {}, {"call_id": "c1"})
+TABLE = {"text": ["a"]}
+SHOWN = (200, {}, {"spec": {"inputs": [{"name": "text", "type": "utf8", "nullable": False}]}})
+
+
+def problem(status, code, retryable, headers=None):
+    return status, headers or {}, {"code": code, "detail": f"It is {code}.", "retryable": retryable, "fix": "Wait."}
+
+
+def test_a_submission_is_sent_again_with_the_same_key(scripted):
+    server = scripted(
+        SHOWN,
+        problem(429, "queue_full", True, {"retry-after": "3"}),
+        None,
+        problem(503, "shutting_down", True),
+        (502, {}, "a proxy's page"),
+        problem(500, "internal", True),
+        ACCEPTED,
+    )
+    handle = sluice.Remote(server.url).function("f").defer_batch(TABLE)
+    assert handle.call_id == "c1"
+    posts = [headers for method, _, headers in server.seen if method == "POST"]
+    assert len(posts) == 6
+    assert len({headers["idempotency-key"] for headers in posts}) == 1
+    assert len(server.waits) == 5
+    assert server.waits[0] == 3
+    assert all(0.05 * 2**attempt <= wait <= 0.1 * 2**attempt for attempt, wait in enumerate(server.waits) if attempt)
+
+
+def test_two_submissions_have_two_keys(scripted):
+    server = scripted(SHOWN, ACCEPTED, ACCEPTED)
+    function = sluice.Remote(server.url).function("f")
+    function.defer_batch(TABLE)
+    function.defer_batch(TABLE)
+    keys = [headers["idempotency-key"] for method, _, headers in server.seen if method == "POST"]
+    assert len(set(keys)) == 2
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 410, 413, 422])
+def test_what_is_wrong_is_not_sent_again(scripted, status):
+    server = scripted(problem(status, "schema_mismatch", False))
+    with pytest.raises(sluice.ServerError) as caught:
+        sluice.Remote(server.url).call("c1").show()
+    assert (caught.value.status, caught.value.code, caught.value.retryable) == (status, "schema_mismatch", False)
+    assert str(caught.value) == "It is schema_mismatch. (schema_mismatch) Wait."
+    assert len(server.seen) == 1
+
+
+def test_retries_have_an_end(scripted):
+    server = scripted(*[problem(429, "queue_full", True)] * 4)
+    with pytest.raises(sluice.ServerError, match="It is queue_full"):
+        sluice.Remote(server.url, retries=3).call("c1").show()
+    assert len(server.seen) == 4
+
+
+def test_waits_stay_inside_the_timeout(scripted):
+    server = scripted(problem(429, "queue_full", True, {"retry-after": "50"}))
+    with pytest.raises(sluice.ServerError, match="queue_full"):
+        sluice.Remote(server.url).call("c1").get(timeout=1)
+    assert server.waits == []
+
+
+def test_the_key_travels_as_a_bearer(scripted, monkeypatch):
+    server = scripted(SHOWN, SHOWN, SHOWN)
+    monkeypatch.setenv("SLUICE_URL", f"{server.url}/")
+    monkeypatch.setenv("SLUICE_API_KEY", "from-environment")
+    sluice.Remote().function("f").show()
+    sluice.Remote(api_key="given").function("a/b").show()
+    monkeypatch.delenv("SLUICE_API_KEY")
+    sluice.Remote().function("f").show()
+    assert [headers.get("authorization") for _, _, headers in server.seen] == [
+        "Bearer from-environment",
+        "Bearer given",
+        None,
+    ]
+    assert server.seen[1][1] == "/v1/functions/a%2Fb"
+
+
+def test_no_server_is_said_in_one_sentence(scripted):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(sluice.ConnectionError) as caught:
+        sluice.Remote(url).function("f")(["a"])
+    assert str(caught.value) == (
+        f"No Sluice server answers at {url} (Connection refused). "
+        "Start one with `sluice dev`, or name another with url= or SLUICE_URL."
+    )
+    assert isinstance(caught.value, ConnectionError)
+
+
+@pytest.mark.parametrize("url", ["7700", "ftp://host", "http://", 7700])
+def test_a_wrong_address_is_refused(url):
+    with pytest.raises(ValueError, match="it takes an address as http://127.0.0.1:7700"):
+        sluice.Remote(url)
