@@ -18,7 +18,7 @@ step "1. Start Sluice: npx sluice dev"
 npx --no-install sluice dev --port "${DEMO_PORT:-0}" --data "$work/data" --log-level warn >"$work/server.log" 2>&1 &
 server=$!
 for _ in $(seq 300); do
-  url=$(grep -oE 'http://[^ /]+' "$work/server.log" | head -n 1 || true)
+  url=$(sed -nE 's,^Sluice listens on (http://[^ ]+).*,\1,p' "$work/server.log" | head -n 1 || true)
   if [ -n "$url" ]; then break; fi
   if ! kill -0 "$server" 2>/dev/null; then cat "$work/server.log"; exit 1; fi
   sleep 0.1
