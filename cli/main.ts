@@ -32,7 +32,7 @@ const makeProgram = (): Command => {
     .version('0.1.0')
     .addHelpText('after', EXAMPLES)
     .showHelpAfterError('Run with --help to see what it takes.')
-    .configureHelp({ showGlobalOptions: false })
+    .helpCommand(false)
     .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'sluice: ')) });
   program.commandsGroup('Server:');
   registerServe(program);

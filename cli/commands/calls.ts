@@ -126,6 +126,9 @@ export const registerCalls = (program: Command): void => {
   ).action(wait);
   withConnection(calls.command('cancel <id...>').description('Cancel what is not finished.')).action(cancel);
   withConnection(
-    program.command('cancel <id...>').description('Cancel what is not finished of one or more calls.'),
+    program
+      .command('cancel <id...>')
+      .summary('cancel what is not finished of one or more calls')
+      .description('Cancel what is not finished of one or more calls.'),
   ).action(cancel);
 };

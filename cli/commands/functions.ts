@@ -137,17 +137,23 @@ const registerMoves = (functions: Command): void => {
 
 const registerPause = (program: Command): void => {
   withConnection(
-    program.command('pause <name>').description('Admit calls to a function, but start no batch.'),
+    program
+      .command('pause <name>')
+      .summary('admit calls to a function, but start no batch')
+      .description('Admit calls to a function, but start no batch.'),
   ).action(async (name: string, options: ConnectionOptions) => {
     const fn = await (await connect(options)).pause(name);
     process.stdout.write(
       `${name} is paused with ${fn.queue.waiting_rows} rows waiting; \`sluice resume ${name}\` goes on.\n`,
     );
   });
-  withConnection(program.command('resume <name>').description('Let a paused function go on.')).action(
-    async (name: string, options: ConnectionOptions) => {
-      const fn = await (await connect(options)).resume(name);
-      process.stdout.write(`${name} goes on with ${fn.queue.waiting_rows} waiting rows.\n`);
-    },
-  );
+  withConnection(
+    program
+      .command('resume <name>')
+      .summary('let a paused function go on')
+      .description('Let a paused function go on.'),
+  ).action(async (name: string, options: ConnectionOptions) => {
+    const fn = await (await connect(options)).resume(name);
+    process.stdout.write(`${name} goes on with ${fn.queue.waiting_rows} waiting rows.\n`);
+  });
 };

@@ -7,16 +7,9 @@ export type ChildOutput = { readonly code: number | null; readonly stdout: strin
 const OUTPUT_CHARACTERS_MAX = 256 * 1024 * 1024;
 const ERROR_CHARACTERS_MAX = 64 * 1024;
 
-export const childOutput = (
-  command: string,
-  parameters: readonly string[],
-  env: Readonly<Record<string, string>> = {},
-): Promise<ChildOutput> =>
+export const childOutput = (command: string, parameters: readonly string[]): Promise<ChildOutput> =>
   new Promise((resolve, reject) => {
-    const child = spawn(command, parameters, {
-      stdio: ['ignore', 'pipe', 'pipe'],
-      env: { ...process.env, ...env },
-    });
+    const child = spawn(command, parameters, { stdio: ['ignore', 'pipe', 'pipe'] });
     const texts = { stdout: '', stderr: '' };
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
       texts.stdout += text;
