@@ -24,7 +24,7 @@ for _ in $(seq 300); do
   sleep 0.1
 done
 export SLUICE_URL=$url
-head -n 1 "$work/server.log"
+grep "^Sluice listens" "$work/server.log"
 
 step "2. Deploy the model: npx sluice deploy examples/minilm/embed.py"
 npx --no-install sluice deploy examples/minilm/embed.py
