@@ -235,15 +235,18 @@ export const ledgerSuite = (factory: StoreFactory): void => {
   it('balances, and gives each row exactly one outcome, whatever happens in whatever order', async () => {
     await using shop = await Workshop.make(factory);
     let runs = 0;
-    const property = fc.asyncProperty(fc.array(step, { minLength: 20, maxLength: 60, size: 'max' }), async (steps) => {
-      runs += 1;
-      shop.versionId = await shop.deploy(specOf(`m${runs}`));
-      const run = new Run(shop, `m${runs}`, factory.capabilities.keepsLeases);
-      for (const one of steps) {
-        await run.take(one);
-        await run.check();
-      }
-    });
+    const property = fc.asyncProperty(
+      fc.array(step, { minLength: 20, maxLength: 60, size: 'max' }),
+      async (steps) => {
+        runs += 1;
+        shop.versionId = await shop.deploy(specOf(`m${runs}`));
+        const run = new Run(shop, `m${runs}`, factory.capabilities.keepsLeases);
+        for (const one of steps) {
+          await run.take(one);
+          await run.check();
+        }
+      },
+    );
     // The limit is for shrinking a failure, which would go on past the test's own.
     await fc.assert(property, { numRuns: 40, interruptAfterTimeLimit: 40_000 });
   });

@@ -11,12 +11,20 @@ import {
   ADMITTED_WIDTH,
   type AdmitReply,
   type LeasedMessage,
+  type OpenMessage,
   type Reply,
   type Request,
   type ToClient,
 } from './messages.ts';
 import { REASONS, STATUSES } from './model.ts';
-import { packAdmissions, packSettlement, packSlices, unpackLeased, unpackSlices } from './packers.ts';
+import {
+  packAdmissions,
+  packSettlement,
+  packSlices,
+  unpackLeased,
+  unpackSlices,
+  unpackWaiting,
+} from './packers.ts';
 import type { SealedMessage } from './sealing.ts';
 import { Subscriptions } from './subscriptions.ts';
 import type { VerbName } from './verbs.ts';
@@ -192,7 +200,10 @@ const makeQueue = (connection: Connection, generation: string, durability: strin
   generation,
   durability,
   admit: (admission) => connection.admit(admission),
-  open: (query) => connection.ask('open', query),
+  open: async (query) => {
+    const page = await connection.ask<OpenMessage>('open', query);
+    return { calls: unpackWaiting(page), next: page.next };
+  },
   offer: (offer) => connection.ask('offer', offer),
   seal: async ({ now, versionId, slices, reason }) => {
     const args = { now, versionId, slices: packSlices(slices), reason: REASONS.indexOf(reason) };

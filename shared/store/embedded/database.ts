@@ -3,9 +3,10 @@
  * with the process, however that ends. Checkpoints are run by us (SQLite's automatic ones hide a failed fsync).
  */
 import { chmodSync, existsSync, mkdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { SluiceError } from '../../errors/sluice-error.ts';
+import { syncDirectory } from './directory-sync.ts';
 
 /** Raised with every change of the tables or of the segment records. */
 export const FORMAT_VERSION = 1;
@@ -89,7 +90,8 @@ const checkFormat = (db: DatabaseSync, directory: string): void => {
 
 /** Throws a SluiceError when another process owns the directory or its format is another. */
 export const openDatabase = (directory: string, durability: 'fsync' | 'memory'): DatabaseSync => {
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  const made = mkdirSync(directory, { recursive: true, mode: 0o700 });
+  if (made !== undefined && durability === 'fsync') syncDirectory(dirname(made));
   chmodSync(directory, 0o700);
   const file = join(directory, 'sluice.db');
   const isNew = !existsSync(file);

@@ -18,6 +18,8 @@ export const openEmbeddedStore = async (options: EmbeddedOptions): Promise<Store
   const worker = new Worker(new URL('./thread.ts', import.meta.url), {
     workerData: options,
     name: 'sluice-store',
+    // Flags that only a main thread may have (`--input-type`) would keep the thread from starting.
+    execArgv: [],
   });
   const [opened] = (await once(worker, 'message')) as [Opened];
   if (opened.kind === 'refused') {

@@ -1,11 +1,12 @@
 /** The verbs `lease`, `extend` and `release`. Leases live in memory: our own restart ends them at no cost. */
 import { randomBytes } from 'node:crypto';
+import { SluiceError } from '../../errors/sluice-error.ts';
 import type { ExtendRequest, LeaseRef, LeaseRequest } from '../ports/queue.ts';
 import { conclude } from './concluding.ts';
 import { dropBatch } from './ending.ts';
 import type { Ledger } from './ledger.ts';
 import type { LeasedMessage } from './messages.ts';
-import { type Batch, type LiveCall, OUTCOME_WIDTH, PART, SLICE_WIDTH } from './model.ts';
+import { type Batch, type LiveCall, PART, SLICE_WIDTH } from './model.ts';
 import { readPayload } from './payloads.ts';
 import { makeReady, wakeDelayed } from './sealing.ts';
 import { takeSlot } from './slots.ts';
@@ -23,7 +24,7 @@ export const lease = (ledger: Ledger, request: LeaseRequest): LeasedMessage[] =>
     if (leased.length >= max) break;
     version.ready.delete(batch);
     ledger.outbox.slots.add(version);
-    if (!shed(ledger, batch, now)) continue;
+    if (!shed(ledger, batch, now, damageOf)) continue;
     tokens += 1;
     const token = `${tokenPrefix}.${tokens}`;
     const until = now + leaseMs;
@@ -35,15 +36,39 @@ export const lease = (ledger: Ledger, request: LeaseRequest): LeasedMessage[] =>
   return leased;
 };
 
-/** Takes out of a batch what ended since it was sealed: rows of calls that are over, and rows past their deadline. False: nothing is left. */
-export const shed = (ledger: Ledger, batch: Batch, now: number): boolean => {
+/** Why the call's payload cannot be read, null when it can. Inline payloads are SQLite's to check. */
+const damageOf = (ledger: Ledger, call: LiveCall): string | null => {
+  if (typeof call.payload !== 'object' || !('segment' in call.payload)) return null;
+  try {
+    readPayload(ledger, call);
+    return null;
+  } catch (error) {
+    if (!(error instanceof SluiceError)) throw error;
+    return JSON.stringify({ code: error.code, message: error.message });
+  }
+};
+
+/**
+ * Takes out of a batch what cannot run any more: rows of calls that are over, rows past their deadline, and (where
+ * asked) rows whose payload is damaged, which fail so that no worker tries them for ever. False: nothing is left.
+ */
+export const shed = (
+  ledger: Ledger,
+  batch: Batch,
+  now: number,
+  failureOf: (ledger: Ledger, call: LiveCall) => string | null = () => null,
+): boolean => {
   const kept: number[] = [];
   const outcomes: number[] = [];
+  const errors: string[] = [];
   for (let at = 0; at < batch.slices.length; at += SLICE_WIDTH) {
     const [id, from, count] = [batch.slices[at]!, batch.slices[at + 1]!, batch.slices[at + 2]!];
     const call = ledger.live.get(id);
     if (call === undefined) continue;
-    if (call.deadlineAt !== null && call.deadlineAt <= now) outcomes.push(PART.expired, id, from, count, 0);
+    const isPast = call.deadlineAt !== null && call.deadlineAt <= now;
+    const failure = isPast ? null : failureOf(ledger, call);
+    if (isPast) outcomes.push(PART.expired, id, from, count, 0);
+    else if (failure !== null) outcomes.push(PART.failed, id, from, count, errors.push(failure) - 1);
     else kept.push(id, from, count);
   }
   if (kept.length === batch.slices.length) return true;
@@ -53,7 +78,7 @@ export const shed = (ledger: Ledger, batch: Batch, now: number): boolean => {
   }
   const { attempts, claims, mode, notBefore } = batch;
   const rest = kept.length === 0 ? [] : [{ slices: kept, attempts, claims, mode, notBefore }];
-  conclude(ledger, batch, { now, outcomes, continuations: rest, isSilent: true });
+  conclude(ledger, batch, { now, outcomes, errors, continuations: rest, isSilent: true });
   return kept.length > 0;
 };
 
@@ -111,11 +136,4 @@ export const release = (ledger: Ledger, ref: LeaseRef & { readonly now: number }
   ledger.setLease(batch, null);
   if (shed(ledger, batch, ref.now)) makeReady(ledger, batch, ref.now);
   return true;
-};
-
-/** Rows of an outcome list, for counters. */
-export const outcomeRows = (outcomes: readonly number[]): number => {
-  let rows = 0;
-  for (let at = 3; at < outcomes.length; at += OUTCOME_WIDTH) rows += outcomes[at]!;
-  return rows;
 };

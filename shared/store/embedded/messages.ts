@@ -67,6 +67,8 @@ export type SettleMessage = {
 
 /** callId, versionId, from, rows, bytes, arrivedAt, deadlineAt or NaN */
 export const WAITING_WIDTH = 7;
+/** A page of `open`: as a `waiting` event, with where to go on. */
+export type OpenMessage = WaitingMessage & { readonly next: number | null };
 export type WaitingMessage = { readonly numbers: number[]; readonly extras: (string | null)[] };
 
 /** callId, status, rows, failed, cancelled, expired, unfinished, queueMs or NaN, handlerMs, output index or -1, output row */

@@ -22,7 +22,7 @@ import {
   type WaitingMessage,
 } from './messages.ts';
 import { MODES, PART, REASONS, SLICE_WIDTH, STATUSES } from './model.ts';
-import { shared } from './payloads.ts';
+import { shared } from './sharing.ts';
 
 /** Bytes as they may cross: large ones in shared memory, small ones without the rest of their buffer. */
 const portable = (bytes: Uint8Array): Uint8Array => {
@@ -142,7 +142,7 @@ export const unpackLeased = (message: LeasedMessage): LeasedBatch => {
 
 const orNull = (value: number): number | null => (Number.isNaN(value) ? null : value);
 
-const unpackWaiting = ({ numbers, extras }: WaitingMessage): WaitingCall[] =>
+export const unpackWaiting = ({ numbers, extras }: WaitingMessage): WaitingCall[] =>
   extras.map((extra, index) => {
     const at = index * WAITING_WIDTH;
     const { priority, lane, schemaKey } = parseExtra(extra);

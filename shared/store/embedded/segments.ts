@@ -6,7 +6,6 @@
 import {
   closeSync,
   fdatasyncSync,
-  fsyncSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -17,6 +16,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
+import { syncDirectory } from './directory-sync.ts';
 
 export type SegmentRef = { readonly segment: number; readonly at: number; readonly length: number };
 
@@ -48,7 +48,7 @@ export class Segments {
     this.#directory = join(directory, 'segments');
     this.#durable = durable;
     mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
-    if (durable) this.#syncPath(directory);
+    if (durable) syncDirectory(directory);
     for (const name of readdirSync(this.#directory)) {
       const segment = Number(/^(\d+)\.seg$/.exec(name)?.[1] ?? 0);
       if (segment === 0) continue;
@@ -98,7 +98,7 @@ export class Segments {
   sync(): void {
     if (this.#durable) {
       for (const descriptor of this.#dirty) fdatasyncSync(descriptor);
-      if (this.#isDirectoryDirty) this.#syncPath(this.#directory);
+      if (this.#isDirectoryDirty) syncDirectory(this.#directory);
     }
     this.#dirty = [];
     this.#isDirectoryDirty = false;
@@ -148,9 +148,9 @@ export class Segments {
     return unlinked;
   }
 
-  /** Ends the current file, so that `recycle` may take it. */
-  cut(): void {
-    if (this.#current === undefined) return;
+  /** Ends the current file, so that `recycle` may take it; with a time, only when it is of an earlier hour. */
+  cut(now = Number.POSITIVE_INFINITY): void {
+    if (this.#current === undefined || Math.floor(now / HOUR_MS) <= this.#current.hour) return;
     this.sync();
     closeSync(this.#current.descriptor);
     this.#current = undefined;
@@ -195,14 +195,5 @@ export class Segments {
     if (descriptor === undefined) return;
     this.#readers.delete(segment);
     closeSync(descriptor);
-  }
-
-  #syncPath(path: string): void {
-    const descriptor = openSync(path, 'r');
-    try {
-      fsyncSync(descriptor);
-    } finally {
-      closeSync(descriptor);
-    }
   }
 }

@@ -46,6 +46,7 @@ export const sweep = (
   for (const id of batches) sweepBatch(ledger, id);
   moveFloor(ledger, now, highest);
   dropVersions(ledger, now);
+  ledger.segments.cut(now);
   ledger.count('calls_swept', rows.length);
   if (rows.length > 0) ledger.disk.forget();
   return rows.length === limit;

@@ -3,7 +3,6 @@ import type { Call, CallStatus, RowError } from '../../domain/call.ts';
 import type {
   CallPage,
   ListQuery,
-  OpenPage,
   OpenQuery,
   OutputRef,
   ResultPage,
@@ -13,6 +12,7 @@ import type {
 import { joinParts } from './ending.ts';
 import { parseExtra } from './extra.ts';
 import type { Ledger, LiveRow } from './ledger.ts';
+import type { OpenMessage } from './messages.ts';
 import {
   type LiveCall,
   PART,
@@ -242,8 +242,8 @@ const isWanted = (view: Call, { functionName, status, apiKeyId }: ListQuery): bo
   (apiKeyId === null || view.apiKeyId === apiKeyId);
 
 /** Waiting calls after an id, oldest first. A page may be short although `next` is set. */
-export const open = (ledger: Ledger, { versionId, after, limit }: OpenQuery): OpenPage => {
-  const columns = 'id, version, key, rows, bytes, arrived, deadline, extra, segment, at, length, kind';
+export const open = (ledger: Ledger, { versionId, after, limit }: OpenQuery): OpenMessage => {
+  const columns = 'id, version, rows, bytes, arrived, deadline, extra';
   const rows = (
     versionId === null
       ? ledger.prepare(`SELECT ${columns} FROM live WHERE id > ? ORDER BY id LIMIT ?`).all(after, limit)
@@ -251,23 +251,13 @@ export const open = (ledger: Ledger, { versionId, after, limit }: OpenQuery): Op
           .prepare(`SELECT ${columns} FROM live WHERE version = ? AND id > ? ORDER BY id LIMIT ?`)
           .all(versionId, after, limit)
   ) as LiveRow[];
-  const calls = [];
+  const [numbers, extras]: [number[], (string | null)[]] = [[], []];
   for (const row of rows) {
     const sealed = ledger.live.get(row.id)?.sealed ?? 0;
     if (sealed === row.rows) continue;
-    const { priority, lane, schemaKey } = parseExtra(row.extra);
-    calls.push({
-      callId: row.id,
-      versionId: row.version,
-      from: sealed,
-      rows: row.rows - sealed,
-      bytes: row.bytes,
-      arrivedAt: row.arrived,
-      deadlineAt: row.deadline,
-      priority,
-      lane,
-      schemaKey,
-    });
+    const { id, version, rows: all, bytes, arrived, deadline } = row;
+    numbers.push(id, version, sealed, all - sealed, bytes, arrived, deadline ?? Number.NaN);
+    extras.push(row.extra);
   }
-  return { calls, next: rows.length < limit ? null : rows.at(-1)!.id };
+  return { numbers, extras, next: rows.length < limit ? null : rows.at(-1)!.id };
 };

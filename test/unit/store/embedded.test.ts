@@ -1,0 +1,191 @@
+/** What only the embedded store promises: one process for a directory, its format, and files that say when they are damaged. */
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { Worker } from 'node:worker_threads';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { openEmbeddedStore } from '../../../shared/store/embedded/index.ts';
+import { Segments } from '../../../shared/store/embedded/segments.ts';
+import { LIMITS } from '../../contract/factory.ts';
+import { Workshop } from '../../contract/workshop.ts';
+
+let root: string;
+let directory: string;
+beforeEach(() => {
+  root = mkdtempSync(path.join(tmpdir(), 'sluice-embedded-'));
+  directory = path.join(root, 'deep', 'data');
+});
+afterEach(() => rmSync(root, { recursive: true, force: true }));
+
+const open = (changes: Partial<typeof LIMITS> = {}) =>
+  openEmbeddedStore({ ...LIMITS, ...changes, directory, durability: 'fsync' });
+const makeShop = async (): Promise<Workshop> => {
+  const shop = new Workshop({ open, remove: () => Promise.resolve() });
+  await shop.open();
+  return shop;
+};
+const segmentFiles = (): string[] => readdirSync(path.join(directory, 'segments'));
+
+describe('a data directory', () => {
+  it('is made for its owner only', async () => {
+    const server = await open();
+    expect(statSync(directory).mode & 0o777).toBe(0o700);
+    expect(statSync(path.join(directory, 'sluice.db')).mode & 0o777).toBe(0o600);
+    await server.close();
+    await server.close();
+  });
+
+  it('is owned by one process, and free again when that is gone', async () => {
+    const server = await open();
+    const clash = { message: expect.stringContaining(directory) };
+    await expect(open()).rejects.toMatchObject(clash);
+    const module = path.resolve(import.meta.dirname, '../../../shared/store/embedded/index.ts');
+    const options = JSON.stringify({ ...LIMITS, directory, durability: 'fsync' });
+    const script = `import { openEmbeddedStore } from ${JSON.stringify(module)};
+      await openEmbeddedStore(${options}).catch((error) => console.log(error.message));
+      process.kill(process.pid, 'SIGKILL');`;
+    const tryIt = () =>
+      spawnSync(process.execPath, ['--input-type=module', '-e', script], { encoding: 'utf8' });
+    expect(tryIt().stdout).toContain('Another process owns the data directory');
+    await server.close();
+    expect(tryIt().stdout).toBe('');
+    await (await open()).close();
+  });
+
+  it('of another format is refused with the way out', async () => {
+    await (await open()).close();
+    const db = new DatabaseSync(path.join(directory, 'sluice.db'));
+    db.exec("UPDATE meta SET value = 99 WHERE name = 'format'");
+    db.close();
+    await expect(open()).rejects.toThrow(/has format 99.*--data/);
+  });
+
+  it('serves threads that attach with a ticket', async () => {
+    const shop = await makeShop();
+    const id = await shop.admit(1);
+    const { data, transfer } = shop.server.ticket();
+    const attach = path.resolve(import.meta.dirname, '../../../shared/store/attach.ts');
+    const script = `const { workerData, parentPort } = require('node:worker_threads');
+      import(${JSON.stringify(attach)}).then(async ({ attachStore }) => {
+        const store = attachStore(workerData);
+        parentPort.postMessage(await store.queue.call(${id}));
+        await store.close();
+      });`;
+    const worker = new Worker(script, { eval: true, workerData: data, transferList: [...transfer] });
+    const seen = await new Promise((resolve) => worker.once('message', resolve));
+    expect(seen).toEqual(await shop.call(id));
+    await shop.close();
+  });
+
+  it('refuses what is asked after its end', async () => {
+    const shop = await makeShop();
+    await shop.server.close();
+    await expect(shop.call(1)).rejects.toMatchObject({ code: 'shutting_down' });
+    await expect(shop.admit(1)).rejects.toMatchObject({ code: 'shutting_down' });
+  });
+});
+
+/** Turns a byte around in the middle of the only segment. */
+const damage = (): void => {
+  const [name] = segmentFiles();
+  const file = path.join(directory, 'segments', name!);
+  const bytes = readFileSync(file);
+  bytes[Math.floor(bytes.length / 2)]! ^= 0xff;
+  writeFileSync(file, bytes);
+};
+
+describe('a damaged segment', () => {
+  it('fails the rows of its payload, and only those', async () => {
+    const shop = await makeShop();
+    const bytes = new Uint8Array(100_000).fill(7);
+    const bad = await shop.admit(1, { bytes: bytes.length, payload: { kind: 'arrow', bytes } });
+    const good = await shop.admit(1);
+    await shop.seal([bad, 0, 1], [good, 0, 1]);
+    await shop.close();
+    damage();
+    await shop.open();
+    const batch = await shop.leaseOne();
+    expect(batch.slices.map(({ callId }) => callId)).toEqual([good]);
+    await shop.settleOk(batch);
+    expect(await shop.call(good)).toMatchObject({ status: 'completed' });
+    expect((await shop.result(bad)).parts).toMatchObject([{ state: 'failed', error: { code: 'internal' } }]);
+    await shop.close();
+  });
+
+  it('says so when it holds an output', async () => {
+    const shop = await makeShop();
+    const id = await shop.admit(1);
+    await shop.settleOk(await shop.run([id, 0, 1]), 100_000);
+    await shop.close();
+    damage();
+    await shop.open();
+    await expect(shop.result(id)).rejects.toMatchObject({
+      code: 'internal',
+      message: expect.stringContaining('damaged'),
+    });
+    expect(await shop.call(id)).toMatchObject({ status: 'completed' });
+    await shop.close();
+  });
+});
+
+const HOUR_MS = 3_600_000;
+
+describe('segments', () => {
+  const make = (): Segments => {
+    mkdirSync(directory, { recursive: true });
+    return new Segments(directory, true);
+  };
+
+  it('give back what was appended, also after a restart and beside a torn tail', () => {
+    const [first, second] = [new Uint8Array(1000).fill(1), new Uint8Array(70_000).fill(2)];
+    const segments = make();
+    const refs = [segments.append(first, 0), segments.append(second, 0)];
+    segments.sync();
+    segments.close();
+    const file = path.join(directory, 'segments', '1.seg');
+    writeFileSync(file, Buffer.concat([readFileSync(file), Buffer.from('torn')]));
+    const again = make();
+    expect(Buffer.compare(again.read(refs[0]!), first)).toBe(0);
+    expect(Buffer.compare(again.read(refs[1]!), second)).toBe(0);
+    expect(again.append(first, 0).segment).toBe(2);
+    again.close();
+  });
+
+  it('are cut by the hour and by size, and go when nothing refers to them', () => {
+    const segments = make();
+    const bytes = new Uint8Array(100);
+    const [a, b, c] = [
+      segments.append(bytes, 0),
+      segments.append(bytes, HOUR_MS - 1),
+      segments.append(bytes, HOUR_MS),
+    ];
+    expect([a.segment, b.segment, c.segment]).toEqual([1, 1, 2]);
+    for (const { segment } of [a, b, c]) segments.refer(segment, 1);
+    segments.refer(a.segment, -1);
+    expect(segments.recycle()).toBe(0);
+    segments.refer(b.segment, -1);
+    expect(segments.recycle()).toBe(1);
+    expect(segmentFiles()).toEqual(['2.seg']);
+    segments.refer(c.segment, -1);
+    // The file that is written to stays.
+    expect(segments.recycle()).toBe(0);
+    segments.cut();
+    expect(segments.recycle()).toBe(1);
+    expect(segments.bytes).toBe(0);
+    const large = new Uint8Array(130 * 2 ** 20);
+    expect(segments.append(large, HOUR_MS).segment).toBe(3);
+    expect(segments.append(large, HOUR_MS).segment).toBe(4);
+    segments.close();
+  });
+
+  it('name the place of a damaged record', () => {
+    const segments = make();
+    const ref = segments.append(new Uint8Array(1000), 0);
+    segments.sync();
+    expect(() => segments.read({ ...ref, length: 999 })).toThrow(/Record at 0 of .*1\.seg is damaged/);
+    expect(() => segments.read({ ...ref, at: 10 })).toThrow(/damaged/);
+    segments.close();
+  });
+});
