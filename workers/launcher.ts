@@ -1,6 +1,6 @@
 /** Prepares handler processes: source, environment, devices. One for all functions of a worker. */
 
-import { tmpdir } from 'node:os';
+import { homedir } from 'node:os';
 import { join } from 'node:path';
 import type { FunctionVersion } from '../shared/domain/function.ts';
 import { presentSpec } from '../shared/wire/spec.ts';
@@ -107,7 +107,7 @@ export class Launcher {
     const isolated = await environmentInterpreter({
       spec,
       interpreter,
-      root: environmentsDirectory ?? join(tmpdir(), 'sluice-environments'),
+      root: environmentsDirectory ?? join(homedir(), '.cache', 'sluice', 'environments'),
       env: withoutUndefined(environment),
       onLine: (text) => onLine('stdout', text),
       signal: this.#stopped.signal,

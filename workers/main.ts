@@ -18,7 +18,7 @@ export type WorkersOptions = {
   readonly strict: boolean;
   /** The interpreter for Python functions whose own is not on this machine; null: python3. */
   readonly pythonDefault: string | null;
-  /** Where isolated functions' virtual environments are kept; null: below the system's temporary directory. */
+  /** Where isolated functions' virtual environments are kept; null: below ~/.cache/sluice. */
   readonly environmentsDirectory?: string | null;
   /** Where Node functions find packages that they did not bring: the directory that the server was started in. */
   readonly modulesDirectory?: string;

@@ -83,6 +83,15 @@ const failureOf = (error: WireError): HandlerAnswer => ({
   mro: error.mro ?? [],
 });
 
+const bytesOf = (parts: readonly Uint8Array[]): number =>
+  parts.reduce((bytes, part) => bytes + part.byteLength, 0);
+
+const tooLarge = (error: FrameError): HandlerAnswer => ({
+  end: 'error',
+  error: { code: 'handler_error', message: error.message, kind: 'FrameError' },
+  mro: [],
+});
+
 export class HandlerProcess implements Handler {
   /** Rejects with the reason when the process cannot serve. */
   readonly ready: Promise<void>;
@@ -121,7 +130,7 @@ export class HandlerProcess implements Handler {
     );
     timer.unref();
     Promise.allSettled([this.ready]).then(() => clearTimeout(timer));
-    this.#send({ type: 'init', ...options.init }, []);
+    this.#send({ type: 'init', ...options.init });
   }
 
   get pid(): number | undefined {
@@ -153,9 +162,17 @@ export class HandlerProcess implements Handler {
       deadline_ms: context.deadlineAt,
       traceparent: context.traceparent,
     };
+    let head: Buffer;
+    try {
+      head = frameHead(header, bytesOf(batch.parts));
+    } catch (error) {
+      // It fits in no frame: the batch's failure, not the process's; isolation splits it.
+      if (error instanceof FrameError) return Promise.resolve(tooLarge(error));
+      throw error;
+    }
     return new Promise((answer) => {
       this.#pending.push({ id, rows: batch.rows, answeredRows: 0, outputs: [], begun, answer });
-      this.#send(header, batch.parts);
+      this.#write(head, batch.parts);
       signal.addEventListener('abort', () => this.#cancel(id), { once: true });
       if (this.#pending.length === 1) begun();
     });
@@ -170,7 +187,7 @@ export class HandlerProcess implements Handler {
   /** Lets the process finish what runs and leave by itself, for `graceMs` at most. Resolves when it is gone. */
   async stop(graceMs: number): Promise<void> {
     if (!this.#isGone) {
-      this.#send({ type: 'stop' }, []);
+      this.#send({ type: 'stop' });
       const timer = setTimeout(() => this.kill('it was stopped'), graceMs);
       await this.gone;
       clearTimeout(timer);
@@ -178,14 +195,17 @@ export class HandlerProcess implements Handler {
   }
 
   #cancel(id: number): void {
-    if (this.#pending.some((pending) => pending.id === id)) this.#send({ type: 'cancel', id }, []);
+    if (this.#pending.some((pending) => pending.id === id)) this.#send({ type: 'cancel', id });
   }
 
-  #send(header: object, parts: readonly Uint8Array[]): void {
+  #send(header: object): void {
+    this.#write(frameHead(header, 0), []);
+  }
+
+  #write(head: Buffer, parts: readonly Uint8Array[]): void {
     if (this.#isGone || this.#socket.destroyed) return;
-    const bodyBytes = parts.reduce((bytes, part) => bytes + part.byteLength, 0);
     this.#socket.cork();
-    this.#socket.write(frameHead(header, bodyBytes));
+    this.#socket.write(head);
     for (const part of parts) this.#socket.write(part);
     this.#socket.uncork();
   }

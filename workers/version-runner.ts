@@ -25,6 +25,8 @@ import { settlementOf, untilAnswered, type Verdict, verdictOf } from './settling
 
 /** Answered batches that wait for their commit, for each replica; above it nothing is leased, since their bytes are held. */
 const UNSETTLED_PER_REPLICA_MAX = 4;
+/** Node runs a longer timer at once. */
+const TIMER_MS_MAX = 2 ** 31 - 1;
 const NOTHING = '0 0';
 /** A process with nothing to do leaves in this time; shutdown hooks of handlers are short. */
 export const LEAVE_MS = 5000;
@@ -283,10 +285,13 @@ export class VersionRunner {
     let timer: NodeJS.Timeout | undefined;
     const begun = (): void => {
       run.begin();
-      timer = setTimeout(() => {
-        run.timedOut = true;
-        replica.killForTimeout();
-      }, spec.callTimeoutMs);
+      timer = setTimeout(
+        () => {
+          run.timedOut = true;
+          replica.killForTimeout();
+        },
+        Math.min(spec.callTimeoutMs, TIMER_MS_MAX),
+      );
     };
     const answer = await handler.run(batch, context, run.abort.signal, begun);
     clearTimeout(timer);

@@ -87,7 +87,7 @@ const build = async (directory: string, options: BuildOptions): Promise<string> 
   )
     return python;
   await rm(directory, { recursive: true, force: true });
-  await mkdir(options.root, { recursive: true });
+  await mkdir(options.root, { recursive: true, mode: 0o700 });
   await runStep(options.interpreter, ['-m', 'venv', directory], options);
   const install = ['-m', 'pip', 'install', '--disable-pip-version-check', '--no-input'];
   await runStep(python, [...install, PACKAGE_DIRECTORY], options);

@@ -1,4 +1,5 @@
 /** What reaches a handler's environment, and what is said about options that do not. */
+import { execFileSync } from 'node:child_process';
 import { mkdtemp, readFile, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -122,4 +123,23 @@ describe('interpreters', () => {
     await expect(build).rejects.toThrow(/ended with code 9\n.*bad option: -m/);
     expect(lines[0]).toMatch(/^\$ .*-m venv/);
   });
+
+  // Needs a package index: `SLUICE_TEST_NETWORK=1`.
+  it.runIf(process.env.SLUICE_TEST_NETWORK)(
+    'of an isolated function have its packages and ours',
+    async () => {
+      const root = await mkdtemp(path.join(tmpdir(), 'sluice-environments-'));
+      onTestFinished(() => rm(root, { recursive: true, force: true }));
+      const python = await environmentInterpreter({
+        spec: specWith([{ run: 'pip install iniconfig' }]),
+        interpreter: 'python3',
+        root,
+        env: process.env as Record<string, string>,
+        onLine: () => undefined,
+        signal: new AbortController().signal,
+      });
+      const program = 'import iniconfig, sluice; print(sluice.__file__)';
+      expect(execFileSync(python, ['-c', program], { encoding: 'utf8' })).toContain(root);
+    },
+  );
 });

@@ -1,4 +1,6 @@
 /** One handler process: order, prefetch, ends, and children that break the protocol. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -8,6 +10,8 @@ import type { HandlerContext } from '../../../workers/handler.ts';
 import { HandlerProcess, type ProcessCommand } from '../../../workers/process.ts';
 
 const FRAMES = fileURLToPath(new URL('../../../workers/frames.ts', import.meta.url));
+const PROCESS = fileURLToPath(new URL('../../../workers/process.ts', import.meta.url));
+const NODE_RUNTIME = fileURLToPath(new URL('../../../workers/js/child.ts', import.meta.url));
 
 /** A child of few lines: `frames` is an async iterable of what the host sends, `send(header, body)` answers. */
 const PRELUDE = `
@@ -138,6 +142,47 @@ describe('a handler process', () => {
     handler.kill('the test says so');
     await handler.gone;
     await untilDead(pid);
+  });
+
+  it('leaves when its server is killed, whatever it was doing', async () => {
+    const directory = await mkdtemp(path.join(tmpdir(), 'sluice-process-'));
+    onTestFinished(() => rm(directory, { recursive: true }));
+    const server = path.join(directory, 'server.ts');
+    await writeFile(
+      server,
+      `import { HandlerProcess } from ${JSON.stringify(PROCESS)};
+       const command = { command: process.execPath, args: [${JSON.stringify(NODE_RUNTIME)}, '.'], env: {}, cwd: '.' };
+       const init = { function: { handler: { file: 'f.mjs', attribute: 'run' } }, version: 'v', directory: ${JSON.stringify(directory)}, replica: 0 };
+       const handler = new HandlerProcess({ command, init, memoryBytesMax: null, onLine: () => {} });
+       await handler.ready;
+       console.log(handler.pid);
+       setInterval(() => {}, 1000);`,
+    );
+    await writeFile(
+      path.join(directory, 'f.mjs'),
+      'export const run = () => 1; setInterval(() => {}, 1000);',
+    );
+    const child = spawn(process.execPath, [server], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const [line] = await once(child.stdout, 'data');
+    const pid = Number(String(line));
+    expect(process.kill(pid, 0)).toBe(true);
+    child.kill('SIGKILL');
+    await untilDead(pid);
+  });
+
+  it('answers a batch that fits in no frame as failed, and goes on', async () => {
+    const handler = await start(ECHO);
+    await handler.ready;
+    const calls = Array.from({ length: 70 }, (_, at) => ({
+      callId: `c${at}`,
+      rows: 1,
+      metadata: { text: 'x'.repeat(2 ** 20) },
+    }));
+    const batch = { rows: 1, parts: [new Uint8Array([7])] };
+    const signal = new AbortController().signal;
+    const answer = await handler.run(batch, { ...context, calls }, signal, () => undefined);
+    expect(answer).toMatchObject({ end: 'error', error: { kind: 'FrameError' } });
+    expect(await run(handler)).toMatchObject({ end: 'ok' });
   });
 
   it('is told of a cancelled batch', async () => {
