@@ -1,13 +1,15 @@
-"""The real server of this checkout, started once for all live tests."""
+"""The real server of this checkout, started once for all live tests, and handler processes by themselves."""
 
 import os
 import re
 import signal
 import subprocess
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from worker_host import WorkerHost
 
 ROOT = Path(__file__).resolve().parents[2]
 HANDLERS = Path(__file__).parent / "handlers"
@@ -72,3 +74,16 @@ def remote(server):
     for file in sorted(HANDLERS.glob("*.py")):
         sluice.deploy(file, url=server.url)
     return client
+
+
+@pytest.fixture
+def begin(tmp_path):
+    """Starts a handler process on a file with the given code, without waiting for it; all are ended with the test."""
+    with ExitStack() as stack:
+        yield lambda code, attribute="f", **more: stack.enter_context(WorkerHost(tmp_path, code, attribute, **more))
+
+
+@pytest.fixture
+def start(begin):
+    """As ``begin``, and waits until the process is ready."""
+    return lambda *args, **more: begin(*args, **more).ready()

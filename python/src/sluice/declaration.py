@@ -60,7 +60,11 @@ class Plan:
         self.mode = mode
         self.parameters = parameters
         self.context = context
-        self.context_at = list(inspect.signature(body).parameters).index(context) if context else -1
+        found = inspect.signature(body).parameters
+        self.context_at = list(found).index(context) if context else -1
+        # Inputs can be given by position where nothing stands between or before them; that is the faster way.
+        by_name = any(found[one.name].kind is inspect.Parameter.KEYWORD_ONLY for one in parameters)
+        self.positional = not by_name and self.context_at in (-1, len(parameters))
         self.on_startup, self.on_shutdown = hooks
 
 

@@ -25,6 +25,8 @@ _GATHER_BYTES = 128 * 1024
 _REFUSAL_CHARACTERS = 32 * 2**20
 """Of all row errors of an answer together: half of a frame's header."""
 _VALUE_CHARACTERS = 80
+_PACK_WIDTH = 16
+"""Lists shorter than this are as fast through pyarrow (measured: 8 equal, 32 twice as fast packed)."""
 _PACKABLE = {
     pa.float32(): "f",
     pa.float64(): "d",
@@ -67,6 +69,10 @@ def _shown(value: Any) -> str:
     except Exception as error:
         told = f"<{type(value).__name__}, whose repr raises {type(error).__name__}>"
     return printable(told if len(told) <= _VALUE_CHARACTERS else f"{told[:_VALUE_CHARACTERS]}…")
+
+
+def _has_dictionary(kind: pa.DataType) -> bool:
+    return pt.is_dictionary(kind) or any(_has_dictionary(kind.field(i).type) for i in range(kind.num_fields))
 
 
 def _is_list(kind: pa.DataType) -> bool:
@@ -138,6 +144,7 @@ class OutputWriter:
         self._schema = pa.schema([pa.field("result", self.type, True)])
         self._schema_bytes = self._schema.serialize().to_pybytes()
         self._name = "json" if self._is_json else str(self.type)
+        self._has_dictionary = _has_dictionary(self.type)  # its values are messages of their own in the stream
         self._packers: dict[int, Callable[..., bytes]] = {}
         child = self.type.value_type if _is_list(self.type) else None
         self._pack_code = _PACKABLE.get(child)
@@ -156,7 +163,7 @@ class OutputWriter:
 
     def _body(self, array: pa.Array) -> list[Any]:
         batch = pa.RecordBatch.from_arrays([array], schema=self._schema)
-        if array.nbytes < _GATHER_BYTES:
+        if array.nbytes < _GATHER_BYTES and not self._has_dictionary:
             return [self._schema_bytes, batch.serialize(), END_OF_STREAM]
         sink = _WriteList()
         with pa.ipc.new_stream(pa.PythonFile(sink, mode="w"), self._schema) as writer:
@@ -240,7 +247,7 @@ class OutputWriter:
             return pa.array([_json_text(value) for value in values], self.type)
         if self._pack_code is not None and values:
             if isinstance(values[0], (list, tuple)):
-                return self._packed(values)
+                return self._packed(values) if len(values[0]) >= _PACK_WIDTH else self._converted(values)
             rows = [_array_of(value) for value in values]
             if all(row is not None and row.ndim == 1 for row in rows):
                 return _joined_rows(rows, self.type)
@@ -268,12 +275,12 @@ class OutputWriter:
         except (TypeError, struct.error, OverflowError):
             return self._converted(values)  # nulls, strings, numbers out of range: pyarrow says what is wrong
         child = pa.Array.from_buffers(self.type.value_type, sum(widths), [None, pa.py_buffer(flat)])
-        return _list_array(child, widths, self.type)
+        return _list_array(child, _shape(widths), self.type)
 
     def _packer(self, width: int) -> Callable[..., bytes]:
         found = self._packers.get(width)
         if found is None:
-            found = struct.Struct(f"={width}{self._pack_code}").pack
+            found = struct.Struct(f"{width}{self._pack_code}").pack
             if len(self._packers) < 1000:  # ragged rows have any number of widths
                 self._packers[width] = found
         return found
@@ -323,23 +330,28 @@ def _wrapped(array: Any, kind: pa.DataType) -> pa.Array:
         return _leaf(array, kind)
     rows, width = array.shape[:2]
     child = _wrapped(array.reshape(rows * width, *array.shape[2:]), kind.value_type)
-    return _list_array(child, [width] * rows if pt.is_fixed_size_list(kind) else (rows, width), kind)
+    return _list_array(child, (rows, width), kind)
 
 
 def _joined_rows(rows: list[Any], kind: pa.DataType) -> pa.Array:
     numpy = sys.modules["numpy"]
-    return _list_array(_leaf(numpy.concatenate(rows), kind.value_type), [len(row) for row in rows], kind)
+    return _list_array(_leaf(numpy.concatenate(rows), kind.value_type), _shape([len(row) for row in rows]), kind)
 
 
 def _list_array(child: pa.Array, widths: Any, kind: pa.DataType) -> pa.Array:
     """Lists of the given widths over one child; widths as a list, or as (rows, width) when all are the same."""
     if pt.is_fixed_size_list(kind):
-        for row, width in enumerate(widths):
-            if width != kind.list_size:
-                raise ValueError(f"row {row} has {width} values, not {kind.list_size}")
+        first = widths[1] if isinstance(widths, tuple) else next(w for w in widths if w != kind.list_size)
+        if first != kind.list_size:
+            raise ValueError(f"a row has {first} values, not {kind.list_size}")
         return pa.FixedSizeListArray.from_arrays(child, type=kind)
     made = pa.LargeListArray if pt.is_large_list(kind) else pa.ListArray
     return made.from_arrays(_offsets(widths, pt.is_large_list(kind)), child, type=kind)
+
+
+def _shape(widths: list[int]) -> Any:
+    """(rows, width) when all widths are the same."""
+    return (len(widths), widths[0]) if widths.count(widths[0]) == len(widths) else widths
 
 
 def _offsets(widths: Any, is_large: bool) -> pa.Array:

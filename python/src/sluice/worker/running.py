@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import functools
 import inspect
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timezone
@@ -21,13 +21,15 @@ class EventLoop:
     """One loop for the whole process, made when the first coroutine needs it; hooks and batches share it."""
 
     def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop: Any = None
 
     def finish(self, value: Any) -> Any:
         """The value itself, or what it comes to when it is awaitable."""
         if not inspect.isawaitable(value):
             return value
         if self._loop is None:
+            import asyncio  # 35 ms, of which most functions need nothing
+
             self._loop = asyncio.new_event_loop()
             asyncio.set_event_loop(self._loop)
         return self._loop.run_until_complete(_awaited(value))
@@ -39,6 +41,7 @@ async def _awaited(value: Awaitable[Any]) -> Any:
 
 async def _all(rows: list[Any]) -> list[Any]:
     """All rows at once; the first exception cancels the others. A RowError is its row's value."""
+    import asyncio
 
     async def settled(row: Any) -> Any:
         try:
@@ -63,6 +66,7 @@ class Runner:
         spec = init["function"]
         self._body: Callable[..., Any] = function.body
         self._plan = function.plan
+        self._positional = function.plan.positional
         self._names = [parameter.name for parameter in function.plan.parameters]
         self._name = function.name
         self._version = str(init.get("version", ""))
@@ -113,15 +117,14 @@ class Runner:
             self._send(header["id"], returned, rows)
 
     def _each_row(self, arguments: dict[str, Any], extra: dict[str, Any]) -> list[Any]:
-        values = []
-        pending = False
+        body = functools.partial(self._body, **extra) if extra else self._body
+        values: list[Any] = []
         for row in zip(*arguments.values(), strict=True):
             try:
-                value = self._body(**dict(zip(self._names, row, strict=True)), **extra)
+                values.append(body(*row) if self._positional else body(**dict(zip(self._names, row, strict=True))))
             except RowError as error:
-                value = error
-            pending = pending or inspect.isawaitable(value)
-            values.append(value)
+                values.append(error)
+        pending = any(hasattr(kind, "__await__") for kind in set(map(type, values)))
         return self._loop.finish(_all(values)) if pending else values
 
     def _send(self, batch: int, values: Any, rows: int) -> None:
