@@ -70,7 +70,7 @@ class EventStream {
   }
 
   start(call: Call): void {
-    if (this.#write(call)) return;
+    if (this.#response.destroyed || this.#write(call)) return;
     this.#response.on('close', () => this.#end());
     this.#heartbeat = setInterval(() => this.#beat(), HEARTBEAT_MS);
     const { waits } = this.#room;
@@ -79,7 +79,6 @@ class EventStream {
       (event) => this.#soon(isFinished(event.status)),
       () => this.#end(),
     );
-    if (this.#isOver) this.#wait.cancel();
   }
 
   /** Events come as often as rows settle; one look at the call serves all that came meanwhile. */

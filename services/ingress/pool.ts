@@ -172,7 +172,8 @@ class IngressPool implements Ingress {
     const link = new ThreadLink(worker, {
       ready: () => ready.resolve(),
       exposition: () => this.#exposition(),
-      keysChanged: () => this.#tellAll('refreshKeys'),
+      keysChanged: () => this.#tellAll('refreshKeys', null),
+      functionChanged: (name) => this.#tellAll('refreshFunction', name),
     });
     const thread: Thread = { worker, link, exited: this.#exitOf(worker, link, ready.reject) };
     this.#threads.add(thread);
@@ -229,9 +230,11 @@ class IngressPool implements Ingress {
     return exposition(this.#store!, snapshots);
   }
 
-  async #tellAll(verb: string): Promise<void> {
+  async #tellAll(verb: string, value: unknown): Promise<void> {
     await Promise.all(
-      [...this.#threads].map(({ link }) => within(link.ask(verb), SNAPSHOT_MS, null).catch(() => null)),
+      [...this.#threads].map(({ link }) =>
+        within(link.ask(verb, value), SNAPSHOT_MS, null).catch(() => null),
+      ),
     );
   }
 }

@@ -11,6 +11,8 @@ export const requestWait = (
   response: ServerResponse,
 ): Promise<CallEvent | null> =>
   new Promise((resolve) => {
+    // Who left while the call was read has no close to come.
+    if (response.destroyed) return resolve(null);
     const onClose = (): void => {
       wait.cancel();
       resolve(null);
@@ -19,5 +21,5 @@ export const requestWait = (
       response.off('close', onClose);
       resolve(event);
     });
-    if (!wait.isOver) response.on('close', onClose);
+    response.on('close', onClose);
   });

@@ -156,7 +156,7 @@ class Submission {
     const onClose = (): void => {
       wait.cancel();
     };
-    if (!wait.isOver) this.#response.on('close', onClose);
+    this.#response.on('close', onClose);
   }
 
   fail(error: unknown): void {

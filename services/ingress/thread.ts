@@ -1,6 +1,6 @@
 /** An ingress thread: a store client, a fastify server, and the main thread's questions. */
+import { readFileSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
-import manifest from '../../package.json' with { type: 'json' };
 import type { Settings } from '../../shared/config/settings.ts';
 import { makeLog } from '../../shared/runtime/log.ts';
 import { snapshot } from '../../shared/runtime/metrics.ts';
@@ -30,6 +30,9 @@ export type ListenAnswer = { readonly port: number } | { readonly code: string; 
 const IDLE_CHECK_MS = 50;
 
 const { settings, ticket, number, connectionsMax, isLocal } = workerData as ThreadData;
+const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+  version: string;
+};
 const log = makeLog(settings.logLevel, { part: 'ingress', thread: number });
 const store = attachStore(ticket);
 const ids = new CallIds(store.queue.generation);
@@ -40,6 +43,9 @@ const link: ThreadLink = new ThreadLink(port, {
   listen: (value) => listen(value as ListenRequest),
   snapshot: () => snapshot(),
   refreshKeys: () => guard.refresh(),
+  refreshFunction: async (name) => {
+    await catalogue.refresh(name as string);
+  },
   drain: () => drain(),
 });
 const room: Room = {
@@ -48,11 +54,13 @@ const room: Room = {
   log,
   ids,
   catalogue,
-  functions: new Functions(store, catalogue),
+  functions: new Functions(store, catalogue, async (name) => {
+    await link.ask('functionChanged', name);
+  }),
   results: new CallResults(store.queue, catalogue, ids),
   waits: new CallWaits(store.queue),
   guard,
-  version: manifest.version,
+  version,
   exposition: async () => (await link.ask('exposition')) as string,
   keysChanged: async () => {
     await link.ask('keysChanged');

@@ -25,7 +25,7 @@ export class Catalogue {
 
   async start(): Promise<void> {
     this.#unwatch = this.#store.queue.watch({ kind: 'functions' }, ({ name }) => {
-      this.#refresh(name).catch((error: unknown) => {
+      this.refresh(name).catch((error: unknown) => {
         this.#log.error({ err: error, function: name }, 'a changed function could not be read');
       });
     });
@@ -44,7 +44,15 @@ export class Catalogue {
 
   /** @throws SluiceError `function_not_found` */
   async find(name: string): Promise<FunctionRecord> {
-    const record = this.#records.get(name) ?? (await this.#refresh(name));
+    return this.#records.get(name) ?? this.read(name);
+  }
+
+  /**
+   * Read from the store, for who is about to change it.
+   * @throws SluiceError `function_not_found`
+   */
+  async read(name: string): Promise<FunctionRecord> {
+    const record = await this.refresh(name);
     if (record === undefined) {
       const shown = JSON.stringify(name.slice(0, 128));
       throw new SluiceError('function_not_found', `There is no function ${shown}.`, { field: 'name' });
@@ -56,11 +64,12 @@ export class Catalogue {
   async version(functionName: string, versionId: number): Promise<FunctionVersion | undefined> {
     const known = this.#versions.get(versionId);
     if (known !== undefined) return known;
-    await this.#refresh(functionName);
+    await this.refresh(functionName);
     return this.#versions.get(versionId);
   }
 
-  async #refresh(name: string): Promise<FunctionRecord | undefined> {
+  /** What the store says now; other threads change functions too. */
+  async refresh(name: string): Promise<FunctionRecord | undefined> {
     const record = await this.#store.registry.function(name);
     if (record === undefined) this.#records.delete(name);
     else this.#keep(record);

@@ -11,16 +11,20 @@ import type { Catalogue } from './catalogue.ts';
 export class Functions {
   readonly #store: Store;
   readonly #catalogue: Catalogue;
+  readonly #changed: (name: string) => Promise<void>;
 
-  constructor(store: Store, catalogue: Catalogue) {
+  /** `changed` returns when every thread has read the function again, so that what follows a deploy meets it everywhere. */
+  constructor(store: Store, catalogue: Catalogue, changed: (name: string) => Promise<void>) {
     this.#store = store;
     this.#catalogue = catalogue;
+    this.#changed = changed;
   }
 
   /** @throws SluiceError `invalid_function` */
   async deploy(spec: unknown): Promise<{ readonly created: boolean; readonly view: FunctionJson }> {
     const compiled = compileSpec(spec);
     const { record, created } = await this.#store.registry.deploy({ now: Date.now(), spec: compiled });
+    await this.#changed(record.name);
     return { created, view: await this.#view(record) };
   }
 
@@ -34,32 +38,32 @@ export class Functions {
   }
 
   async show(name: string): Promise<FunctionJson> {
-    const record = await this.#store.registry.function(name);
-    return this.#view(record ?? (await this.#catalogue.find(name)));
+    return this.#view(await this.#catalogue.read(name));
   }
 
   async update(name: string, patch: unknown): Promise<FunctionJson> {
-    const record = await this.#catalogue.find(name);
+    const record = await this.#catalogue.read(name);
     return this.#change(name, { batching: updatedBatching(record.current.spec.batching, patch) });
   }
 
   async pause(name: string, paused: boolean): Promise<FunctionJson> {
-    await this.#catalogue.find(name);
+    await this.#catalogue.read(name);
     return this.#change(name, { paused });
   }
 
   async #change(name: string, update: FunctionUpdate): Promise<FunctionJson> {
     const record = await this.#store.registry.update({ now: Date.now(), name, update });
-    return this.#view(record ?? (await this.#catalogue.find(name)));
+    await this.#changed(name);
+    return this.#view(record ?? (await this.#catalogue.read(name)));
   }
 
   async purge(name: string): Promise<{ readonly calls: number; readonly rows: number }> {
-    await this.#catalogue.find(name);
+    await this.#catalogue.read(name);
     return this.#store.queue.cancel({ now: Date.now(), functionName: name });
   }
 
   async repin(name: string, from: string, to: string): Promise<{ readonly calls: number }> {
-    const record = await this.#catalogue.find(name);
+    const record = await this.#catalogue.read(name);
     for (const [field, digest] of [['from', from] as const, ['to', to] as const]) {
       if (record.versions.some((version) => version.digest === digest)) continue;
       const known = record.versions.map((version) => version.digest).join(', ');
@@ -73,12 +77,13 @@ export class Functions {
   }
 
   async remove(name: string): Promise<void> {
-    await this.#catalogue.find(name);
+    await this.#catalogue.read(name);
     await this.#store.registry.remove(name);
+    await this.#changed(name);
   }
 
   async logs(name: string, limit: number): Promise<readonly LogLineJson[]> {
-    await this.#catalogue.find(name);
+    await this.#catalogue.read(name);
     return (await this.#store.registry.logs({ name, limit })).map(presentLogLine);
   }
 

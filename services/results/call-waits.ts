@@ -25,10 +25,6 @@ export class CallWait {
     this.#done = done;
   }
 
-  get isOver(): boolean {
-    return this.#isOver;
-  }
-
   end(event: CallEvent | null): void {
     if (this.cancel()) this.#done(event);
   }
@@ -57,21 +53,19 @@ export class CallWaits {
     return this.#waits.size;
   }
 
-  /** Waits for the call's end. `done` may come at once, before this returns. */
+  /** Waits for the call's end. `done` never comes before this returns. */
   wait(callId: number, waitMs: number, done: WaitEnd): CallWait {
     this.check();
     const wait = new CallWait(this, done);
     this.#waits.add(wait);
     if (this.#isDraining) {
-      wait.end(null);
+      queueMicrotask(() => wait.end(null));
       return wait;
     }
     wait.timeout = this.#wheel.after(waitMs, () => wait.end(null));
-    const unwatch = this.#queue.watch({ kind: 'call', callId }, (event) => {
+    wait.unwatch = this.#queue.watch({ kind: 'call', callId }, (event) => {
       if (isFinished(event.status)) wait.end(event);
     });
-    if (wait.isOver) unwatch();
-    else wait.unwatch = unwatch;
     return wait;
   }
 
@@ -81,7 +75,7 @@ export class CallWaits {
     const wait = new CallWait(this, done);
     this.#waits.add(wait);
     wait.unwatch = this.#queue.watch({ kind: 'call', callId }, onEvent);
-    if (this.#isDraining) wait.end(null);
+    if (this.#isDraining) queueMicrotask(() => wait.end(null));
     return wait;
   }
 

@@ -1,0 +1,68 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { makeIngress } from '../../../services/ingress/pool.ts';
+import { compileSettings } from '../../../shared/config/settings.ts';
+import { silentLog } from '../../../shared/runtime/log.ts';
+import { openStore, startRig } from './rig.ts';
+
+describe('a drain', () => {
+  it('answers what waits with what is known, and ends connections that do nothing', async () => {
+    const rig = await startRig({ grace: '30s' });
+    await rig.deploy('f');
+    const { json } = await rig.post('/v1/functions/f/calls', { columns: { text: ['a'] } });
+    const idle = connect(rig.port, '127.0.0.1');
+    const closed = new Promise((resolve) => idle.once('close', resolve));
+    await new Promise((resolve) => idle.once('connect', resolve));
+    const events = await fetch(`${rig.address}/v1/calls/${json.call_id}/events`);
+    const begun = new Promise<void>((resolve) => {
+      rig.store.queue.watch({ kind: 'waiting' }, () => resolve());
+    });
+    const waiting = rig.post('/v1/functions/f/calls', { columns: { text: ['b'] } }, { prefer: 'wait=600' });
+    await begun;
+    await rig.stopIngress();
+    expect(await waiting).toMatchObject({ status: 202, json: { status: 'pending' } });
+    expect(await events.text()).toMatch(/^event: progress\n/);
+    await closed;
+    await expect(fetch(`${rig.address}/livez`)).rejects.toThrow();
+    await rig.stop();
+  });
+});
+
+describe('the ingress', () => {
+  it('stops twice, stops before it started, and does not share a port with a stranger', async () => {
+    const directory = mkdtempSync(path.join(tmpdir(), 'sluice-ingress-'));
+    const server = await openStore(directory);
+    const taken = createServer();
+    await new Promise<void>((resolve) => taken.listen(0, '127.0.0.1', resolve));
+    const { port } = taken.address() as { port: number };
+    const make = (wanted: number) =>
+      makeIngress({
+        settings: compileSettings({
+          port: String(wanted),
+          ingressThreads: '1',
+          grace: '5s',
+          logLevel: 'silent',
+        }),
+        server,
+        log: silentLog(),
+      });
+    const refused = make(port);
+    await expect(refused.start()).rejects.toThrow(/another process listens/);
+    await refused.stop();
+    const never = make(0);
+    await never.stop();
+    const first = make(0);
+    await first.start();
+    await first.start();
+    const second = make(Number(new URL(first.address()).port));
+    await expect(second.start()).rejects.toThrow(/another process listens/);
+    await second.stop();
+    await Promise.all([first.stop(), first.stop()]);
+    taken.close();
+    await server.close();
+    rmSync(directory, { recursive: true, force: true });
+  });
+});
