@@ -1,5 +1,6 @@
 /** The main program of a Node handler process: frames on file descriptor 3, one batch at a time. */
 import { Socket } from 'node:net';
+import { Worker } from 'node:worker_threads';
 import { type Frame, FrameReader, frameHead, privateBytes } from '../frames.ts';
 import { type LoadedFunction, loadFunction, resolvePackagesFrom } from './loading.ts';
 import { type Answer, errorText, type InitHeader, runBatch } from './running.ts';
@@ -65,6 +66,11 @@ const receive = ({ header, body }: Frame<Message>): void => {
   });
 };
 
+const watch = new URL(
+  import.meta.url.endsWith('.ts') ? './server-watch.ts' : './server-watch.js',
+  import.meta.url,
+);
+new Worker(watch, { workerData: process.ppid }).unref();
 resolvePackagesFrom(process.argv[2] ?? process.cwd());
 const reader = new FrameReader<Message>(privateBytes, receive);
 socket.on('data', (chunk: Buffer) => reader.push(chunk));

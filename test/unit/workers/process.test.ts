@@ -144,7 +144,10 @@ describe('a handler process', () => {
     await untilDead(pid);
   });
 
-  it('leaves when its server is killed, whatever it was doing', async () => {
+  it.each([
+    ['waits', 'setInterval(() => {}, 1000);'],
+    ['is in an endless loop', 'setTimeout(() => { for (;;); }, 20);'],
+  ])('leaves when its server is killed while it %s', async (_, statement) => {
     const directory = await mkdtemp(path.join(tmpdir(), 'sluice-process-'));
     onTestFinished(() => rm(directory, { recursive: true }));
     const server = path.join(directory, 'server.ts');
@@ -158,10 +161,7 @@ describe('a handler process', () => {
        console.log(handler.pid);
        setInterval(() => {}, 1000);`,
     );
-    await writeFile(
-      path.join(directory, 'f.mjs'),
-      'export const run = () => 1; setInterval(() => {}, 1000);',
-    );
+    await writeFile(path.join(directory, 'f.mjs'), `export const run = () => 1; ${statement}`);
     const child = spawn(process.execPath, [server], { stdio: ['ignore', 'pipe', 'inherit'] });
     const [line] = await once(child.stdout, 'data');
     const pid = Number(String(line));
