@@ -2,6 +2,7 @@
 import { parseArgs } from 'node:util';
 import type { Options } from './comparison.ts';
 import { describeMachine } from './machine/machine.ts';
+import { cpuSecondsOf, machineSeconds } from './machine/process-tree.ts';
 import { type ScenarioResult, save } from './record.ts';
 import { formatFigures, writeReport } from './report.ts';
 import * as backlog from './scenarios/backlog.ts';
@@ -50,6 +51,16 @@ const readArguments = (): { names: string[]; options: Options } => {
   return { names, options: { seconds, rounds, full: values.full, say: console.log } };
 };
 
+/** Above this the machine was not ours alone, and the figures say so. */
+const OTHER_CORES_MAX = 0.25;
+
+/** Cores that processes other than ours and our children keep busy, from here to the call of what it answers. */
+const watchOthers = (): (() => number) => {
+  const others = (): number => machineSeconds() - cpuSecondsOf(process.pid);
+  const [before, startedAt] = [others(), performance.now()];
+  return () => ((others() - before) * 1000) / (performance.now() - startedAt);
+};
+
 const { names, options } = readArguments();
 let failed = false;
 for (const scenario of names) {
@@ -57,7 +68,11 @@ for (const scenario of names) {
   console.log(`${scenario}: ${title}`);
   const [machine, startedAt] = [describeMachine(), new Date().toISOString()];
   try {
-    const result = await run(options);
+    const othersOf = watchOthers();
+    const measured = await run(options);
+    const others = othersOf();
+    const busy = `Other processes kept ${others.toFixed(1)} of ${machine.cores} cores busy meanwhile: not a quiet machine.`;
+    const result = others > OTHER_CORES_MAX ? { ...measured, notes: [...measured.notes, busy] } : measured;
     save({ scenario, title, startedAt, machine, ...result });
     console.log(formatFigures(result));
   } catch (error) {

@@ -1,9 +1,9 @@
 """Writes real text that every machine has, the docstrings of Python's standard library, as a Parquet file.
 
-Columns: id (int64), name (``json.JSONDecoder.decode``), kind (module, class or function), text (the docstring). One row per
-documented, public module, class, method or function. The sources are parsed, not imported, so nothing runs and
-nothing platform-specific is missed. The order is fixed: modules first, then classes, then functions, by name, so that a
-``--limit`` keeps the broadest view of the library.
+Columns: id (int64), name (``json.JSONDecoder.decode``), kind (module, class or function), text (the docstring). One row
+per documented, public module, class, method or function. The sources are parsed, not imported, so nothing runs and
+nothing platform-specific is missed. The order is fixed: modules first, then classes, then functions, by name, so that
+a ``--limit`` keeps the broadest view of the library.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 KINDS = ("module", "class", "function")
-NOT_DOCUMENTED_API = {"test", "tests", "idlelib", "lib2to3", "site-packages", "dist-packages", "turtledemo", "ensurepip"}
+NOT_DOCUMENTED_API = {"test", "tests", "idlelib", "lib2to3", "turtledemo", "site-packages", "dist-packages"}
 
 
 def modules(stdlib: Path) -> Iterator[tuple[str, Path]]:

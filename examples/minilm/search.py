@@ -1,6 +1,6 @@
 """Answers semantic queries over docs.parquet with the vectors of embeddings.parquet, by cosine similarity.
 
-The queries are embedded by the same deployed function as the documents (``--local`` runs its body in this process instead).
+The queries are embedded by the same deployed function as the documents (``--local`` runs its body in this process).
 """
 
 import argparse
@@ -19,7 +19,7 @@ QUERIES = [
 
 
 def load_vectors(path: Path) -> np.ndarray:
-    """float32 of shape (documents, 384), from the column ``result``; a row that failed is zeros and is found by no query."""
+    """float32 of shape (documents, 384), from the column ``result``; a row that failed is zeros, near no query."""
     column = pq.read_table(path, columns=["result"])["result"].combine_chunks()
     width = len(next((row for row in column if row.is_valid), ()))
     if column.null_count:
@@ -56,7 +56,8 @@ def main() -> None:
     docs = pq.read_table(options.docs, columns=["name", "text"]).to_pylist()
     vectors = load_vectors(options.embeddings)
     if len(docs) != len(vectors):
-        parser.error(f"{options.docs} has {len(docs)} rows but {options.embeddings} has {len(vectors)}; embed them again")
+        rows = f"{options.docs} has {len(docs)} rows, {options.embeddings} has {len(vectors)}"
+        parser.error(f"{rows}; embed them again")
     print(f"{len(docs):,} documents, {vectors.shape[1]} dimensions")
     for query, vector in zip(options.queries, embed_queries(options.queries, options.local), strict=True):
         print(f"\n  {query}")

@@ -76,10 +76,9 @@ def test_documents_then_search(tmp_path):
     pq.write_table(pa.table({"result": pa.array(list(vectors), pa.list_(pa.float32()))}), embeddings)
     wanted = table["name"][10].as_py()
     query = table["text"][10].as_py()
-    told = subprocess.run(
-        [sys.executable, HERE / "search.py", "--local", "--docs", docs, "--embeddings", embeddings, "--count", "1", query],
-        check=True, capture_output=True, text=True, cwd=HERE,
-    ).stdout
+    flags = ["--local", "--docs", docs, "--embeddings", embeddings, "--count", "1"]
+    command = [sys.executable, HERE / "search.py", *flags, query]
+    told = subprocess.run(command, check=True, capture_output=True, text=True, cwd=HERE).stdout
     assert f"1.000  {wanted}" in told
 
 

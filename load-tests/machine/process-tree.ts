@@ -41,6 +41,16 @@ export const cpuSecondsOf = (root: number): number => {
   return ticks / TICKS_PER_SECOND;
 };
 
+/** CPU time that the whole machine has spent since it started, idle and waiting time left out. */
+export const machineSeconds = (): number => {
+  const [user, nice, system, , , irq, softirq] = readFileSync('/proc/stat', 'latin1')
+    .split('\n', 1)[0]!
+    .split(/\s+/)
+    .slice(1)
+    .map(Number);
+  return (user! + nice! + system! + irq! + softirq!) / TICKS_PER_SECOND;
+};
+
 const residentBytesOf = (pid: number): number => {
   try {
     return Number(readFileSync(`/proc/${pid}/statm`, 'latin1').split(' ')[1]) * PAGE_BYTES;

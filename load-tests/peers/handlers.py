@@ -19,7 +19,7 @@ def simulated_gpu(texts: list[str]) -> list[int]:
 
 
 def vectors(texts: list[str], width: int) -> np.ndarray:
-    """float32 of shape (texts, width): each row is its text's length `width` times, so that the order of rows can be seen."""
+    """float32 of shape (texts, width): each row is its text's length `width` times, so that the order can be seen."""
     return np.repeat(np.array(lengths(texts), np.float32), width).reshape(-1, width)
 
 

@@ -1,6 +1,7 @@
 """mosec with the handlers of the single-row scenarios: batches of 64, 5 ms wait, one worker process.
 
-LOAD_HANDLER=lengths|simulated_gpu mosec_rows.py --port N …; POST /inference with a JSON object {"text": …} answers {"result": n}.
+LOAD_HANDLER=lengths|simulated_gpu mosec_rows.py --port N …
+POST /inference with a JSON object {"text": …} answers {"result": n}.
 """
 
 import os

@@ -1,7 +1,7 @@
 """The reference of the bulk scenario: the handler in a bare loop on a Unix socket. socket_loop.py PATH
 
-A frame is a u32 (little-endian) length, a u32 width, and an Arrow stream with a column `text`; its answer is a u32 length and an Arrow
-stream with a column `result`.
+A frame is a u32 (little-endian) length, a u32 width, and an Arrow stream with a column `text`; its answer is a u32
+length and an Arrow stream with a column `result`.
 """
 
 import socket
