@@ -98,6 +98,18 @@ export const admissionSuite = (factory: StoreFactory): void => {
     },
   );
 
+  it('answers a request that makes no sense and goes on with all others', async () => {
+    await using shop = await Workshop.make(factory);
+    const held = await shop.run([await shop.admit(1), 0, 1]);
+    const nonsense = shop.admit(1, { bytes: Number.NaN });
+    const [refused, offered] = [expect(nonsense).rejects.toThrow(/bug/), shop.offer(3)];
+    await refused;
+    await offered;
+    expect(await shop.free()).toEqual({ idle: 3, prefetch: 0 });
+    expect(await shop.settleOk(held)).toMatchObject({ accepted: true });
+    await expect(shop.admit(1)).resolves.toBeGreaterThan(0);
+  });
+
   it('attaches a repeat of an idempotency key, alive or finished, and refuses another body', async () => {
     await using shop = await Workshop.make(factory);
     const idempotency = { key: 'k', bodyDigest: 'd' };

@@ -1,14 +1,16 @@
 /**
  * Group commit. What arrived while the last commit ran is one transaction: its verbs run in order, segments are synced,
  * SQLite commits, and only then the answers and events leave. A disk without room undoes the group and runs it again
- * without its admissions; any other failure to commit ends the process, since nobody knows what the disk holds.
+ * without its admissions; a verb that breaks undoes the group and runs it again without that request; any other failure
+ * to commit ends the process, since nobody knows what the disk holds.
  */
+import { writeSync } from 'node:fs';
 import { BugError, SluiceError } from '../../errors/sluice-error.ts';
 import { diskFull } from './admission.ts';
-import { isNoSpace, toErrorMessage } from './errors.ts';
+import { isDiskError, isNoSpace, toErrorMessage } from './errors.ts';
 import type { Ledger } from './ledger.ts';
 import { load } from './loading.ts';
-import type { Request } from './messages.ts';
+import type { ErrorMessage, Request } from './messages.ts';
 import type { Lease } from './model.ts';
 import { Again } from './moving.ts';
 import type { ClientPort } from './outbox.ts';
@@ -27,18 +29,51 @@ export const commitGroup = (
   clients: Iterable<ClientPort>,
 ): Asked[] => {
   const began = performance.now();
-  let again: Asked[];
-  try {
-    again = transact(ledger, group);
-  } catch (error) {
-    if (!isNoSpace(error)) throw error;
-    again = commitWithoutRoom(ledger, group);
-  }
+  const again = commitSound(ledger, group);
   collectEvents(ledger, clients);
   ledger.count('commits');
   ledger.count('commit_ms_total', performance.now() - began);
   for (const client of clients) send(client);
   return again;
+};
+
+const commitSound = (ledger: Ledger, group: readonly Asked[]): Asked[] => {
+  const broken: { readonly asked: Asked; readonly error: ErrorMessage }[] = [];
+  for (;;) {
+    const sound = group.filter((asked) => !broken.some((one) => one.asked === asked));
+    try {
+      const again = commitWithOrWithoutRoom(ledger, sound);
+      for (const { asked, error } of broken) asked.client.replies.push({ id: asked.request.id, error });
+      return again;
+    } catch (error) {
+      if (!(error instanceof BrokenVerb)) throw error;
+      recover(ledger, group);
+      const { message, stack } = error.reason;
+      const detail = `This is a bug in Sluice, please report it: the store's ${error.asked.request.verb} failed: ${message}`;
+      writeSync(2, `${JSON.stringify({ level: 50, msg: detail, err: stack })}\n`);
+      broken.push({ asked: error.asked, error: { code: null, detail, extra: {} } });
+    }
+  }
+};
+
+/** A verb failed in a way that it should not; what it had written is undone with its group. */
+class BrokenVerb extends Error {
+  readonly asked: Asked;
+  readonly reason: Error;
+  constructor(asked: Asked, reason: Error) {
+    super(reason.message);
+    this.asked = asked;
+    this.reason = reason;
+  }
+}
+
+const commitWithOrWithoutRoom = (ledger: Ledger, group: readonly Asked[]): Asked[] => {
+  try {
+    return transact(ledger, group);
+  } catch (error) {
+    if (!isNoSpace(error)) throw error;
+    return commitWithoutRoom(ledger, group);
+  }
 };
 
 const transact = (ledger: Ledger, group: readonly Asked[]): Asked[] => {
@@ -51,7 +86,8 @@ const transact = (ledger: Ledger, group: readonly Asked[]): Asked[] => {
   return again;
 };
 
-const runOne = (ledger: Ledger, { client, request }: Asked, again: Asked[]): void => {
+const runOne = (ledger: Ledger, asked: Asked, again: Asked[]): void => {
+  const { client, request } = asked;
   const { id, verb, args } = request;
   ledger.count('verbs');
   try {
@@ -59,7 +95,10 @@ const runOne = (ledger: Ledger, { client, request }: Asked, again: Asked[]): voi
     if (value instanceof Again) again.push({ client, request: { id, verb, args: value.args } });
     else if (id !== 0) client.replies.push({ id, value });
   } catch (error) {
-    if (!(error instanceof SluiceError) && !(error instanceof BugError)) throw error;
+    if (isDiskError(error)) throw error;
+    if (!(error instanceof SluiceError || error instanceof BugError)) {
+      throw new BrokenVerb(asked, error instanceof Error ? error : new Error(String(error)));
+    }
     client.replies.push({ id, error: toErrorMessage(error) });
   }
 };
@@ -98,7 +137,7 @@ const recover = (ledger: Ledger, group: readonly Asked[]): void => {
   }
   ledger.leasesBefore.clear();
   const versions = new Map(ledger.versions);
-  load(ledger);
+  load(ledger, false);
   for (const [id, version] of ledger.versions) {
     for (const [workerId, offer] of versions.get(id)?.offers ?? []) version.offers.set(workerId, offer);
     ledger.outbox.slots.add(version);

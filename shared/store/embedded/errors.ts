@@ -26,3 +26,13 @@ export const isNoSpace = (error: unknown): boolean => {
     code === 'ENOSPC' || code === 'EDQUOT' || (errcode !== undefined && (errcode & 0xff) === SQLITE_FULL)
   );
 };
+
+/** SQLite's results that speak of the disk, memory or the file, not of the request: PERM to NOMEM, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB. */
+const DISK_RESULTS = new Set([3, 5, 6, 7, 8, 9, 10, 11, SQLITE_FULL, 14, 26]);
+
+export const isDiskError = (error: unknown): boolean => {
+  const { syscall, errcode } = error as { syscall?: string; errcode?: number };
+  return (
+    syscall !== undefined || isNoSpace(error) || (errcode !== undefined && DISK_RESULTS.has(errcode & 0xff))
+  );
+};

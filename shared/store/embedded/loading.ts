@@ -1,12 +1,21 @@
 /** Reads the tables into memory: at the start, and again after a commit that found the disk full. */
 import type { Batching, FunctionSpec } from '../../domain/function.ts';
+import { isNoSpace } from './errors.ts';
 import type { Ledger } from './ledger.ts';
-import { type Batch, type FunctionState, type LiveCall, OUTCOME_WIDTH, PART, SLICE_WIDTH } from './model.ts';
+import {
+  type Batch,
+  type FunctionState,
+  type LiveCall,
+  OUTCOME_WIDTH,
+  PART,
+  PART_WIDTH,
+  SLICE_WIDTH,
+} from './model.ts';
 import { unpackNumbers } from './packing.ts';
 import { makeReady, takeRows } from './sealing.ts';
 import { readMarks } from './sweeping.ts';
 
-export const load = (ledger: Ledger): void => {
+export const load = (ledger: Ledger, isOpening: boolean): void => {
   ledger.clear();
   loadFunctions(ledger);
   loadCounters(ledger);
@@ -18,9 +27,30 @@ export const load = (ledger: Ledger): void => {
       .all() as { segment: number; n: number }[];
     for (const { segment, n } of rows) ledger.segments.refer(segment, n);
   }
-  // Deadlines whose handling was still under way are handled again: nothing is leased now.
-  ledger.db.exec('UPDATE live SET due = deadline WHERE due IS NULL AND deadline IS NOT NULL');
   readMarks(ledger);
+  if (isOpening) repair(ledger);
+};
+
+/** Writes what makes the next start faster; a disk without room lets it be. */
+const repair = (ledger: Ledger): void => {
+  ledger.db.exec('BEGIN');
+  try {
+    // Deadlines whose handling was still under way are handled again: nothing is leased now.
+    ledger.db.exec('UPDATE live SET due = deadline WHERE due IS NULL AND deadline IS NOT NULL');
+    const open = ledger.db.prepare('SELECT id FROM batches WHERE settled = 0').all() as { id: number }[];
+    for (const { id } of open) if (!ledger.batches.has(id)) ledger.sql.dropBatch.run(id);
+    const partly = new Set<number>();
+    for (const call of ledger.live.values()) {
+      for (let at = 3; at < call.parts.length; at += PART_WIDTH) partly.add(call.parts[at]!);
+    }
+    const settled = ledger.db.prepare('SELECT id FROM batches WHERE settled = 1').all() as { id: number }[];
+    const markWhole = ledger.db.prepare('UPDATE batches SET settled = 2 WHERE id = ?');
+    for (const { id } of settled) if (!partly.has(id)) markWhole.run(id);
+    ledger.db.exec('COMMIT');
+  } catch (error) {
+    if (ledger.db.isTransaction) ledger.db.exec('ROLLBACK');
+    if (!isNoSpace(error)) throw error;
+  }
 };
 
 type FunctionRow = {
@@ -142,10 +172,7 @@ const loadBatches = (ledger: Ledger): void => {
       sealUpTo(ledger, call, stored[at + 1]! + stored[at + 2]!);
       calls.push(call);
     }
-    if (slices.length === 0) {
-      ledger.sql.dropBatch.run(row.id);
-      continue;
-    }
+    if (slices.length === 0) continue;
     const batch: Batch = {
       id: row.id,
       version: ledger.version(row.version),
@@ -180,7 +207,6 @@ const loadOutcomes = (ledger: Ledger): void => {
   const rows = ledger.db
     .prepare('SELECT id, started, handler_ms, outcomes FROM batches WHERE settled = 1 ORDER BY id')
     .all() as OutcomeRow[];
-  const markWhole = ledger.db.prepare('UPDATE batches SET settled = 2 WHERE id = ?');
   for (const row of rows) {
     const outcomes = unpackNumbers(row.outcomes);
     const seen = new Set<number>();
@@ -203,7 +229,6 @@ const loadOutcomes = (ledger: Ledger): void => {
       if (!seen.has(id)) noteRun(call, row);
       seen.add(id);
     }
-    if (seen.size === 0) markWhole.run(row.id);
   }
 };
 

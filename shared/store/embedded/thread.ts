@@ -99,7 +99,7 @@ const openLedger = (options: EmbeddedOptions): Ledger => {
   const db = openDatabase(options.directory, options.durability);
   try {
     const ledger = new Ledger(db, new Segments(options.directory, options.durability === 'fsync'), options);
-    load(ledger);
+    load(ledger, true);
     ledger.segments.recycle();
     return ledger;
   } catch (error) {

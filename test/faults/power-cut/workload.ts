@@ -37,7 +37,7 @@ const versionId = record.current.id;
 tell('deployed', record.current.digest);
 
 /** Sizes that lie inline, in overflow pages and in segments. */
-const sizes = [40, 40, 40, 300, 20_000, 60_000, 200_000];
+const sizes = [40, 40, 300, 60_000, 60_000, 60_000, 200_000];
 let [made, open] = [0, 0];
 
 const admit = async (): Promise<void> => {
