@@ -35,13 +35,10 @@ class WorkerHost:
         self.spec.pop("source")
         own, theirs = socket.socketpair()
         self.socket = own
-        # Popen cannot give a child a chosen descriptor; the shell's redirection does.
-        command = ["/bin/sh", "-c", f'exec "$0" -m sluice.worker 3<&{theirs.fileno()} {theirs.fileno()}<&-', sys.executable]
-        if theirs.fileno() == 3:
-            command = [sys.executable, "-m", "sluice.worker"]
         self.process = subprocess.Popen(
-            command,
-            pass_fds=[theirs.fileno()],
+            [sys.executable, "-m", "sluice.worker"],
+            close_fds=False,  # all other descriptors of this process are closed by exec
+            preexec_fn=lambda: os.set_inheritable(3, True) if theirs.fileno() == 3 else os.dup2(theirs.fileno(), 3),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -20,11 +20,19 @@ _FOREIGN = {"site-packages", "dist-packages", "node_modules", "__pycache__"}
 _PACKAGE = Path(__file__).parent
 
 
+_TAKEN = {"sluice", "pyarrow", "numpy", *sys.stdlib_module_names}
+
+
 def module_name(path: Path) -> str:
-    """The name under which a handler file is imported: its stem, unless that would hide another module."""
+    """The name under which a handler file is imported: its stem where that can be imported."""
     stem = path.stem
-    taken = stem in sys.stdlib_module_names or stem in ("sluice", "pyarrow", "numpy")
-    return stem if stem.isidentifier() and not taken else f"sluice_handler_{''.join(c if c.isalnum() else '_' for c in stem)}"
+    return stem if stem.isidentifier() else f"sluice_handler_{''.join(c if c.isalnum() else '_' for c in stem)}"
+
+
+def check_name(path: Path) -> None:
+    """A worker runs in the folder of the source, where such a file would stand before the module of its name."""
+    if path.stem in _TAKEN:
+        raise DeclarationError(f"{path.name} hides Python's own module {path.stem}; rename the file")
 
 
 def load(path: Path) -> ModuleType:
@@ -117,6 +125,8 @@ def source_files(path: Path) -> list[dict[str, str]]:
         size += len(content)
         if size > SOURCE_BYTES_MAX:
             raise DeclarationError(f"the source of {path.name} has more than {SOURCE_BYTES_MAX} bytes; keep data out of it")
+        if file.parent == directory:
+            check_name(file)
         name = file.relative_to(directory).as_posix()
         files.append({"path": name, "content": base64.b64encode(content).decode("ascii")})
     return files

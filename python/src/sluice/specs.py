@@ -9,7 +9,7 @@ from typing import Any
 
 from sluice.errors import DeclarationError
 from sluice.declaration import DECLARED, Function
-from sluice.source import load, source_files
+from sluice.source import check_name, load, source_files
 
 
 def _attribute(module: dict[str, Any], function: Function[..., Any]) -> str:
@@ -54,8 +54,7 @@ def specs_of_file(file: str | Path) -> list[dict[str, Any]]:
         raise DeclarationError(f"{path} is not there; name a Python file")
     if path.suffix != ".py":
         raise DeclarationError(f"{path.name} is no Python file; its name must end in .py")
-    if path.stem == "sluice":
-        raise DeclarationError("a file named sluice.py hides the sluice package from itself; rename it")
+    check_name(path)
     return specs_of_module(load(path), path)
 
 
