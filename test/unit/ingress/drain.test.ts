@@ -1,7 +1,9 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import type { Worker } from 'node:worker_threads';
 import { describe, expect, it } from 'vitest';
 import { makeIngress } from '../../../services/ingress/pool.ts';
 import { compileSettings } from '../../../shared/config/settings.ts';
@@ -64,5 +66,30 @@ describe('the ingress', () => {
     taken.close();
     await server.close();
     rmSync(directory, { recursive: true, force: true });
+  });
+});
+
+describe('a thread that dies', () => {
+  it('is started again on the same port, and loses no call', async () => {
+    const threads: Worker[] = [];
+    const onThread = (message: unknown): void => {
+      threads.push((message as { worker: Worker }).worker);
+    };
+    subscribe('worker_threads', onThread);
+    const rig = await startRig({ ingressThreads: '1' });
+    await rig.deploy('f');
+    const { json } = await rig.post('/v1/functions/f/calls', { columns: { text: ['a'] } });
+    const before = threads.length;
+    await threads.at(-1)!.terminate();
+    let status = 0;
+    while (status !== 200) {
+      status = await rig.ask(`/v1/calls/${json.call_id}`).then(
+        (answer) => answer.status,
+        () => 0,
+      );
+    }
+    expect(threads.length).toBe(before + 1);
+    unsubscribe('worker_threads', onThread);
+    await rig.stop();
   });
 });

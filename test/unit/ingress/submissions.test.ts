@@ -84,6 +84,7 @@ describe('a submission', () => {
     ['nothing', '', 'invalid_json'],
     ['no JSON', '{"columns":', 'invalid_json'],
     ['NaN', '{"columns":{"text":[NaN]}}', 'invalid_json'],
+    ['a number beyond all', '{"columns":{"text":[1e400]}}', 'invalid_request'],
     ['a list', '[1]', 'invalid_json'],
     ['a lone number', '1', 'invalid_json'],
     ['wrong UTF-8', Buffer.from([0x7b, 0x22, 0xff, 0x22, 0x3a, 0x31, 0x7d]), 'invalid_json'],
@@ -99,6 +100,12 @@ describe('a submission', () => {
   ])('whose body is %s is refused', async (_what, body, code) => {
     const { status, json } = await rig.post(CALLS, body);
     expect([status, json.code]).toEqual([400, code]);
+  });
+
+  it('with a number that overflows is refused, and does not become infinite or null', async () => {
+    await rig.deploy('numbers', { inputs: [{ name: 'x', type: 'float64', nullable: false }] });
+    const { status } = await rig.post('/v1/functions/numbers/calls', '{"columns":{"x":[1e400]}}');
+    expect(status).toBe(400);
   });
 
   it('takes the last of duplicate members, as JSON parsers do, and pollutes nothing', async () => {
