@@ -28,7 +28,7 @@ export const describeMachine = (): Machine => {
     cores: os.availableParallelism(),
     cpu: os.cpus()[0]?.model.trim() ?? 'unknown',
     memoryGiB: Math.round(os.totalmem() / 2 ** 30),
-    kernel: `${os.type()} ${os.release()}`,
+    kernel: `${os.type()} ${os.release().split('-', 1)[0]}`,
     node: process.version,
     commit: git('rev-parse', '--short=12', 'HEAD') || 'unknown',
     changedFiles: changed === '' ? 0 : changed.split('\n').length,
