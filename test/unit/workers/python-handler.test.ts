@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { FunctionSpec } from '../../../shared/domain/function.ts';
-import { type Finished, nodeSpec, Rig, type RigOptions, type SpecChanges } from './rig.ts';
+import { type Finished, Gate, nodeSpec, Rig, type RigOptions, type SpecChanges } from './rig.ts';
 
 const VENV = path.resolve(import.meta.dirname, '../../../.venv/bin/python');
 const pythonDefault = existsSync(VENV) ? VENV : 'python3';
@@ -105,5 +105,29 @@ def run(text: list[str]) -> Iterator[list[str]]:
     await rig.workers.stop();
     const lines = await rig.store.registry.logs({ name: 'f', limit: 10 });
     expect(lines.map(({ stream, text }) => [stream, text])).toContainEqual(['stdout', 'seen 2']);
+  });
+
+  it('finishes its batch in a stop, and does not begin the one that waits behind it', async () => {
+    const rig = await Rig.open({ pythonDefault });
+    const [begun, gate] = [new Gate(rig, 'begun'), new Gate(rig, 'gate')];
+    const body = declared(
+      'for t in text:\n    if t[0] == "/": [open(path).read() for path in t.split()]\n    else: print("ran", t)\nreturn text',
+    );
+    const batching = { sizeRows: 1, durationMs: 1, bytesMax: 2 ** 26 };
+    const record = await rig.deploy(pythonSpec(body, { batching }));
+    const running = await rig.submit(record, [`${begun.path} ${gate.path}`]);
+    await begun.open();
+    const waiting = await rig.submit(record, ['b']);
+    // Sealed ahead for the busy replica: nothing waits in the buffer any more.
+    const open = { versionId: record.current.id, after: 0, limit: 1 };
+    while ((await rig.store.queue.open(open)).calls.length > 0);
+    const stopped = rig.workers.stop();
+    await gate.open();
+    expect((await rig.finished(running)).status).toBe('completed');
+    await stopped;
+    const call = await rig.store.queue.call(waiting);
+    expect(call).toMatchObject({ counts: { ok: 0, failed: 0 } });
+    const lines = await rig.store.registry.logs({ name: 'f', limit: 10 });
+    expect(lines.map(({ text }) => text)).not.toContain('ran b');
   });
 });
