@@ -107,18 +107,7 @@ export class Segments {
   /** The record's bytes in memory that threads share. Throws DamagedSegment. */
   read(ref: SegmentRef): Uint8Array {
     const record = new Uint8Array(new SharedArrayBuffer(HEADER_BYTES + ref.length));
-    let filled = 0;
-    while (filled < record.byteLength) {
-      const n = readSync(
-        this.#reader(ref.segment),
-        record,
-        filled,
-        record.byteLength - filled,
-        ref.at + filled,
-      );
-      if (n === 0) break;
-      filled += n;
-    }
+    const filled = this.#fill(record, ref);
     const header = new DataView(record.buffer, 0, HEADER_BYTES);
     const bytes = record.subarray(HEADER_BYTES);
     const isWhole =
@@ -126,12 +115,28 @@ export class Segments {
       header.getUint32(0, true) === MAGIC &&
       header.getUint32(8, true) === ref.length &&
       header.getUint32(4, true) === crc32(bytes);
-    if (!isWhole) {
-      throw new DamagedSegment(
-        `Record at ${ref.at} of ${this.#path(ref.segment)} is damaged (${ref.length} bytes).`,
-      );
-    }
+    if (!isWhole) throw new DamagedSegment(`${this.#place(ref)} is damaged (${ref.length} bytes).`);
     return bytes;
+  }
+
+  /** Reads up to the end of the record or of the file; a file that is not there or a bad sector is damage, too. */
+  #fill(record: Uint8Array, ref: SegmentRef): number {
+    try {
+      const descriptor = this.#reader(ref.segment);
+      for (let filled = 0; ; ) {
+        const n = readSync(descriptor, record, filled, record.byteLength - filled, ref.at + filled);
+        filled += n;
+        if (n === 0 || filled === record.byteLength) return filled;
+      }
+    } catch (error) {
+      const { code } = error as { code?: string };
+      if (code !== 'ENOENT' && code !== 'EIO') throw error;
+      throw new DamagedSegment(`${this.#place(ref)} cannot be read (${code}).`);
+    }
+  }
+
+  #place({ at, segment }: SegmentRef): string {
+    return `Record at ${at} of ${this.#path(segment)}`;
   }
 
   /** Unlinks files to which nothing refers; to be called after the commit that took the last reference away. */

@@ -114,6 +114,19 @@ describe('a damaged segment', () => {
     await shop.close();
   });
 
+  it('that is missing fails its rows as well, and harms nothing else', async () => {
+    const shop = await makeShop();
+    const bytes = new Uint8Array(100_000).fill(7);
+    const bad = await shop.admit(1, { bytes: bytes.length, payload: { kind: 'arrow', bytes } });
+    await shop.seal([bad, 0, 1]);
+    await shop.close();
+    rmSync(path.join(directory, 'segments', segmentFiles()[0]!));
+    await shop.open();
+    expect(await shop.lease()).toEqual([]);
+    expect((await shop.result(bad)).parts).toMatchObject([{ state: 'failed', error: { code: 'internal' } }]);
+    await shop.close();
+  });
+
   it('says so when it holds an output', async () => {
     const shop = await makeShop();
     const id = await shop.admit(1);
