@@ -82,7 +82,9 @@ def test_local_modules_go_along(tmp_path):
     )
     # A virtual environment below the folder is not taken along, whatever is imported from it.
     write(tmp_path / ".venv/lib/site-packages", foreign="")
-    main.write_text(f"import sys; sys.path.append({str(tmp_path / '.venv/lib/site-packages')!r}); import foreign\n" + main.read_text())
+    main.write_text(
+        f"import sys; sys.path.append({str(tmp_path / '.venv/lib/site-packages')!r}); import foreign\n" + main.read_text()
+    )
     package = ["package/__init__.py", "package/inner.py", "package/near.py", "package/third.py"]
     assert paths(listed(main)[0]) == ["deeper.py", "lazy.py", "main.py", "other.py", *package, "used.py"]
 
@@ -119,3 +121,10 @@ def test_files_that_cannot_be_deployed(tmp_path):
             path.write_text("")
         manifest, _ = listed(path, 1)
         assert words in manifest["error"]["message"]
+
+
+def test_a_file_that_deploys_itself_does_not_do_so_for_ever(tmp_path):
+    code = "import sluice" + FUNCTION.format("f")
+    assert '__name__ == "__main__"' in failure(tmp_path, code + "sluice.deploy(__file__)\n")
+    guarded = write(tmp_path, main=code + "if __name__ == '__main__':\n    sluice.deploy(f, url='http://127.0.0.1:1')\n")
+    assert len(listed(guarded)[0]["functions"]) == 1

@@ -202,9 +202,7 @@ def _checked_options(given: dict[str, Any]) -> dict[str, Any]:
     cpu = given["cpu"]
     return {
         "max_batching_size": options.optional_integer("max_batching_size", given["max_batching_size"], 1, options.ROWS_MAX),
-        "max_buffer_duration": options.optional_integer(
-            "max_buffer_duration", given["max_buffer_duration"], 0, options.DAY_MS
-        ),
+        "max_buffer_duration": options.optional_integer("max_buffer_duration", given["max_buffer_duration"], 0, options.DAY_MS),
         "max_batch_bytes": options.BATCH_BYTES
         if size is None
         else options.integer("max_batch_bytes", size, options.BATCH_BYTES_MIN, options.BATCH_BYTES_MAX),

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,20 @@ from sluice.errors import DeclarationError
 from sluice.remote import Remote
 
 
+Target = str | os.PathLike[str] | Function[..., Any]
+
+
 def deploy(
-    target: str | os.PathLike[str] | Function[..., Any],
+    target: Target | Sequence[Target],
     *,
     url: str | None = None,
     api_key: str | None = None,
     isolated: bool = False,
 ) -> list[dict[str, Any]]:
-    """Registers every function of a file, or one declared function, in the interpreter that runs this.
+    """Registers every function of a file, or the declared functions that are given, in the interpreter that runs this.
 
     Args:
-        target: a path, or a function that ``@sluice.function`` made.
+        target: a path, or a function that ``@sluice.function`` made, or several of these.
         isolated: the function runs in a virtual environment of its own, made from its image's pip steps.
 
     Returns:
@@ -34,11 +38,25 @@ def deploy(
         DeclarationError: the file cannot be imported or declares nothing.
         ServerError, ConnectionError: the server refused, or is not there.
     """
+    if _imported_by() is not None:
+        raise DeclarationError(
+            f"sluice.deploy was called while {_imported_by()} imports the file, which would deploy for ever; "
+            'put it under `if __name__ == "__main__":`'
+        )
     remote = Remote(url, api_key)
     return [remote.deploy(_isolated(spec) if isolated else spec) for spec in _specs(target)]
 
 
+def _imported_by() -> str | None:
+    """The listing or the worker whose process this is; None in every other."""
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    name = spec.name if spec is not None else ""
+    return name if name == "sluice.manifest" or name.startswith("sluice.worker") else None
+
+
 def _specs(target: Any) -> list[dict[str, Any]]:
+    if isinstance(target, list | tuple):
+        return [spec for one in target for spec in _specs(one)]
     if isinstance(target, Function):
         if target.module_file is None:
             raise DeclarationError(f"function {target.name} was declared outside of a file, so no worker could import it")

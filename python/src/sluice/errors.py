@@ -58,8 +58,7 @@ class ConnectionError(SluiceError, builtins.ConnectionError):
         self.url = url
         self.cause = str(cause)
         super().__init__(
-            f"No Sluice server answers at {url} ({cause}). "
-            "Start one with `sluice dev`, or name another with url= or SLUICE_URL."
+            f"No Sluice server answers at {url} ({cause}). Start one with `sluice dev`, or name another with url= or SLUICE_URL."
         )
 
     def __reduce__(self) -> Any:
@@ -75,8 +74,7 @@ class TimeoutError(SluiceError, builtins.TimeoutError):
         self.call_id = call_id
         self.seconds = seconds
         super().__init__(
-            f"Call {call_id} is not finished after {seconds:g} s; it goes on, "
-            f'wait again with Remote().call("{call_id}").get().'
+            f'Call {call_id} is not finished after {seconds:g} s; it goes on, wait again with Remote().call("{call_id}").get().'
         )
 
     def __reduce__(self) -> Any:

@@ -137,7 +137,9 @@ def given_type(value: Any, where: str) -> tuple[Any, bool]:
         return (type_json(value.type), value.nullable) if isinstance(value, pa.Field) else (type_json(value), True)
     if isinstance(value, (type, types.GenericAlias, types.UnionType)) or typing.get_origin(value) or value is Any:
         return value_type(value, where)
-    raise DeclarationError(f"{where} is {value!r}; it takes a pyarrow type as pa.list_(pa.float32()), or an annotation as list[float]")
+    raise DeclarationError(
+        f"{where} is {value!r}; it takes a pyarrow type as pa.list_(pa.float32()), or an annotation as list[float]"
+    )
 
 
 def _parameter(name: str, hint: Any, where: str) -> Parameter:
@@ -150,7 +152,8 @@ def _parameter(name: str, hint: Any, where: str) -> Parameter:
     origin = typing.get_origin(bare)
     if bare in _LISTS or origin in _LISTS:
         if optional:
-            raise DeclarationError(f"{where} is {text(hint)}; a whole column is never None, write list[T | None] for null rows")
+            advice = "a whole column is never None, write list[T | None] for null rows"
+            raise DeclarationError(f"{where} is {text(hint)}; {advice}")
         members = [member for member in typing.get_args(bare) if member is not Ellipsis]
         if not members:
             return Parameter(name, "list", None, False)

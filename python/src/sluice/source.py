@@ -117,7 +117,9 @@ def source_files(path: Path) -> list[dict[str, str]]:
         if file.suffix == ".py":
             waiting.extend(named for named in _imported(file, directory) if named not in found)
         if len(found) > FILES_MAX:
-            raise DeclarationError(f"{path.name} imports more than {FILES_MAX} files from below {directory}; install them as a package")
+            raise DeclarationError(
+                f"{path.name} imports more than {FILES_MAX} files from below {directory}; install them as a package"
+            )
     size = 0
     files = []
     for file in sorted(found):

@@ -7,8 +7,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sluice.errors import DeclarationError
 from sluice.declaration import DECLARED, Function
+from sluice.errors import DeclarationError
 from sluice.source import check_name, load, source_files
 
 
@@ -56,5 +56,3 @@ def specs_of_file(file: str | Path) -> list[dict[str, Any]]:
         raise DeclarationError(f"{path.name} is no Python file; its name must end in .py")
     check_name(path)
     return specs_of_module(load(path), path)
-
-

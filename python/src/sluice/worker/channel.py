@@ -14,6 +14,7 @@ import struct
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
@@ -62,10 +63,8 @@ class Channel:
         if self._from == self._to:
             self._from = self._to = 0
         if self._to < _BUFFER_BYTES:
-            try:
+            with suppress(BlockingIOError, InterruptedError):
                 self._to += self._socket.recv_into(self._buffer[self._to :], 0, socket.MSG_DONTWAIT)
-            except (BlockingIOError, InterruptedError):
-                pass
         return bytes(self._buffer[self._from : self._to])
 
     def send(self, header: dict[str, Any], parts: Sequence[Buffer] = ()) -> None:

@@ -194,7 +194,8 @@ class OutputWriter:
         if not is_rows or isinstance(values, (str, bytes, bytearray, dict, set, frozenset)):
             due = "a part of its rows" if rows is None else f"{rows} rows"
             raise OutputError(
-                f"the handler got {due} and returned {type(values).__name__}; it must return a list, one {self._name} for each row"
+                f"the handler got {due} and returned {type(values).__name__}; "
+                f"it must return a list, one {self._name} for each row"
             )
         return self._column(list(values), rows, from_row)
 
@@ -219,13 +220,15 @@ class OutputWriter:
         depth = _depth(self.type)
         if array.ndim != depth:
             raise OutputError(
-                f"the handler returned an array of shape {tuple(array.shape)}; {self._name} needs {depth} dimension{'s' * (depth > 1)}"
+                f"the handler returned an array of shape {tuple(array.shape)}; "
+                f"{self._name} needs {depth} dimension{'s' * (depth > 1)}"
             )
         try:
             return _wrapped(array, self.type)
         except _CONVERSION_ERRORS as error:
             raise OutputError(
-                f"the handler returned an array of shape {tuple(array.shape)} and type {array.dtype}, which is not {self._name}: {error}"
+                f"the handler returned an array of shape {tuple(array.shape)} and type {array.dtype}, "
+                f"which is not {self._name}: {error}"
             ) from None
 
     # Lists

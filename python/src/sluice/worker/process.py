@@ -1,7 +1,7 @@
 """The life of a handler process.
 
-    init ──► import, on_startup ──► ready ──► call, call, … ──► stop: on_shutdown, leave with 0
-                   └──► start_failed, leave with 1        any time the host is gone: leave at once
+init ──► import, on_startup ──► ready ──► call, call, … ──► stop: on_shutdown, leave with 0
+               └──► start_failed, leave with 1        any time the host is gone: leave at once
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 
 def _imports() -> Any:
@@ -24,7 +24,7 @@ def _imports() -> Any:
     return channel
 
 
-def _leave(code: int) -> None:
+def _leave(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -44,25 +44,44 @@ def _load(init: dict[str, Any]) -> Any:
     return found
 
 
-def _start(channel: Any, init: dict[str, Any]) -> tuple[Any, Any, Any]:
+class Replica:
+    """A function that has been imported and started."""
+
+    def __init__(self, init: dict[str, Any], channel: Any):
+        from sluice.worker.running import EventLoop, Runner
+
+        self._loop = EventLoop()
+        function = _load(init)
+        self._plan = function.plan
+        self.runner = Runner(function, init, channel, self._loop)
+        self._hook(self._plan.on_startup)
+
+    @property
+    def wants_context(self) -> bool:
+        return self._plan.context is not None
+
+    def stop(self) -> None:
+        self._hook(self._plan.on_shutdown)
+
+    def _hook(self, hook: Any) -> None:
+        if hook is not None:
+            self._loop.finish(hook())
+
+
+def _started(channel: Any, init: dict[str, Any]) -> Replica:
     """Import and on_startup; a failure is told to the host and ends the process."""
     from sluice.failure import failure_json
-    from sluice.worker.running import EventLoop, Runner
 
-    loop = EventLoop()
     try:
-        function = _load(init)
-        runner = Runner(function, init, channel, loop)
-        if function.plan.on_startup is not None:
-            loop.finish(function.plan.on_startup())
+        replica = Replica(init, channel)
     except BaseException as error:  # also a SystemExit of the user's file
         channel.send({"type": "start_failed", "error": failure_json(error)})
         _leave(1)
     # What the imports made stays for ever; the collector need not look at it again.
     gc.collect()
     gc.freeze()
-    channel.send({"type": "ready", "pid": os.getpid(), "wants_context": function.plan.context is not None})
-    return function, runner, loop
+    channel.send({"type": "ready", "pid": os.getpid(), "wants_context": replica.wants_context})
+    return replica
 
 
 def _is_cancelled(pending: bytes, batch: int) -> bool:
@@ -82,22 +101,22 @@ def _is_cancelled(pending: bytes, batch: int) -> bool:
 
 
 def _serve(channel: Any) -> None:
-    function: Any = None
+    header, _ = channel.receive()
+    if header.get("type") != "init":
+        return
+    replica = _started(channel, header)
     while True:
         header, body = channel.receive()
         kind = header.get("type")
         if kind == "call":
             pending = channel.pending()
             if pending and _is_cancelled(pending, header["id"]):
-                runner.cancelled(header)
+                replica.runner.cancelled(header)
             else:
-                runner.run(header, body)
+                replica.runner.run(header, body)
             body = None  # a large batch's memory is free while we wait for the next
-        elif kind == "init":
-            function, runner, loop = _start(channel, header)
         elif kind == "stop":
-            if function is not None and function.plan.on_shutdown is not None:
-                loop.finish(function.plan.on_shutdown())
+            replica.stop()
             return
 
 
