@@ -48,6 +48,9 @@ export const explain = (error: unknown): string => {
     return `${sentence(error.message)} ${fix}`;
   }
   if (!(error instanceof Error)) return sentence(String(error));
+  const waited = (error as { callId?: unknown }).callId;
+  if (error.name === 'TimeoutError' && typeof waited === 'string')
+    return `Call ${waited} is not finished yet and goes on; wait for it with \`sluice calls wait ${waited}\`.`;
   const known = ['UsageError', 'CommandError', 'ConnectionError', 'TimeoutError'].includes(error.name);
   if (known) return sentence(error.message);
   const file = fileSentence(error);

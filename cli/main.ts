@@ -68,6 +68,12 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   throw error;
 });
 
+// Under the launcher on an older Node: a SIGKILL of the launcher is one of this process, which would run on unseen otherwise.
+if (process.channel) {
+  process.on('disconnect', () => process.kill(process.pid, 'SIGKILL'));
+  process.channel.unref();
+}
+
 const program = makeProgram();
 overrideExit(program);
 try {

@@ -33,7 +33,13 @@ export const startServer = async (
 ): Promise<RunningServer> => {
   const server = await openStore(settings);
   const services = makeServices({ settings, server, log });
-  const workers = makeWorkers({ server, settings, log, strict: options.strict, pythonDefault: options.python });
+  const workers = makeWorkers({
+    server,
+    settings,
+    log,
+    strict: options.strict,
+    pythonDefault: options.python,
+  });
   const stop = async (): Promise<void> => {
     // Handlers finish what runs while the door still answers polls; then the door closes.
     await workers.stop();

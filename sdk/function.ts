@@ -140,10 +140,10 @@ export function defineFunction(
 }
 
 const checkName = (name: string): void => {
-  if (typeof name === 'string' && /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/.test(name)) return;
+  if (typeof name === 'string' && /^[A-Za-z][A-Za-z0-9_.-]{0,127}$/.test(name)) return;
   throw new SluiceError(
     'invalid_function',
-    `The name is ${JSON.stringify(name)}; give up to 128 letters, digits, ".", "_" or "-".`,
+    `The name is ${JSON.stringify(name)}; give a letter and up to 127 letters, digits, ".", "_" or "-".`,
     { field: 'name' },
   );
 };

@@ -20,7 +20,9 @@ const bundledNode = () => {
 };
 
 const runWith = (node) => {
-  const child = spawn(node, [main, ...process.argv.slice(2)], { stdio: 'inherit' });
+  // The channel closes when this process dies in whatever way, and the command goes with it (main.ts).
+  const stdio = ['inherit', 'inherit', 'inherit', 'ipc'];
+  const child = spawn(node, [main, ...process.argv.slice(2)], { stdio });
   const pass = (signal) => process.on(signal, () => child.kill(signal));
   pass('SIGTERM');
   pass('SIGHUP');

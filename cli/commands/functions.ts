@@ -29,7 +29,7 @@ const list = async (options: JsonOption): Promise<void> => {
     return;
   }
   printTable(
-    ['FUNCTION', 'VERSION', 'STATE', 'REPLICAS', 'WAITING', 'RUNNING', 'OLDEST', 'DEPLOYED'],
+    ['FUNCTION', 'VERSION', 'STATE', 'REPLICAS', 'WAITING', 'RUNNING', 'OLDEST', 'UPDATED'],
     functions.map((fn) => [
       fn.name,
       fn.version,

@@ -31,17 +31,18 @@ export const makeProgress = (isShown: boolean): Progress => {
     {
       format: '{bar} {percentage}%  {value}/{total} rows  {rate}  {left}',
       stream: process.stderr,
-      hideCursor: true,
       clearOnComplete: true,
       etaBuffer: 10,
     },
     Presets.shades_classic,
   );
   const rate = new Rate();
-  bar.start(1, 0, { rate: '', left: '' });
+  let isStarted = false;
   return {
     update: (rows, total) => {
       const perSecond = rate.add(rows, performance.now());
+      if (!isStarted) bar.start(Math.max(total, rows, 1), rows, { rate: '', left: '' });
+      isStarted = true;
       bar.setTotal(Math.max(total, rows, 1));
       bar.update(rows, {
         rate: perSecond === null ? '' : `${Math.round(perSecond).toLocaleString('en')} rows/s`,

@@ -97,6 +97,26 @@ describe('deploy and call', () => {
   });
 });
 
+it('deploys Python, and says what is wrong with a file that cannot be deployed', async () => {
+  expect((await server.run(['deploy', 'examples/quickstart/shout.py'])).stdout).toMatch(
+    /^shout \w+ is deployed/,
+  );
+  expect((await server.run(['call', 'shout', 'text=a man'])).stdout).toBe('["A MAN"]\n');
+  writeFileSync(at('broken.py'), 'import sluice\n\nimport nothing_of_this_name\n');
+  const { code, stderr } = await server.run(['deploy', at('broken.py')]);
+  expect([code, stderr]).toEqual([
+    1,
+    expect.stringContaining("line 3: ModuleNotFoundError: No module named 'nothing_of_this_name'"),
+  ]);
+  isPlain(stderr);
+  const missing = await server.run(['deploy', at('broken.py'), '--python', at('no-python')]);
+  expect([missing.code, missing.stderr]).toEqual([
+    1,
+    expect.stringContaining('could not be started; name a Python interpreter'),
+  ]);
+  await client.delete('shout');
+});
+
 describe('errors', () => {
   it('are one sentence, the way on, and an exit code', async () => {
     const cases: [string[], number, string][] = [
@@ -314,6 +334,8 @@ describe('administration', () => {
     expect((await server.run(['pause', 'length'])).stdout).toContain('length is paused');
     const id = (await server.run(['call', 'length', 'text=a', '--no-wait'])).stdout.trim();
     expect((await server.run(['functions'])).stdout).toMatch(/length .*paused/);
+    const early = await server.run(['calls', 'result', id]);
+    expect([early.code, early.stderr]).toEqual([1, expect.stringContaining(`sluice calls wait ${id}`)]);
     expect((await server.run(['cancel', id])).stdout).toContain(`${id} cancelled`);
     expect((await server.run(['functions', 'purge', 'length'])).stdout).toContain('0 calls');
     expect((await server.run(['resume', 'length'])).stdout).toContain('length goes on');
