@@ -1,0 +1,76 @@
+/** Every command of the README is run, in its order, against one server; every code block is the example that it names. */
+import { execFile } from 'node:child_process';
+import { readFileSync, rmSync } from 'node:fs';
+import path from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { PYTHON, ROOT, SluiceServer } from '../support/sluice-process.ts';
+
+const readme = readFileSync(path.join(ROOT, 'README.md'), 'utf8');
+const blocks = [...readme.matchAll(/```(\w+)\n([\s\S]*?)```/g)].map(([, language, text]) => ({
+  language,
+  text: text!,
+}));
+const commands = blocks
+  .filter(({ language }) => language === 'bash')
+  .flatMap(({ text }) => text.trim().split('\n'));
+
+/** Started by this test itself instead of by a shell. */
+const SERVER = 'npx sluice dev';
+
+const shell = (command: string, env: Record<string, string>): Promise<{ code: number; output: string }> =>
+  new Promise((resolve) => {
+    const options = { cwd: ROOT, env: { ...process.env, ...env }, maxBuffer: 2 ** 26 };
+    execFile('bash', ['-c', command], options, (error, stdout, stderr) =>
+      resolve({ code: error ? Number(error.code ?? 1) : 0, output: stdout + stderr }),
+    );
+  });
+
+describe('the README', () => {
+  let server: SluiceServer;
+
+  beforeAll(async () => {
+    server = await SluiceServer.start();
+  });
+
+  afterAll(async () => {
+    await server?.dispose();
+    rmSync(path.join(ROOT, 'shouted.parquet'), { force: true });
+  });
+
+  it('names the commands that this test knows', () => {
+    expect(commands).toContain('make demo');
+    expect(commands).toContain(SERVER);
+    expect(commands.length).toBeGreaterThan(6);
+  });
+
+  it.each(commands.filter((command) => command !== SERVER))('%s', async (command) => {
+    const here = command.replaceAll('http://127.0.0.1:7700', server.url);
+    // The demo embeds fewer rows here; it is the same demo.
+    const { code, output } = await shell(here, {
+      SLUICE_URL: server.url,
+      SLUICE_PYTHON: PYTHON,
+      DEMO_ROWS: '60',
+    });
+    expect(code, output).toBe(0);
+    if (command.startsWith('curl')) expect(output).toContain('"result":["A","B"]');
+    if (command.startsWith('npx sluice call')) expect(output).toContain('A MAN IS EATING');
+    if (command.includes('examples/quickstart/call')) expect(output).toMatch(/ONE[\s\S]*TWO/);
+  });
+
+  it.each([
+    ['python', 'examples/quickstart/shout.py'],
+    ['python', 'examples/quickstart/call.py'],
+    ['ts', 'examples/quickstart/call.ts'],
+  ])('shows a %s block that is %s', (language, file) => {
+    const squeeze = (text: string): string => text.replace(/\n+/g, '\n').trim();
+    const shown = blocks.filter((block) => block.language === language).map((block) => squeeze(block.text));
+    expect(shown).toContain(squeeze(readFileSync(path.join(ROOT, file), 'utf8')));
+  });
+
+  it('points only to files that are there', () => {
+    const targets = [...readme.matchAll(/\]\((?!https?:)([^)#]+)\)/g)].map(([, target]) => target!);
+    expect(targets.length).toBeGreaterThan(8);
+    for (const target of targets)
+      expect(() => readFileSync(path.join(ROOT, target)), target).not.toThrow(/ENOENT/);
+  });
+});
