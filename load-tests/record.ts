@@ -1,5 +1,5 @@
 /** What a scenario measured, and where it is kept: one JSON file a scenario, and one table made from all of them. */
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Machine } from './machine/machine.ts';
@@ -77,7 +77,7 @@ export const save = (record: ScenarioRecord): void => {
 };
 
 export const loadAll = (): ScenarioRecord[] =>
-  readdirSync(RESULTS)
+  (existsSync(RESULTS) ? readdirSync(RESULTS) : [])
     .filter((name) => name.endsWith('.json'))
     .sort()
     .map((name) => JSON.parse(readFileSync(path.join(RESULTS, name), 'utf8')) as ScenarioRecord);

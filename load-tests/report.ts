@@ -72,6 +72,7 @@ Differences under a quarter are noise on shared machines.`;
 
 export const writeReport = (): void => {
   const records = loadAll().sort((a, b) => ORDER.indexOf(a.scenario) - ORDER.indexOf(b.scenario));
+  if (records.length === 0) return;
   writeFileSync(path.join(RESULTS, 'README.md'), `${[PREFACE, ...records.map(section)].join('\n\n')}\n`);
   const svg = plot(records);
   if (svg !== null) writeFileSync(path.join(RESULTS, 'speed.svg'), svg);

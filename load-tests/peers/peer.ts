@@ -10,8 +10,11 @@ import { treeOf } from '../machine/process-tree.ts';
 
 export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 export const PYTHON = path.join(ROOT, '.venv/bin/python');
-/** Scratch on the same file system as the project, so that fsync costs what it costs there. Ignored by git. */
-export const SCRATCH = path.join(ROOT, '.sluice/load-tests');
+/**
+ * Scratch on the same file system as the project, so that fsync costs what it costs there; ignored by git. One folder a run, so
+ * that two runs do not meet; servers' logs stay in it, all else goes.
+ */
+export const SCRATCH = path.join(ROOT, '.sluice/load-tests', String(process.pid));
 
 const READY_MS = 60_000;
 const STOP_MS = 40_000;
