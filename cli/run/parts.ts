@@ -11,12 +11,20 @@ import { CommandError } from '../failure.ts';
 /** The end-of-stream marker: a part that a power cut has torn does not end with it. */
 const END = Buffer.from([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
 
-const isAlive = (pid: number): boolean => {
+/** What tells a process from a later one with its number; null when it is gone, or dead and not yet collected. */
+const processMark = (pid: number): string | null => {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    const [state, ...rest] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    return state === 'Z' || state === 'X' ? null : `${pid} ${rest[18]}`;
+  } catch {
+    if (existsSync('/proc/self/stat')) return null;
+  }
   try {
     process.kill(pid, 0);
-    return true;
+    return `${pid}`;
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
+    return (error as NodeJS.ErrnoException).code === 'EPERM' ? `${pid}` : null;
   }
 };
 
@@ -45,12 +53,13 @@ export class Parts {
 
   static #lock(directory: string, output: string): void {
     const file = path.join(directory, 'lock');
-    const holder = existsSync(file) ? Number(readFileSync(file, 'utf8')) : 0;
-    if (holder > 0 && holder !== process.pid && isAlive(holder))
+    const holder = existsSync(file) ? readFileSync(file, 'utf8') : '';
+    const pid = Number(holder.split(' ')[0]);
+    if (pid > 0 && pid !== process.pid && processMark(pid) === holder)
       throw new CommandError(
-        `Process ${holder} is writing ${output} already; wait for it, or give another --output (if no such run is there, delete ${file}).`,
+        `Process ${pid} is writing ${output} already; wait for it, or give another --output (if no such run is there, delete ${file}).`,
       );
-    writeFileSync(file, String(process.pid));
+    writeFileSync(file, processMark(process.pid) ?? String(process.pid));
   }
 
   name(chunk: number, digest: string): string {
