@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import random
+import struct
 import subprocess
 import sys
+import threading
+from typing import Any
 
 import pyarrow as pa
 import pytest
+from worker_host import column, stream
 
 
 def ended(worker) -> tuple[int, str, str]:
@@ -113,6 +119,41 @@ def test_prefetched_batches_run_in_order(start):
         assert (header["id"], header["rows"]) == (at + 1, at % 100)
 
 
+def test_frames_arrive_in_any_pieces(start):
+    """Small and large batches through one socket, cut anywhere; the seed is in the assertion."""
+    seed = random.randrange(2**32)
+    draw = random.Random(seed)
+    worker = start("import sluice" + BODY)
+    batches = [[draw.randrange(9)] * draw.choice((0, 1, 10, 40_000, 100_000)) for _ in range(40)]
+    everything = b"".join(frame_of(at, batch) for at, batch in enumerate(batches))
+
+    def write() -> None:
+        at = 0
+        while at < len(everything):
+            count = draw.choice((1, 7, 8, 9, 1000, 262_143, 262_144, 1_000_000))
+            worker.socket.sendall(everything[at : at + count])
+            at += count
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    for at, batch in enumerate(batches):
+        header, body = worker.receive()
+        assert (header["id"], header["type"], header["rows"]) == (at, "result", len(batch)), seed
+        assert column(body).to_pylist() == batch, seed
+    writer.join()
+
+
+def frame_of(batch: int, values: list[int]) -> bytes:
+    part = stream(pa.table({"x": pa.array(values, pa.int64())}))
+    head = {"type": "call", "id": batch, "batch": 1, "attempt": 1, "rows": len(values), "parts": [len(part)], "calls": []}
+    return framed(head, part)
+
+
+def framed(header: dict[str, Any], body: bytes = b"") -> bytes:
+    text = json.dumps(header).encode()
+    return struct.pack("<II", 4 + len(text) + len(body), len(text)) + text + body
+
+
 def test_a_cancelled_batch_does_not_start(start):
     worker = start("""
 import sluice
@@ -122,18 +163,7 @@ def f(x: list[int]) -> list[int]:
     return x
 """)
     # Call and cancel in one write, so that both have arrived when the process looks.
-    import json
-    import struct
-
-    from worker_host import stream
-
-    part = stream(pa.table({"x": [1]}))
-    head = {"type": "call", "id": 1, "batch": 1, "attempt": 1, "rows": 1, "parts": [len(part)], "calls": []}
-    frames = b""
-    for header, body in ((head, part), ({"type": "cancel", "id": 1}, b""), ({**head, "id": 2}, part)):
-        text = json.dumps(header).encode()
-        frames += struct.pack("<II", 4 + len(text) + len(body), len(text)) + text + body
-    worker.socket.sendall(frames)
+    worker.socket.sendall(frame_of(1, [1]) + framed({"type": "cancel", "id": 1}) + frame_of(2, [1]))
     first, second = worker.receive()[0], worker.receive()[0]
     assert (first["id"], first["type"], second["id"], second["type"]) == (1, "error", 2, "result")
     worker.send({"type": "stop"})

@@ -156,8 +156,8 @@ def f(x: list[dict | None]) -> list[dict]:
     told = found.to_pylist()
     assert json.loads(told[0]) == {"a": 1, "n": 1.5, "v": [0, 1], "s": "ü\ud800"}
     assert told[1] is None
-    header, found = worker.call(pa.table({"x": pa.array([{"a": 2}])}))
-    assert json.loads(found[0].as_py())["a"] == 2
+    header, found = worker.call(pa.table({"x": pa.array([{"a": 2}])}), pa.table({"x": ['{"a":3}']}))
+    assert [json.loads(text)["a"] for text in found.to_pylist()] == [2, 3]
 
 
 def test_nan_is_not_json(start):

@@ -114,29 +114,31 @@ class InputReader:
 
     def _argument(self, parameter: Parameter, tables: list[pa.Table]) -> Any:
         name = parameter.name
-        column = self._column(name, tables)
         if name in self._is_json and parameter.form in ("list", "scalar"):
-            return _parsed(column)
-        return _FORMS[parameter.form](column)
+            # One caller's values may be texts and another's structs.
+            return [value for column in self._columns(name, tables) for value in _parsed(column)]
+        return _FORMS[parameter.form](self._column(name, tables))
 
-    def _column(self, name: str, tables: list[pa.Table]) -> Column:
+    def _columns(self, name: str, tables: list[pa.Table]) -> list[Column]:
         kind = self._types.get(name)
         try:
-            arrays = [_cast(table.column(name), kind, name) for table in tables]
+            return [_cast(table.column(name), kind, name) for table in tables]
         except KeyError:
             names = ", ".join(tables[0].column_names) if tables else ""
             raise InputError(f"the rows have no column {name!r}; they have {names}") from None
+
+    def _column(self, name: str, tables: list[pa.Table]) -> Column:
+        kind = self._types.get(name)
+        arrays = self._columns(name, tables)
         joined = _joined(arrays)
         return pa.array([], kind or (arrays[0].type if arrays else pa.null())) if joined is None else joined
 
     def _table(self, tables: list[pa.Table]) -> dict[str, Any]:
         (parameter,) = self._plan.parameters
-        names = list(self._types) or (tables[0].column_names if tables else [])
-        if self._types or len(tables) != 1:
-            columns = [self._column(name, tables) for name in names]
-            table = pa.table(columns, names=names)
+        if self._types:
+            table = pa.table({name: self._column(name, tables) for name in self._types})
         else:
-            table = tables[0]
+            table = tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="permissive")
         if parameter.form == "Table":
             return {parameter.name: table}
         combined = table.combine_chunks().to_batches()

@@ -129,8 +129,9 @@ def main() -> None:
         sys.exit(2)
     channel.private_streams()
     channel.leave_with(sock)
-    # Ctrl+C in the server's terminal is the server's to handle; it stops its handlers by a frame.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl+C in the server's terminal is the server's to handle; it stops its handlers by a frame. A handler function,
+    # since SIG_IGN would be inherited by what the user's code starts.
+    signal.signal(signal.SIGINT, lambda *_: None)
     try:
         _serve(channel.Channel(sock))
     except (EOFError, channel.FrameError):
