@@ -55,6 +55,9 @@ export const interleave = async (
   for (let round = 0; round < options.rounds; round++) {
     for (const [index, subject] of subjects.entries()) {
       const run = await subject.run();
+      // A server that died would otherwise be recorded as one that is infinitely slow.
+      if (run.rows === 0)
+        throw new Error(`${subject.name} answered nothing at ${setting}. ${run.remarks.join('; ')}`);
       runs[index]!.push(run);
       for (const remark of run.remarks) remarks.add(`${subject.name}, ${setting}: ${remark}`);
       const p50 = run.latencies ? `, p50 ${run.latencies.percentileMs(0.5).toFixed(1)} ms` : '';
