@@ -63,3 +63,20 @@ def hang(gate: list[str]) -> list[str]:
 @sluice.function(**QUICK)
 async def context_of(text: list[str], context: sluice.Context) -> list[str]:
     return [context.calls[0].metadata.get("who", "") for _ in text]
+
+
+@sluice.function(**QUICK)
+def paused_one(text: list[str]) -> list[str]:
+    """Paused by the fixture, so that its calls stay pending."""
+    return text
+
+
+@sluice.function(max_batching_size=1, min_replicas=2, retries=0)
+def relay(step: list[str]) -> list[str]:
+    verb, running, *gate = step[0].split()
+    if verb == "fail":
+        open(running).close()
+        raise ValueError("as told")
+    open(running, "w").close()
+    open(gate[0]).close()
+    return step
