@@ -19,8 +19,8 @@ START_S_MAX = 60
 class Server:
     """``sluice dev`` in a process group of its own; its output is read all along, so that it never blocks on a full pipe."""
 
-    def __init__(self, data: Path):
-        command = [ROOT / "node_modules/.bin/node", ROOT / "cli/bin/sluice.mjs", "dev", "--port", "0", "--data", data]
+    def __init__(self, data: Path, port: int = 0):
+        command = [ROOT / "node_modules/.bin/node", ROOT / "cli/bin/sluice.mjs", "dev", "--port", port, "--data", data]
         env = {name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")}
         self.process = subprocess.Popen(
             list(map(str, command)),
@@ -47,6 +47,11 @@ class Server:
                 self.url = found[1]
                 self._said.set()
         self._said.set()
+
+    def kill(self) -> None:
+        """SIGKILL of the server alone: its handler processes notice the closed socket by themselves."""
+        self.process.kill()
+        self.process.wait()
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
