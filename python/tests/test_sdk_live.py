@@ -30,9 +30,11 @@ def gate(tmp_path):
 
 
 def release(gate: str) -> None:
-    # Blocks until the handler has opened its end, so that it also says that the handler runs.
-    with open(gate, "w"):
-        pass
+    # Opening blocks until the handler has opened its end, so that it also says that the handler runs.
+    opener = threading.Thread(target=lambda: open(gate, "w").close(), daemon=True)
+    opener.start()
+    opener.join(60)
+    assert not opener.is_alive(), "no handler came to the gate"
 
 
 def status_of(fn):
@@ -252,6 +254,8 @@ def test_a_failed_chunk_names_itself_its_rows_and_the_cause(remote):
 def test_a_failed_chunk_cancels_what_is_in_flight(remote, gate, tmp_path):
     running = str(tmp_path / "running")
     os.mkfifo(running)
+    while remote.function("relay").show()["replicas"][0]["ready"] < 2:  # one for each chunk
+        pass
     # The second chunk says that it runs, which lets the first fail, and then waits at the gate.
     rows = {"step": [f"fail {running}", f"wait {running} {gate}", "never sent"]}
     with pytest.raises(sluice.ChunkFailedError) as caught:
@@ -285,23 +289,20 @@ def test_a_chunk_that_is_too_late_raises(remote):
 
 
 def test_no_more_than_concurrent_chunks_are_in_flight(remote, tmp_path):
-    gates = []
-    for i in range(4):
-        gates.append(str(tmp_path / f"gate-{i}"))
-        os.mkfifo(gates[-1])
-    opened = []
+    gates = [str(tmp_path / f"gate-{i}") for i in range(6)]
+    in_flight = []
 
-    def open_all():
-        for gate in gates:
-            opened.append(len([c for c in calls_of(remote, "wait_at") if c["status"] in ("pending", "running")]))
-            release(gate)
+    def count_and_open(gate):
+        with open(gate, "w"):  # the handler waits at it, so its call is in flight
+            in_flight.append(len([c for c in calls_of(remote, "wait_at") if c["status"] in ("pending", "running")]))
 
-    opener = threading.Thread(target=open_all)
-    opener.start()
+    for gate in gates:
+        os.mkfifo(gate)
+        threading.Thread(target=count_and_open, args=(gate,), daemon=True).start()
     got = remote.function("wait_at").chunked_call({"gate": gates}, chunk_size=1, concurrent_chunks=2, timeout=60)
-    opener.join()
     assert got.column("result").to_pylist() == gates
-    assert max(opened) <= 2
+    assert len(in_flight) == 6
+    assert max(in_flight) <= 2
 
 
 def test_progress_shows_a_bar_only_when_asked_for(remote, capsys):
