@@ -174,6 +174,9 @@ class OutputWriter:
         if isinstance(values, list):
             self._check_length(len(values), rows)
             return self._from_list(values, from_row)
+        if type(values).__module__.partition(".")[0] == "pandas" and hasattr(values, "notna"):
+            # pandas has NaN where a value is missing, also among strings.
+            return self._column(values.astype(object).where(values.notna(), None).tolist(), rows, from_row)
         if isinstance(values, (pa.Table, pa.RecordBatch)):
             values = _only_column(values)
         if isinstance(values, (pa.Array, pa.ChunkedArray)):
