@@ -24,7 +24,8 @@ const get = async (path) => {
 const total = (text, name) => {
   let sum = 0;
   for (const line of text.split('\n')) {
-    if (line.startsWith(`${name}{`) || line.startsWith(`${name} `)) sum += Number(line.slice(line.lastIndexOf(' ') + 1)) || 0;
+    if (line.startsWith(`${name}{`) || line.startsWith(`${name} `))
+      sum += Number(line.slice(line.lastIndexOf(' ') + 1)) || 0;
   }
   return sum;
 };
@@ -43,7 +44,9 @@ const age = (ms) => (ms === null ? '–' : ms < 1000 ? `${Math.round(ms)} ms` : 
 
 const line = (id, values) => {
   const top = Math.max(1, ...values);
-  const path = values.map((v, i) => `${i === 0 ? 'M' : 'L'}${(i / (HISTORY - 1)) * 240} ${46 - (v / top) * 42}`).join('');
+  const path = values
+    .map((v, i) => `${i === 0 ? 'M' : 'L'}${(i / (HISTORY - 1)) * 240} ${46 - (v / top) * 42}`)
+    .join('');
   const element = document.createElementNS('http://www.w3.org/2000/svg', 'path');
   element.setAttribute('d', path);
   byId(id).replaceChildren(element);
@@ -56,7 +59,8 @@ const cell = (content, className = '') => {
   else td.textContent = String(content);
   return td;
 };
-const tag = (name, text, className = '') => Object.assign(document.createElement(name), { textContent: text, className });
+const tag = (name, text, className = '') =>
+  Object.assign(document.createElement(name), { textContent: text, className });
 const row = (...cells) => {
   const tr = document.createElement('tr');
   tr.append(...cells);
@@ -64,15 +68,25 @@ const row = (...cells) => {
 };
 
 const functionRows = (f) => {
-  const current = f.replicas.find((r) => r.version === f.version) ?? { ready: 0, starting: 0, failed: 0, reason: null };
+  const current = f.replicas.find((r) => r.version === f.version) ?? {
+    ready: 0,
+    starting: 0,
+    failed: 0,
+    reason: null,
+  };
   const state = f.paused ? 'paused' : current.reason ? 'failed' : current.ready > 0 ? 'ready' : 'starting';
   const { max_batching_size: size, max_buffer_duration: duration } = f.spec;
   const batch = size === null ? 'as they come' : `${number.format(size)} rows, ${duration} ms`;
   const rows = [
     row(
-      cell(f.name), cell(tag('code', f.version)), cell(`${current.ready} ready${current.starting ? `, ${current.starting} starting` : ''}`),
-      cell(number.format(f.queue.waiting_rows), 'n'), cell(number.format(f.queue.sealed_rows), 'n'), cell(age(f.queue.oldest_ms), 'n'),
-      cell(batch), cell(tag('span', state, `pill ${state}`)),
+      cell(f.name),
+      cell(tag('code', f.version)),
+      cell(`${current.ready} ready${current.starting ? `, ${current.starting} starting` : ''}`),
+      cell(number.format(f.queue.waiting_rows), 'n'),
+      cell(number.format(f.queue.sealed_rows), 'n'),
+      cell(age(f.queue.oldest_ms), 'n'),
+      cell(batch),
+      cell(tag('span', state, `pill ${state}`)),
     ),
   ];
   if (current.reason) {
@@ -85,10 +99,20 @@ const functionRows = (f) => {
 
 const callRow = (c) => {
   const done = c.rows === 0 ? 1 : (c.rows - c.counts.unfinished) / c.rows;
-  const progress = Object.assign(document.createElement('progress'), { max: 1, value: done, title: `${Math.round(done * 100)} %` });
+  const progress = Object.assign(document.createElement('progress'), {
+    max: 1,
+    value: done,
+    title: `${Math.round(done * 100)} %`,
+  });
   return row(
-    cell(tag('code', c.call_id)), cell(c.function), cell(tag('span', c.status, `pill ${c.status}`)), cell(progress), cell(number.format(c.rows), 'n'),
-    cell(number.format(c.counts.failed), 'n'), cell(c.queue_ms === null ? '–' : c.queue_ms.toFixed(1), 'n'), cell(c.handler_ms.toFixed(1), 'n'),
+    cell(tag('code', c.call_id)),
+    cell(c.function),
+    cell(tag('span', c.status, `pill ${c.status}`)),
+    cell(progress),
+    cell(number.format(c.rows), 'n'),
+    cell(number.format(c.counts.failed), 'n'),
+    cell(c.queue_ms === null ? '–' : c.queue_ms.toFixed(1), 'n'),
+    cell(c.handler_ms.toFixed(1), 'n'),
     cell(new Date(c.arrived_at).toLocaleTimeString()),
   );
 };
