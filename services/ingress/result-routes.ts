@@ -5,6 +5,7 @@ import { WAIT_SECONDS_MAX } from '../calls/prefer.ts';
 import { resultForm } from '../results/negotiation.ts';
 import { writeAnswer } from './answer.ts';
 import { ownCall } from './call-routes.ts';
+import { expectedError, internalError, problemOf, writeProblem } from './problem.ts';
 import { requestWait } from './request-wait.ts';
 import { countAnswer, identityOf, mayRead, type Routes } from './room.ts';
 import { problems, resultAnswer, secured } from './route-schema.ts';
@@ -41,7 +42,14 @@ export const resultRoutes: Routes = (app, room) => {
       const found = await room.results.read(callId, form, partial, mayRead(identity));
       countAnswer(LABEL, 200);
       reply.hijack();
-      await writeAnswer(reply.raw, 200, found, request.id);
+      try {
+        await writeAnswer(reply.raw, 200, found, request.id);
+      } catch (error) {
+        // fastify has let go of the answer: what breaks a page is ours to tell, or to cut off where rows are on their way.
+        const known = expectedError(error) ?? internalError(request.id);
+        if (known.code === 'internal') room.log.error({ err: error, request: request.id }, 'a result broke');
+        writeProblem(reply.raw, problemOf(known), request.id);
+      }
     },
   );
 };
