@@ -75,12 +75,24 @@ def test_views_and_run_ends_become_what_travels():
         {
             "s": pa.array(["a", "b"], pa.string_view()),
             "l": pa.array([["a"], []], pa.list_(pa.string_view())),
+            "d": pa.DictionaryArray.from_arrays(pa.array([1, None], pa.uint32()), pa.array(["a", "b"], pa.string_view())),
             "r": pa.RunEndEncodedArray.from_arrays(pa.array([2], pa.int32()), pa.array([7])),
         }
     )
     got = table_of((source,), {}, never)
-    assert got.schema.types == [pa.large_string(), pa.list_(pa.large_string()), pa.int64()]
-    assert got.to_pydict() == {"s": ["a", "b"], "l": [["a"], []], "r": [7, 7]}
+    assert got.schema.types == [pa.large_string(), pa.list_(pa.large_string()), pa.large_string(), pa.int64()]
+    assert got.to_pydict() == {"s": ["a", "b"], "l": [["a"], []], "d": ["b", None], "r": [7, 7]}
+
+
+def test_data_frames_of_pandas_and_polars():
+    pd = pytest.importorskip("pandas")
+    pl = pytest.importorskip("polars")
+    assert table_of((pd.DataFrame({"text": ["a", "b"]}, index=["x", "y"]),), {}, never).to_pydict() == {"text": ["a", "b"]}
+    assert table(pd.DataFrame({"text": []})).schema.types == [pa.string()]
+    assert table(pd.Series(["a"])).to_pydict() == {"text": ["a"]}
+    frame = pl.DataFrame({"text": ["a", "b", "a"]}).with_columns(kind=pl.col("text").cast(pl.Categorical))
+    assert table_of((frame,), {}, never).to_pydict() == {"text": ["a", "b", "a"], "kind": ["a", "b", "a"]}
+    assert table(pl.Series(["a"])).to_pydict() == {"text": ["a"]}
 
 
 def test_chunks_with_dictionaries_of_their_own_go_into_one_stream():

@@ -58,6 +58,8 @@ def _from_table(value: Any, fields: Callable[[], Any]) -> pa.Table | None:
         table = value
     elif type(value).__module__.partition(".")[0] == "pandas" and hasattr(value, "columns"):
         table = pa.Table.from_pandas(value, preserve_index=False)
+        if table.num_rows == 0:  # pandas guesses a type, where there is no value to tell one
+            table = pa.table({name: pa.nulls(0) for name in table.column_names})
     elif hasattr(value, "__arrow_c_stream__") and not _is_column(value):
         table = pa.RecordBatchReader.from_stream(value).read_all()
     else:
@@ -94,6 +96,9 @@ def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
         column = pa.chunked_array(chunks, type=column.type.storage_type)
     if pt.is_run_end_encoded(column.type):
         column = pc.run_end_decode(column)
+    if pt.is_dictionary(column.type):
+        chunks = [chunk.dictionary.cast(kind).take(chunk.indices) for chunk in column.chunks]
+        column = pa.chunked_array(chunks, type=kind)
     return column.cast(kind)
 
 
@@ -105,7 +110,7 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
         return pa.large_string()
     if pt.is_binary_view(kind):
         return pa.large_binary()
-    if pt.is_run_end_encoded(kind):
+    if pt.is_run_end_encoded(kind) or (pt.is_dictionary(kind) and _plain_type(kind.value_type) != kind.value_type):
         return _plain_type(kind.value_type)
     if pt.is_list_view(kind):
         return pa.list_(_plain_field(kind.value_field))
