@@ -4,7 +4,7 @@
  *
  *   offer ─► (ready) ─► lease ─► send to a replica ─► answer ─► settle ─► offer …
  *
- * A replica has two slots: one batch runs, one lies in its socket. Heartbeats extend every lease that is held until it
+ * A replica has a slot for the batch that runs and some for full batches ahead, which lie in its socket. Heartbeats extend every lease that is held until it
  * is settled; a lease that is lost drops the run's answer.
  */
 
@@ -19,12 +19,14 @@ import { BatchRun } from './batch-run.ts';
 import { endBatchSpan, startBatchSpan, traceparentOf } from './batch-trace.ts';
 import type { HandlerAnswer } from './handler.ts';
 import type { Launcher } from './launcher.ts';
+import { PrefetchDepth } from './prefetch-depth.ts';
 import { Replica } from './replica.ts';
 import { type RunnerMetrics, runnerMetrics } from './runner-metrics.ts';
 import { settlementOf, untilAnswered, type Verdict, verdictOf } from './settling.ts';
 
-/** Answered batches that wait for their commit, for each replica; above it nothing is leased, since their bytes are held. */
-const UNSETTLED_PER_REPLICA_MAX = 4;
+/** Answered batches that wait for their commit, and their bytes; above either nothing is leased, since they are held in memory. */
+const UNSETTLED_MAX = 64;
+const UNSETTLED_BYTES_MAX = 64 * 2 ** 20;
 /** Node runs a longer timer at once. */
 const TIMER_MS_MAX = 2 ** 31 - 1;
 const NOTHING = '0 0';
@@ -48,6 +50,8 @@ export class VersionRunner {
   readonly #metrics: RunnerMetrics;
   readonly #trail: Trail = new IsolationTrail();
   readonly #runs = new Set<BatchRun>();
+  readonly #depth = new PrefetchDepth();
+  #unsettledBytes = 0;
   replicas: Replica[] = [];
   #leasing = false;
   #offering = false;
@@ -169,13 +173,13 @@ export class VersionRunner {
     if (this.#stopping) return { idle: 0, prefetch: 0 };
     const ready = this.replicas.filter(({ state }) => state === 'ready');
     const inHandlers = ready.reduce((sum, { load }) => sum + load, 0);
-    if (this.#runs.size - inHandlers >= ready.length * UNSETTLED_PER_REPLICA_MAX) {
+    if (this.#runs.size - inHandlers >= UNSETTLED_MAX || this.#unsettledBytes >= UNSETTLED_BYTES_MAX) {
       return { idle: 0, prefetch: 0 };
     }
-    return {
-      idle: ready.filter(({ load }) => load === 0).length,
-      prefetch: ready.filter(({ load }) => load === 1).length,
-    };
+    const slots = 1 + this.#depth.batches;
+    const idle = ready.filter(({ load }) => load === 0).length;
+    const free = ready.reduce((sum, { load }) => sum + Math.max(0, slots - load), 0);
+    return { idle, prefetch: free - idle };
   }
 
   /** Leases while something may be ready, then says what is free. One of each is under way at a time, so that the store sees them in order. */
@@ -230,7 +234,7 @@ export class VersionRunner {
   #give(leased: LeasedBatch): void {
     let best: Replica | null = null;
     for (const replica of this.replicas) {
-      if (replica.state === 'ready' && replica.load < (best?.load ?? 2)) best = replica;
+      if (replica.state === 'ready' && replica.load < (best?.load ?? 1 + this.#depth.batches)) best = replica;
     }
     if (best === null || this.#stopping) {
       void this.#handBack(leased);
@@ -298,17 +302,22 @@ export class VersionRunner {
     const end = run.timedOut ? 'timeout' : answer.end;
     endBatchSpan(span, end, 'error' in answer ? answer.error.message : null);
     this.#metrics.ran(end, run.handlerMs);
+    if (end === 'ok') this.#depth.observe(run.handlerMs);
     return answer;
   }
 
   async #settle(run: BatchRun, verdict: Verdict): Promise<void> {
     const { store, version, claimsMax, log } = this.#options;
     const settlement = settlementOf(run, verdict, { spec: version.spec, claimsMax }, this.#trail);
+    const outputBytes = settlement.output?.byteLength ?? 0;
+    this.#unsettledBytes += outputBytes;
     const answer = await untilAnswered(
       run,
       () => store.queue.settle({ ...settlement, now: Date.now() }),
       (error) => log.error({ err: error, batch: run.leased.batchId }, 'settle failed; trying again'),
-    );
+    ).finally(() => {
+      this.#unsettledBytes -= outputBytes;
+    });
     if (answer?.accepted) this.#metrics.settled(settlement.outcomes);
     else if (answer?.stale) this.#metrics.conflict();
   }

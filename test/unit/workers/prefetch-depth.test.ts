@@ -1,0 +1,25 @@
+import { describe, expect, it } from 'vitest';
+import { PrefetchDepth } from '../../../workers/prefetch-depth.ts';
+
+const after = (...handlerMs: number[]): number => {
+  const depth = new PrefetchDepth();
+  for (const ms of handlerMs) depth.observe(ms);
+  return depth.batches;
+};
+
+describe('PrefetchDepth', () => {
+  it('is one batch until a handler time is known, and for handlers that take long', () => {
+    expect(after()).toBe(1);
+    expect(after(20, 20, 20)).toBe(1);
+  });
+
+  it('covers the way through the store for fast handlers, within a limit', () => {
+    expect(after(4)).toBe(3);
+    expect(after(0.5)).toBe(8);
+    expect(after(0)).toBe(8);
+  });
+
+  it('follows a handler that becomes slow within a few batches', () => {
+    expect(after(0.5, ...Array<number>(12).fill(30))).toBe(1);
+  });
+});
