@@ -15,7 +15,7 @@ export SLUICE_PYTHON="$PWD/.venv/bin/python"
 rows=${DEMO_ROWS:-1500}
 
 step "1. Start Sluice: npx sluice dev"
-npx --no-install sluice dev --port "${DEMO_PORT:-0}" --data "$work/data" --log-level warn >"$work/server.log" 2>&1 &
+node_modules/.bin/sluice dev --port "${DEMO_PORT:-0}" --data "$work/data" --log-level warn >"$work/server.log" 2>&1 &
 server=$!
 for _ in $(seq 300); do
   url=$(sed -nE 's,^Sluice listens on (http://[^ ]+).*,\1,p' "$work/server.log" | head -n 1 || true)
@@ -27,13 +27,13 @@ export SLUICE_URL=$url
 grep "^Sluice listens" "$work/server.log"
 
 step "2. Deploy the model: npx sluice deploy examples/minilm/embed.py"
-npx --no-install sluice deploy examples/minilm/embed.py
+node_modules/.bin/sluice deploy examples/minilm/embed.py
 
 step "3. Real text that every machine has: $rows docstrings of Python's standard library"
 .venv/bin/python examples/minilm/documents.py --output docs.parquet --limit "$rows"
 
 step "4. Embed them: npx sluice run --function embed --input docs.parquet --column text --output embeddings.parquet"
-npx --no-install sluice run --function embed --input docs.parquet --column text --output embeddings.parquet
+node_modules/.bin/sluice run --function embed --input docs.parquet --column text --output embeddings.parquet
 
 step "5. Search in embeddings.parquet by meaning"
 .venv/bin/python examples/minilm/search.py
