@@ -220,13 +220,14 @@ export const inspect = async (directory: string, lines: readonly string[]): Prom
     const damage = integrityOf(directory);
     if (damage.length > 0) return damage;
     const server = await openEmbeddedStore({ ...LIMITS, directory, durability: 'memory' });
-    const store = server.connect();
-    const inspection = new Inspection(store, readFacts(lines), Date.now());
-    await inspection.run();
-    await store.close();
-    await server.close();
-    return inspection.problems;
+    try {
+      const inspection = new Inspection(server.connect(), readFacts(lines), Date.now());
+      await inspection.run();
+      return inspection.problems;
+    } finally {
+      await server.close();
+    }
   } catch (error) {
-    return [`the store does not open: ${(error as Error).message}`];
+    return [`the store does not serve: ${(error as Error).message}`];
   }
 };
