@@ -1,6 +1,12 @@
 /**
  * Group commit. What arrived while the last commit ran is one transaction: its verbs run in order, segments are synced,
- * SQLite commits, and only then the answers and events leave. A disk without room undoes the group and runs it again
+ * SQLite commits, and only then the answers and events leave.
+ *
+ *   verbs run ─► early: what buffers and hosts go on with ─► sync, commit ─► answers and events to callers
+ *
+ * What only moves work along inside the server (waiting rows, seals, leases, slots) is told before the commit: whatever
+ * is done with it comes back as a verb of a later group, so it is committed later, and nothing of it was promised to
+ * anyone. It saves each batch two waits for the disk. A disk without room undoes the group and runs it again
  * without its admissions; a verb that breaks undoes the group and runs it again without that request; any other failure
  * to commit ends the process, since nobody knows what the disk holds.
  */
@@ -15,9 +21,17 @@ import type { Lease } from './model.ts';
 import { Again } from './moving.ts';
 import type { ClientPort } from './outbox.ts';
 import { runVerb, type VerbName } from './verbs.ts';
-import { collectEvents } from './watching.ts';
+import { collectEarlyEvents, collectEvents } from './watching.ts';
 
-export type Asked = { readonly client: ClientPort; readonly request: Request };
+export type Asked = {
+  readonly client: ClientPort;
+  readonly request: Request;
+  /** Its answer left before a commit that failed. */
+  wasAnswered?: boolean;
+};
+
+/** Verbs of buffers and hosts, which promise nothing to a caller. `open` is among them to stay in step with `waiting`. */
+const EARLY: ReadonlySet<string> = new Set(['open', 'offer', 'seal', 'lease', 'extend'] satisfies VerbName[]);
 
 /** Length at which the log is moved into the database file: some 30 ms of writing. */
 const CHECKPOINT_BYTES = 32 * 2 ** 20;
@@ -29,7 +43,7 @@ export const commitGroup = (
   clients: Iterable<ClientPort>,
 ): Asked[] => {
   const began = performance.now();
-  const again = commitSound(ledger, group);
+  const again = commitSound(ledger, group, clients);
   collectEvents(ledger, clients);
   ledger.count('commits');
   ledger.count('commit_ms_total', performance.now() - began);
@@ -37,12 +51,12 @@ export const commitGroup = (
   return again;
 };
 
-const commitSound = (ledger: Ledger, group: readonly Asked[]): Asked[] => {
+const commitSound = (ledger: Ledger, group: readonly Asked[], clients: Iterable<ClientPort>): Asked[] => {
   const broken: { readonly asked: Asked; readonly error: ErrorMessage }[] = [];
   for (;;) {
     const sound = group.filter((asked) => !broken.some((one) => one.asked === asked));
     try {
-      const again = commitWithOrWithoutRoom(ledger, sound);
+      const again = commitWithOrWithoutRoom(ledger, sound, clients);
       for (const { asked, error } of broken) asked.client.replies.push({ id: asked.request.id, error });
       return again;
     } catch (error) {
@@ -67,19 +81,24 @@ class BrokenVerb extends Error {
   }
 }
 
-const commitWithOrWithoutRoom = (ledger: Ledger, group: readonly Asked[]): Asked[] => {
+const commitWithOrWithoutRoom = (
+  ledger: Ledger,
+  group: readonly Asked[],
+  clients: Iterable<ClientPort>,
+): Asked[] => {
   try {
-    return transact(ledger, group);
+    return transact(ledger, group, clients);
   } catch (error) {
     if (!isNoSpace(error)) throw error;
-    return commitWithoutRoom(ledger, group);
+    return commitWithoutRoom(ledger, group, clients);
   }
 };
 
-const transact = (ledger: Ledger, group: readonly Asked[]): Asked[] => {
+const transact = (ledger: Ledger, group: readonly Asked[], clients: Iterable<ClientPort>): Asked[] => {
   const again: Asked[] = [];
   ledger.sql.begin.run();
   for (const asked of group) runOne(ledger, asked, again);
+  sendEarly(ledger, group, clients);
   ledger.segments.sync();
   ledger.sql.commit.run();
   ledger.leasesBefore.clear();
@@ -89,11 +108,13 @@ const transact = (ledger: Ledger, group: readonly Asked[]): Asked[] => {
 const runOne = (ledger: Ledger, asked: Asked, again: Asked[]): void => {
   const { client, request } = asked;
   const { id, verb, args } = request;
+  // Its batches went out with the first answer; a second lease would be nobody's.
+  if (asked.wasAnswered && verb === 'lease') return;
   ledger.count('verbs');
   try {
     const value = runVerb(ledger, verb as VerbName, args, client);
     if (value instanceof Again) again.push({ client, request: { id, verb, args: value.args } });
-    else if (id !== 0) client.replies.push({ id, value });
+    else if (id !== 0) (EARLY.has(verb) ? client.early : client.replies).push({ id, value });
   } catch (error) {
     if (isDiskError(error)) throw error;
     if (!(error instanceof SluiceError || error instanceof BugError)) {
@@ -103,11 +124,15 @@ const runOne = (ledger: Ledger, asked: Asked, again: Asked[]): void => {
   }
 };
 
-const commitWithoutRoom = (ledger: Ledger, group: readonly Asked[]): Asked[] => {
+const commitWithoutRoom = (
+  ledger: Ledger,
+  group: readonly Asked[],
+  clients: Iterable<ClientPort>,
+): Asked[] => {
   recover(ledger, group);
   ledger.isRefusing = true;
   try {
-    return transact(ledger, group);
+    return transact(ledger, group, clients);
   } catch (error) {
     if (!isNoSpace(error)) throw error;
     recover(ledger, group);
@@ -125,6 +150,7 @@ const recover = (ledger: Ledger, group: readonly Asked[]): void => {
   ledger.count('recoveries');
   if (ledger.db.isTransaction) ledger.sql.rollback.run();
   for (const { client } of group) {
+    client.early = [];
     client.replies = [];
     client.events = [];
   }
@@ -149,8 +175,28 @@ const recover = (ledger: Ledger, group: readonly Asked[]): void => {
     batch.version.ready.delete(batch);
     ledger.leaseEnds.push(lease.until, batch);
   }
+  // Buffers may know rows and seals that are undone: they read everything again.
+  if (group.some(({ wasAnswered }) => wasAnswered)) {
+    for (const { name } of ledger.functions.values()) ledger.outbox.functions.add(name);
+  }
   for (const id of ledger.outbox.watchers.keys())
     if (id >= ledger.nextCall) ledger.outbox.watchers.delete(id);
+};
+
+/** Only messages that hold something leave; the transaction is not committed yet. */
+const sendEarly = (ledger: Ledger, group: readonly Asked[], clients: Iterable<ClientPort>): void => {
+  // A watch may have put an event there for after the commit.
+  const held = [...clients].map((client) => [client, client.events] as const);
+  for (const [client] of held) client.events = [];
+  collectEarlyEvents(ledger, clients);
+  for (const [client, events] of held) {
+    if (client.early.length > 0 || client.events.length > 0) {
+      client.port.postMessage({ replies: client.early, events: client.events });
+      client.early = [];
+    }
+    client.events = events;
+  }
+  for (const asked of group) asked.wasAnswered = true;
 };
 
 const send = (client: ClientPort): void => {

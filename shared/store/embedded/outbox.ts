@@ -7,6 +7,8 @@ import type { LiveCall, VersionState } from './model.ts';
 export type ClientPort = {
   readonly port: MessagePort;
   readonly kinds: Set<string>;
+  /** Answers that leave before the commit (see committing.ts). */
+  early: Reply[];
   replies: Reply[];
   events: EventMessage[];
 };
@@ -61,11 +63,16 @@ export class Outbox {
     if (this.watchers.has(call.id)) this.calls.set(call, finished);
   }
 
-  /** Drops what a commit that failed would have told. */
-  clear(): void {
+  /** Forgets what buffers and hosts were told before the commit. */
+  clearEarly(): void {
     if (this.waiting.extras.length > 0) this.waiting = { numbers: [], extras: [] };
     this.slots.clear();
     this.ready.clear();
+  }
+
+  /** Drops what a commit that failed would have told. */
+  clear(): void {
+    this.clearEarly();
     if (this.ended.length > 0) this.ended = [];
     this.functions.clear();
     this.calls.clear();

@@ -31,7 +31,7 @@ class StoreThread {
   }
 
   connect(port: MessagePort): void {
-    const client: ClientPort = { port, kinds: new Set(), replies: [], events: [] };
+    const client: ClientPort = { port, kinds: new Set(), early: [], replies: [], events: [] };
     this.#clients.add(client);
     port.on('message', (requests: ToThread) => {
       this.#receive(client, requests);

@@ -31,12 +31,14 @@ export const watchCall = (ledger: Ledger, callId: number, client: ClientPort): v
   client.events.push({ kind: 'calls', value: message });
 };
 
-/** Turns what a commit did into messages. Ready comes before slots, so that hosts lease before buffers seal more. */
-export const collectEvents = (ledger: Ledger, clients: Iterable<ClientPort>): void => {
+/**
+ * What buffers and hosts are told before the commit. Ready comes before slots, so that hosts lease before buffers
+ * seal more.
+ */
+export const collectEarlyEvents = (ledger: Ledger, clients: Iterable<ClientPort>): void => {
   const { outbox } = ledger;
   const events: EventMessage[] = [];
   if (outbox.waiting.extras.length > 0) events.push({ kind: 'waiting', value: outbox.waiting });
-  if (outbox.ended.length > 0) events.push({ kind: 'ended', value: outbox.ended });
   for (const versionId of outbox.ready) events.push({ kind: 'ready', value: { versionId } });
   for (const version of outbox.slots) {
     const { idle, prefetch } = freeSlots(version);
@@ -45,13 +47,25 @@ export const collectEvents = (ledger: Ledger, clients: Iterable<ClientPort>): vo
     version.toldPrefetch = prefetch;
     events.push({ kind: 'slots', value: { versionId: version.id, idle, prefetch } });
   }
+  tell(events, clients);
+  outbox.clearEarly();
+};
+
+/** Turns what a commit did into messages. */
+export const collectEvents = (ledger: Ledger, clients: Iterable<ClientPort>): void => {
+  const { outbox } = ledger;
+  const events: EventMessage[] = [];
+  if (outbox.ended.length > 0) events.push({ kind: 'ended', value: outbox.ended });
   for (const name of outbox.functions) events.push({ kind: 'functions', value: { name } });
-  if (events.length > 0) {
-    for (const client of clients)
-      for (const event of events) if (client.kinds.has(event.kind)) client.events.push(event);
-  }
+  tell(events, clients);
   if (outbox.calls.size > 0) collectCalls(ledger);
   outbox.clear();
+};
+
+const tell = (events: readonly EventMessage[], clients: Iterable<ClientPort>): void => {
+  if (events.length === 0) return;
+  for (const client of clients)
+    for (const event of events) if (client.kinds.has(event.kind)) client.events.push(event);
 };
 
 const collectCalls = (ledger: Ledger): void => {
