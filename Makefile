@@ -34,7 +34,7 @@ test: setup ## Everything that CI runs: verify, then end to end, then the Python
 	@bash scripts/test.sh
 
 test-faults: setup ## The long kill, power-cut and soak runs
-	@SLUICE_TEST_LONG=1 npm run --silent test:faults
+	@SLUICE_TEST_LONG=1 SLUICE_SIM_RUNS=100 npm run --silent test:faults
 
 bench: setup ## Load tests against references in the same run
 	@npm run --silent bench
