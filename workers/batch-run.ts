@@ -14,6 +14,8 @@ export class BatchRun {
   startedAt: number | null = null;
   #startedMono = 0;
   timedOut = false;
+  /** The handler has answered: the settle or the hand-back under way may end the lease before a heartbeat sees it. */
+  answered = false;
   /** Another has the batch now, or nobody wants it: the answer is dropped. */
   dropped = false;
   #endedCalls: Set<number> | null = null;

@@ -134,8 +134,11 @@ export class VersionRunner {
     const leases = held.map((run) => run.lease);
     const { lost } = await store.queue.extend({ now: Date.now(), leaseMs, leases });
     for (const batchId of lost) {
+      const run = held.find(({ leased }) => leased.batchId === batchId);
+      // What was answered or dropped meanwhile has given its lease back itself; a settle is told when it was too late.
+      if (run === undefined || run.answered || run.dropped) continue;
       log.warn({ batch: batchId }, 'lease lost; its answer will be dropped');
-      held.find((run) => run.leased.batchId === batchId)?.drop();
+      run.drop();
     }
   }
 
@@ -258,6 +261,7 @@ export class VersionRunner {
   async #execute(run: BatchRun, replica: Replica): Promise<void> {
     const { spec } = this.#options.version;
     const answer = await this.#handle(run, replica);
+    run.answered = true;
     if (run.dropped) {
       this.#pump();
       return;

@@ -28,6 +28,8 @@ type Lane = {
 
 /** A failed seal leaves its rows waiting in the store; they are read again after this pause. */
 const RELOAD_PAUSE_MS = 250;
+/** Timers fire on whole milliseconds and late; a batch that is due within this is sealed by the timer before. */
+const SLACK_MS = 0.5;
 /** Node's longest timer is 2^31 − 1 ms; waking once a minute costs nothing. */
 const TIMER_MS_MAX = 60_000;
 
@@ -154,7 +156,7 @@ export class Buffer implements Service {
   /** Seals what is due while slots are free. */
   #pump(lane: Lane): void {
     while (this.#state === 'running' && !lane.paused) {
-      const now = this.#clocks.monotonic();
+      const now = this.#clocks.monotonic() + SLACK_MS;
       const idle = lane.free.idle - lane.sealing;
       const ahead = lane.free.prefetch + Math.min(idle, 0);
       if (idle <= 0 && ahead <= 0) return;
@@ -227,7 +229,7 @@ export class Buffer implements Service {
       next = Math.min(next, lane.window.nextDeadline() ?? Number.POSITIVE_INFINITY);
     }
     if (next === Number.POSITIVE_INFINITY) return;
-    const wait = Math.min(TIMER_MS_MAX, Math.max(0, Math.ceil(next - this.#clocks.monotonic())));
+    const wait = Math.min(TIMER_MS_MAX, Math.max(0, Math.ceil(next - SLACK_MS - this.#clocks.monotonic())));
     this.#disarm = this.#clocks.after(wait, () => this.#onTimer());
   }
 

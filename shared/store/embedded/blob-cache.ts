@@ -28,6 +28,11 @@ export class BlobCache {
     }
   }
 
+  clear(): void {
+    this.#entries.clear();
+    this.#bytes = 0;
+  }
+
   delete(key: number): void {
     const bytes = this.#entries.get(key);
     if (bytes === undefined) return;

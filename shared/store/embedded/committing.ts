@@ -6,17 +6,19 @@
  *
  * What only moves work along inside the server (waiting rows, seals, leases, slots) is told before the commit: whatever
  * is done with it comes back as a verb of a later group, so it is committed later, and nothing of it was promised to
- * anyone. It saves each batch two waits for the disk. A disk without room undoes the group and runs it again
+ * anyone. A group of nothing else stays open for the next one's commit. It saves each batch two waits for the disk. A disk without room undoes the group and runs it again
  * without its admissions; a verb that breaks undoes the group and runs it again without that request; any other failure
  * to commit ends the process, since nobody knows what the disk holds.
  */
 import { writeSync } from 'node:fs';
 import { BugError, SluiceError } from '../../errors/sluice-error.ts';
+import type { LeaseRequest } from '../ports/queue.ts';
 import { diskFull } from './admission.ts';
 import { isDiskError, isNoSpace, toErrorMessage } from './errors.ts';
+import { leaseAgain } from './leasing.ts';
 import type { Ledger } from './ledger.ts';
 import { load } from './loading.ts';
-import type { ErrorMessage, Request } from './messages.ts';
+import type { ErrorMessage, LeasedMessage, Request } from './messages.ts';
 import type { Lease } from './model.ts';
 import { Again } from './moving.ts';
 import type { ClientPort } from './outbox.ts';
@@ -26,8 +28,9 @@ import { collectEarlyEvents, collectEvents } from './watching.ts';
 export type Asked = {
   readonly client: ClientPort;
   readonly request: Request;
-  /** Its answer left before a commit that failed. */
+  /** Its answer left before the commit; what a lease answered is kept for a commit that fails. */
   wasAnswered?: boolean;
+  leased?: LeasedMessage[];
 };
 
 /** Verbs of buffers and hosts, which promise nothing to a caller. `open` is among them to stay in step with `waiting`. */
@@ -36,39 +39,106 @@ const EARLY: ReadonlySet<string> = new Set(['open', 'offer', 'seal', 'lease', 'e
 /** Length at which the log is moved into the database file: some 30 ms of writing. */
 const CHECKPOINT_BYTES = 32 * 2 ** 20;
 
-/** Runs a group and sends what it answers; returns the requests that go on in a later group. */
-export const commitGroup = (
-  ledger: Ledger,
-  group: readonly Asked[],
-  clients: Iterable<ClientPort>,
-): Asked[] => {
-  const began = performance.now();
-  const again = commitSound(ledger, group, clients);
-  collectEvents(ledger, clients);
-  ledger.count('commits');
-  ledger.count('commit_ms_total', performance.now() - began);
-  for (const client of clients) send(client);
-  return again;
-};
+export class Committer {
+  readonly #ledger: Ledger;
+  readonly #clients: Iterable<ClientPort>;
+  /** Verbs of the open transaction; all were answered early. */
+  #open: Asked[] = [];
 
-const commitSound = (ledger: Ledger, group: readonly Asked[], clients: Iterable<ClientPort>): Asked[] => {
-  const broken: { readonly asked: Asked; readonly error: ErrorMessage }[] = [];
-  for (;;) {
-    const sound = group.filter((asked) => !broken.some((one) => one.asked === asked));
-    try {
-      const again = commitWithOrWithoutRoom(ledger, sound, clients);
-      for (const { asked, error } of broken) asked.client.replies.push({ id: asked.request.id, error });
-      return again;
-    } catch (error) {
-      if (!(error instanceof BrokenVerb)) throw error;
-      recover(ledger, group);
-      const { message, stack } = error.reason;
-      const detail = `This is a bug in Sluice, please report it: the store's ${error.asked.request.verb} failed: ${message}`;
-      writeSync(2, `${JSON.stringify({ level: 50, msg: detail, err: stack })}\n`);
-      broken.push({ asked: error.asked, error: { code: null, detail, extra: {} } });
+  constructor(ledger: Ledger, clients: Iterable<ClientPort>) {
+    this.#ledger = ledger;
+    this.#clients = clients;
+  }
+
+  /** Something is written that no commit has made durable; an empty group commits it. */
+  get isOpen(): boolean {
+    return this.#open.length > 0;
+  }
+
+  /**
+   * Runs a group and sends what it answers; returns the requests that go on in a later group. Verbs that promise
+   * nothing to a caller stay in the open transaction and share the disk's time with the next that do.
+   */
+  run(group: readonly Asked[]): Asked[] {
+    const began = performance.now();
+    const commits = group.length === 0 || group.some(({ request }) => !EARLY.has(request.verb));
+    const again = this.#runSound(group, commits);
+    if (!commits) return again;
+    collectEvents(this.#ledger, this.#clients);
+    this.#ledger.count('commits');
+    this.#ledger.count('commit_ms_total', performance.now() - began);
+    for (const client of this.#clients) send(client);
+    return again;
+  }
+
+  #runSound(group: readonly Asked[], commits: boolean): Asked[] {
+    const all = [...this.#open, ...group];
+    const broken: { readonly asked: Asked; readonly error: ErrorMessage }[] = [];
+    const soundOf = (some: readonly Asked[]): Asked[] =>
+      some.filter((asked) => !broken.some((one) => one.asked === asked));
+    for (let pending = group; ; pending = all) {
+      try {
+        const again = this.#runWithOrWithoutRoom(soundOf(pending), soundOf(all), commits);
+        for (const { asked, error } of broken) asked.client.replies.push({ id: asked.request.id, error });
+        return again;
+      } catch (error) {
+        if (!(error instanceof BrokenVerb)) throw error;
+        this.#recover(all);
+        const { message, stack } = error.reason;
+        const detail = `This is a bug in Sluice, please report it: the store's ${error.asked.request.verb} failed: ${message}`;
+        writeSync(2, `${JSON.stringify({ level: 50, msg: detail, err: stack })}\n`);
+        broken.push({ asked: error.asked, error: { code: null, detail, extra: {} } });
+      }
     }
   }
-};
+
+  #runWithOrWithoutRoom(pending: readonly Asked[], all: readonly Asked[], commits: boolean): Asked[] {
+    try {
+      return this.#transact(pending, commits);
+    } catch (error) {
+      if (!isNoSpace(error)) throw error;
+      return this.#runWithoutRoom(all);
+    }
+  }
+
+  #transact(group: readonly Asked[], commits: boolean): Asked[] {
+    const ledger = this.#ledger;
+    const again: Asked[] = [];
+    if (!ledger.db.isTransaction) ledger.sql.begin.run();
+    for (const asked of group) runOne(ledger, asked, again);
+    sendEarly(ledger, group, this.#clients);
+    this.#open.push(...group);
+    if (!commits) return again;
+    ledger.segments.sync();
+    ledger.sql.commit.run();
+    ledger.leasesBefore.clear();
+    this.#open = [];
+    return again;
+  }
+
+  #runWithoutRoom(all: readonly Asked[]): Asked[] {
+    const ledger = this.#ledger;
+    this.#recover(all);
+    ledger.isRefusing = true;
+    try {
+      return this.#transact(all, true);
+    } catch (error) {
+      if (!isNoSpace(error)) throw error;
+      this.#recover(all);
+      const refusal = toErrorMessage(diskFull(ledger.options.limitBytes));
+      for (const { client, request } of all) client.replies.push({ id: request.id, error: refusal });
+      return [];
+    } finally {
+      ledger.isRefusing = false;
+      ledger.disk.forget();
+    }
+  }
+
+  #recover(all: readonly Asked[]): void {
+    this.#open = [];
+    recover(this.#ledger, all);
+  }
+}
 
 /** A verb failed in a way that it should not; what it had written is undone with its group. */
 class BrokenVerb extends Error {
@@ -81,38 +151,18 @@ class BrokenVerb extends Error {
   }
 }
 
-const commitWithOrWithoutRoom = (
-  ledger: Ledger,
-  group: readonly Asked[],
-  clients: Iterable<ClientPort>,
-): Asked[] => {
-  try {
-    return transact(ledger, group, clients);
-  } catch (error) {
-    if (!isNoSpace(error)) throw error;
-    return commitWithoutRoom(ledger, group, clients);
-  }
-};
-
-const transact = (ledger: Ledger, group: readonly Asked[], clients: Iterable<ClientPort>): Asked[] => {
-  const again: Asked[] = [];
-  ledger.sql.begin.run();
-  for (const asked of group) runOne(ledger, asked, again);
-  sendEarly(ledger, group, clients);
-  ledger.segments.sync();
-  ledger.sql.commit.run();
-  ledger.leasesBefore.clear();
-  return again;
-};
-
 const runOne = (ledger: Ledger, asked: Asked, again: Asked[]): void => {
   const { client, request } = asked;
   const { id, verb, args } = request;
-  // Its batches went out with the first answer; a second lease would be nobody's.
-  if (asked.wasAnswered && verb === 'lease') return;
+  // Its batches went out with the first answer; other ones would be nobody's.
+  if (asked.leased !== undefined) {
+    leaseAgain(ledger, args as LeaseRequest, asked.leased);
+    return;
+  }
   ledger.count('verbs');
   try {
     const value = runVerb(ledger, verb as VerbName, args, client);
+    if (verb === 'lease') asked.leased = value as LeasedMessage[];
     if (value instanceof Again) again.push({ client, request: { id, verb, args: value.args } });
     else if (id !== 0) (EARLY.has(verb) ? client.early : client.replies).push({ id, value });
   } catch (error) {
@@ -120,28 +170,7 @@ const runOne = (ledger: Ledger, asked: Asked, again: Asked[]): void => {
     if (!(error instanceof SluiceError || error instanceof BugError)) {
       throw new BrokenVerb(asked, error instanceof Error ? error : new Error(String(error)));
     }
-    client.replies.push({ id, error: toErrorMessage(error) });
-  }
-};
-
-const commitWithoutRoom = (
-  ledger: Ledger,
-  group: readonly Asked[],
-  clients: Iterable<ClientPort>,
-): Asked[] => {
-  recover(ledger, group);
-  ledger.isRefusing = true;
-  try {
-    return transact(ledger, group, clients);
-  } catch (error) {
-    if (!isNoSpace(error)) throw error;
-    recover(ledger, group);
-    const refusal = toErrorMessage(diskFull(ledger.options.limitBytes));
-    for (const { client, request } of group) client.replies.push({ id: request.id, error: refusal });
-    return [];
-  } finally {
-    ledger.isRefusing = false;
-    ledger.disk.forget();
+    (EARLY.has(verb) ? client.early : client.replies).push({ id, error: toErrorMessage(error) });
   }
 };
 

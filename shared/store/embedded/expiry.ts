@@ -43,7 +43,8 @@ const nextLeaseEnd = (ledger: Ledger): number | null => {
     const { lease } = top.item;
     if (lease !== null && lease.until === top.at) return top.at;
     ledger.leaseEnds.pop();
-    if (lease !== null && lease.until > top.at) ledger.leaseEnds.push(lease.until, top.item);
+    // Also one that ends earlier than was said: the clock may have been set back since.
+    if (lease !== null) ledger.leaseEnds.push(lease.until, top.item);
   }
   return null;
 };

@@ -36,6 +36,25 @@ export const lease = (ledger: Ledger, request: LeaseRequest): LeasedMessage[] =>
   return leased;
 };
 
+/**
+ * A lease that was answered before its commit failed, done again: the worker keeps its token where the batch came
+ * out the same. Where it did not, its settle is stale and the rows run again.
+ */
+export const leaseAgain = (
+  ledger: Ledger,
+  { now, workerId }: LeaseRequest,
+  leased: LeasedMessage[],
+): void => {
+  for (const { batchId, token, leaseUntil, slices } of leased) {
+    const batch = ledger.batches.get(batchId);
+    if (batch === undefined || !batch.version.ready.has(batch)) continue;
+    if (!shed(ledger, batch, now, damageOf) || batch.slices.join() !== slices.join()) continue;
+    batch.version.ready.delete(batch);
+    ledger.setLease(batch, { token, workerId, until: leaseUntil, slices: batch.slices });
+    ledger.leaseEnds.push(leaseUntil, batch);
+  }
+};
+
 /** Why the call's payload cannot be read, null when it can. Inline payloads are SQLite's to check. */
 const damageOf = (ledger: Ledger, call: LiveCall): string | null => {
   if (typeof call.payload !== 'object' || !('segment' in call.payload)) return null;

@@ -156,6 +156,8 @@ export class Ledger {
     this.#recentBytes = 0;
     this.leaseEnds = new DueHeap();
     this.delayed = new DueHeap();
+    // Ids that were undone are given again, to other bytes.
+    this.blobs.clear();
     this.segments.forgetReferences();
   }
 

@@ -43,6 +43,8 @@ export const seal = (ledger: Ledger, request: SealMessage): SealedMessage => {
     call.batches.add(batch);
   }
   makeReady(ledger, batch);
+  // The answer tells its client of slots that another verb of this commit may change back to what was told before.
+  version.toldIdle = -1;
   return { batchId: batch.id, refused, ...freeSlots(version) };
 };
 

@@ -96,7 +96,12 @@ const moveFloor = (ledger: Ledger, now: number, highest: number): void => {
 
 /** Versions of a removed function go when the last call that names them can be gone. */
 const dropVersions = (ledger: Ledger, now: number): void => {
-  const rows = ledger.prepare('SELECT id FROM versions WHERE removed <= ?').all(now) as { id: number }[];
+  // A call that was on its way while its function was removed and deployed anew still needs its version.
+  const rows = ledger
+    .prepare(
+      'SELECT id FROM versions WHERE removed <= ? AND NOT EXISTS (SELECT 1 FROM live WHERE version = versions.id)',
+    )
+    .all(now) as { id: number }[];
   for (const { id } of rows) {
     ledger.prepare('DELETE FROM versions WHERE id = ?').run(id);
     const owner = ledger.versions.get(id)?.owner;

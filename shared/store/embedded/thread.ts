@@ -6,7 +6,7 @@
 import { writeSync } from 'node:fs';
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import type { EmbeddedOptions } from '../ports/server.ts';
-import { type Asked, commitGroup, tidy } from './committing.ts';
+import { type Asked, Committer, tidy } from './committing.ts';
 import { openDatabase } from './database.ts';
 import { toErrorMessage } from './errors.ts';
 import { Ledger } from './ledger.ts';
@@ -19,15 +19,20 @@ import { Segments } from './segments.ts';
 const GROUP_MAX = 1024;
 /** Commits between two looks at the log's length: a commit writes a few pages. */
 const TIDY_COMMITS = 64;
+/** What nobody waits for is durable this much later at the latest; mostly another commit takes it along before. */
+const OPEN_MS_MAX = 5;
 
 class StoreThread {
   readonly #ledger: Ledger;
   readonly #clients = new Set<ClientPort>();
   #inbox: Asked[] = [];
   #commits = 0;
+  readonly #committer: Committer;
+  #openTimer: NodeJS.Timeout | null = null;
 
   constructor(ledger: Ledger) {
     this.#ledger = ledger;
+    this.#committer = new Committer(ledger, this.#clients);
   }
 
   connect(port: MessagePort): void {
@@ -46,21 +51,34 @@ class StoreThread {
   /** One group; what came meanwhile is the next. Between two groups other events of the thread get their turn. */
   run(): void {
     this.#drain();
-    if (this.#inbox.length === 0) return;
+    if (this.#inbox.length > 0) this.#commit(this.#inbox.splice(0, GROUP_MAX));
+    if (this.#inbox.length > 0) setImmediate(() => this.run());
+  }
+
+  #commit(group: Asked[]): void {
     try {
-      const group = this.#inbox.splice(0, GROUP_MAX);
-      this.#inbox.push(...commitGroup(this.#ledger, group, this.#clients));
+      this.#inbox.push(...this.#committer.run(group));
+      if (this.#committer.isOpen) {
+        this.#openTimer ??= setTimeout(() => this.#commitOpen(), OPEN_MS_MAX);
+        return;
+      }
       this.#commits += 1;
       if (this.#commits % TIDY_COMMITS === 0) tidy(this.#ledger);
     } catch (error) {
       die(error);
     }
-    if (this.#inbox.length > 0) setImmediate(() => this.run());
+  }
+
+  #commitOpen(): void {
+    this.#openTimer = null;
+    if (this.#committer.isOpen) this.#commit([]);
   }
 
   close(): void {
     do this.run();
     while (this.#inbox.length > 0);
+    if (this.#openTimer) clearTimeout(this.#openTimer);
+    this.#commitOpen();
     for (const { port } of this.#clients) port.close();
     this.#ledger.segments.close();
     this.#ledger.db.close();
