@@ -29,7 +29,7 @@ type Lane = {
 /** A failed seal leaves its rows waiting in the store; they are read again after this pause. */
 const RELOAD_PAUSE_MS = 250;
 /** Timers fire on whole milliseconds and late; a batch that is due within this is sealed by the timer before. */
-const SLACK_MS = 0.5;
+const SLACK_MS = 1;
 /** Node's longest timer is 2^31 − 1 ms; waking once a minute costs nothing. */
 const TIMER_MS_MAX = 60_000;
 
@@ -177,14 +177,17 @@ export class Buffer implements Service {
       })
       .then(
         async (sealed) => {
+          // What is free now came as an event, which is later than this answer's count where both come together.
           lane.sealing -= 1;
-          lane.free = { idle: sealed.free.idle, prefetch: sealed.free.prefetch };
           for (const slice of sealed.refused) lane.window.drop(slice.callId);
           this.#measure(lane, batch, now);
           // Refused calls are cancelled or past their deadline. Should one only have been out of step, it is read again
           // after a pause; at once would be a loop for a call whose deadline has passed and is not settled yet.
           if (sealed.refused.length > 0) this.#reloadLater();
-          await lane.window.fill();
+          await lane.window.fill().catch((error: unknown) => {
+            this.#log.error({ err: error, function: lane.name }, 'buffer: waiting rows could not be read');
+            this.#reloadLater();
+          });
         },
         async (error: unknown) => {
           lane.sealing -= 1;

@@ -104,12 +104,28 @@ export class Window {
 
   /** New rows that the store told of. */
   append(call: WaitingCall): void {
+    if (call.callId <= this.#cursor) {
+      this.#insert(call);
+      return;
+    }
     if (!this.#complete) return;
     if (this.calls >= WINDOW_CALLS) {
       this.#complete = false;
       return;
     }
     this.#add(call);
+  }
+
+  /** An older call that comes from another version (repin): no later page holds it. */
+  #insert(call: WaitingCall): void {
+    if (this.calls < WINDOW_CALLS) {
+      this.#hold(call);
+      return;
+    }
+    this.#epoch += 1;
+    this.#loading = false;
+    this.#complete = false;
+    this.#cursor = call.callId - 1;
   }
 
   drop(callId: number): void {
@@ -145,6 +161,10 @@ export class Window {
   #add(call: WaitingCall): void {
     if (call.callId <= this.#cursor) return;
     this.#cursor = call.callId;
+    this.#hold(call);
+  }
+
+  #hold(call: WaitingCall): void {
     let batcher = this.#batchers.get(call.schemaKey);
     if (!batcher) {
       batcher = new Batcher(this.#batching);

@@ -18,7 +18,13 @@ import { isDiskError, isNoSpace, toErrorMessage } from './errors.ts';
 import { leaseAgain } from './leasing.ts';
 import type { Ledger } from './ledger.ts';
 import { load } from './loading.ts';
-import type { ErrorMessage, LeasedMessage, Request } from './messages.ts';
+import {
+  ADMIT_WIDTH,
+  type AdmitRequest,
+  type ErrorMessage,
+  type LeasedMessage,
+  type Request,
+} from './messages.ts';
 import type { Lease } from './model.ts';
 import { Again } from './moving.ts';
 import type { ClientPort } from './outbox.ts';
@@ -39,10 +45,22 @@ const EARLY: ReadonlySet<string> = new Set(['open', 'offer', 'seal', 'lease', 'e
 /** Length at which the log is moved into the database file: some 30 ms of writing. */
 const CHECKPOINT_BYTES = 32 * 2 ** 20;
 
+/**
+ * Whether somebody waits for the disk. A caller who waits for the call's end hears nothing before that, and its commit
+ * takes the admission along.
+ */
+const isPressing = ({ request: { verb, args } }: Asked): boolean => {
+  if (EARLY.has(verb)) return false;
+  if (verb !== ('admit' satisfies VerbName)) return true;
+  const { numbers } = args as AdmitRequest;
+  for (let at = ADMIT_WIDTH - 1; at < numbers.length; at += ADMIT_WIDTH) if (numbers[at] === 0) return true;
+  return false;
+};
+
 export class Committer {
   readonly #ledger: Ledger;
   readonly #clients: Iterable<ClientPort>;
-  /** Verbs of the open transaction; all were answered early. */
+  /** Verbs of the open transaction: answered early, or of callers who wait for more than a commit. */
   #open: Asked[] = [];
 
   constructor(ledger: Ledger, clients: Iterable<ClientPort>) {
@@ -56,12 +74,12 @@ export class Committer {
   }
 
   /**
-   * Runs a group and sends what it answers; returns the requests that go on in a later group. Verbs that promise
-   * nothing to a caller stay in the open transaction and share the disk's time with the next that do.
+   * Runs a group and sends what it answers; returns the requests that go on in a later group. Where nobody waits for
+   * the disk, the transaction stays open and shares the next commit.
    */
   run(group: readonly Asked[]): Asked[] {
     const began = performance.now();
-    const commits = group.length === 0 || group.some(({ request }) => !EARLY.has(request.verb));
+    const commits = group.length === 0 || group.some(isPressing);
     const again = this.#runSound(group, commits);
     if (!commits) return again;
     collectEvents(this.#ledger, this.#clients);

@@ -43,7 +43,7 @@ export const seal = (ledger: Ledger, request: SealMessage): SealedMessage => {
     call.batches.add(batch);
   }
   makeReady(ledger, batch);
-  // The answer tells its client of slots that another verb of this commit may change back to what was told before.
+  // Every seal tells its slots, so that a buffer which counts its seals in flight needs no other source.
   version.toldIdle = -1;
   return { batchId: batch.id, refused, ...freeSlots(version) };
 };
