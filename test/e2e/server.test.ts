@@ -1,0 +1,139 @@
+/** The server as an operator meets it: stops, refusals, keys, one owner of a directory, and the examples against it. */
+import { execFile } from 'node:child_process';
+import { existsSync, rmSync } from 'node:fs';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { afterEach, describe, expect, it } from 'vitest';
+import {
+  eventually,
+  PYTHON,
+  ROOT,
+  SluiceServer,
+  sluice,
+  temporaryDirectory,
+} from '../support/sluice-process.ts';
+
+const run = promisify(execFile);
+const HAS_GPU = existsSync('/dev/nvidia0');
+
+type Shown = { replicas: { ready: number; reason: string | null; ignored: string[] }[] };
+
+const open: SluiceServer[] = [];
+const started = async (options: Parameters<typeof SluiceServer.start>[0] = {}): Promise<SluiceServer> => {
+  const server = await SluiceServer.start(options);
+  open.push(server);
+  return server;
+};
+afterEach(async () => {
+  for (const server of open.splice(0)) await server.dispose();
+});
+
+const submit = async (
+  server: SluiceServer,
+  name: string,
+  values: readonly number[],
+  headers = {},
+): Promise<Response> =>
+  fetch(`${server.url}/v1/functions/${name}/calls`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', ...headers },
+    body: JSON.stringify({ columns: { value: values } }),
+  });
+
+const shown = async (server: SluiceServer, name: string): Promise<Shown['replicas'][number]> => {
+  const answer = (await (await fetch(`${server.url}/v1/functions/${name}`)).json()) as Shown;
+  return answer.replicas[0]!;
+};
+
+describe('SIGTERM', () => {
+  it('lets the running batch finish, keeps the rest, and leaves with 0', async () => {
+    const server = await started();
+    await server.deploy('test/fixtures/functions/slow.py');
+    const accepted = (await (await submit(server, 'slow', [1, 2])).json()) as { call_id: string };
+    const at = `/v1/calls/${accepted.call_id}`;
+    await eventually('the first row runs', async () => {
+      const call = (await (await fetch(server.url + at)).json()) as { status: string };
+      return call.status === 'running';
+    });
+    expect(await server.kill('SIGTERM')).toBe(0);
+    const again = await started({ data: server.data });
+    const answer = await fetch(`${again.url}${at}/result?wait=60`);
+    expect(await answer.json()).toMatchObject({ status: 'completed', result: [1, 2], errors: [] });
+  });
+});
+
+describe.skipIf(HAS_GPU)('a function that asks for a GPU on a machine without one', () => {
+  it('runs under `sluice dev`, which says so', async () => {
+    const server = await started();
+    await server.deploy('test/fixtures/functions/slow.py');
+    const answer = await submit(server, 'on_gpu', [7], { prefer: 'wait=30' });
+    expect(await answer.json()).toMatchObject({ result: [7] });
+    expect((await shown(server, 'on_gpu')).ignored.join()).toContain('nvidia-l4');
+  });
+
+  it('is refused by `sluice serve`, with the reason in its status', async () => {
+    const server = await started({ command: 'serve' });
+    await server.deploy('test/fixtures/functions/slow.py');
+    const replica = await eventually('the refusal is shown', async () => {
+      const one = await shown(server, 'on_gpu');
+      return one?.reason ? one : undefined;
+    });
+    expect(replica.reason).toContain('nvidia-l4');
+    expect(replica.ready).toBe(0);
+  });
+});
+
+describe('the data directory', () => {
+  it('has one owner; a second server says who and what to do', async () => {
+    const server = await started();
+    const second = await sluice(['dev', '--port', '0', '--data', server.data]);
+    expect(second.code).toBe(1);
+    expect(second.stderr).toContain(server.data);
+  });
+});
+
+describe('API keys', () => {
+  it('are needed before the server listens beyond loopback, and then for every request', async () => {
+    const data = temporaryDirectory();
+    const bare = await sluice(['serve', '--host', '0.0.0.0', '--port', '0', '--data', data]);
+    expect(bare.code).toBe(1);
+    expect(bare.stderr).toContain('sluice keys create');
+    const local = await started({ data });
+    const made = await local.run(['keys', 'create', 'ops', '--scope', 'admin', '--json']);
+    expect(made.code, made.stderr).toBe(0);
+    const { secret } = JSON.parse(made.stdout) as { secret: string };
+    await local.kill('SIGTERM');
+    const open = await started({ data, args: ['--host', '0.0.0.0'] });
+    const port = new URL(open.url).port;
+    const functions = `http://127.0.0.1:${port}/v1/functions`;
+    expect((await fetch(functions)).status).toBe(401);
+    expect((await fetch(functions, { headers: { authorization: `Bearer ${secret}` } })).status).toBe(200);
+    expect((await fetch(functions, { headers: { authorization: 'Bearer sk_wrong' } })).status).toBe(401);
+  });
+});
+
+describe('the examples', () => {
+  it('http: curl alone deploys, submits, polls and reads', async () => {
+    const server = await started();
+    const { stdout } = await run('bash', ['examples/http/run.sh'], {
+      cwd: ROOT,
+      env: { ...process.env, ...server.env() },
+    });
+    expect(stdout).toContain('"result":[1,2,3]');
+  });
+
+  it('row-errors and typescript: deployed and called as their README says', async () => {
+    const server = await started();
+    const env = { ...process.env, ...server.env(), SLUICE_PYTHON: PYTHON };
+    await server.deploy('examples/row-errors/prices.py');
+    const rows = await run(PYTHON, ['examples/row-errors/run.py'], { cwd: ROOT, env });
+    expect(rows.stdout.length).toBeGreaterThan(0);
+    await server.deploy('examples/typescript/embed.ts');
+    const typed = await run(process.execPath, [path.join(ROOT, 'examples/typescript/client.ts')], {
+      cwd: ROOT,
+      env,
+    });
+    expect(typed.stdout.length).toBeGreaterThan(0);
+    rmSync(path.join(ROOT, 'examples/row-errors/out.parquet'), { force: true });
+  });
+});
