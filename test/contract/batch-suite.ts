@@ -257,6 +257,15 @@ export const batchSuite = (factory: StoreFactory): void => {
     expect(await shop.settleOk(batch)).toMatchObject({ stale: true });
   });
 
+  it('loses a lease whose holder is silent also when the clock was set back meanwhile', async () => {
+    await using shop = await Workshop.make(factory);
+    const { batchId, token } = await shop.run([await shop.admit(1), 0, 1]);
+    shop.now -= 10_000;
+    await shop.queue.extend({ now: shop.now, leaseMs: LEASE_MS, leases: [{ batchId, token }] });
+    shop.now += 2 * LEASE_MS;
+    expect(await shop.expire()).toMatchObject({ leases: 1 });
+  });
+
   it('takes a batch back at no cost', async () => {
     await using shop = await Workshop.make(factory);
     const batch = await shop.run([await shop.admit(1), 0, 1]);

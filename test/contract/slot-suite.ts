@@ -82,6 +82,19 @@ export const slotSuite = (factory: StoreFactory): void => {
     expect(log.filter((line) => line.startsWith('reply'))).toEqual(['reply 1', 'reply 0']);
   });
 
+  it('tells slots with each seal, also where an offer of the same moment makes up for it', async () => {
+    await using shop = await Workshop.make(factory);
+    const id = await shop.admit(1);
+    await shop.offer(1, 1);
+    const slots = shop.collect('slots');
+    await shop.settled();
+    const sealed = shop.seal([id, 0, 1]);
+    await shop.offer(2, 1);
+    await sealed;
+    await shop.settled();
+    expect(slots.at(-1)).toEqual({ versionId: shop.versionId, idle: 1, prefetch: 1 });
+  });
+
   it('stops telling once nobody watches', async () => {
     await using shop = await Workshop.make(factory);
     const seen: number[] = [];

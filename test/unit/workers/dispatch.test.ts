@@ -1,5 +1,6 @@
 /** How batches get to replicas and back: slots, leases, settles, drains, versions. */
 import { describe, expect, it } from 'vitest';
+import { silentLog } from '../../../shared/runtime/log.ts';
 import { metrics } from '../../../shared/runtime/metrics.ts';
 import type { LeasedBatch, QueueStore } from '../../../shared/store/ports/queue.ts';
 import { GATED, Gate, nodeSpec, Rig, type RigOptions } from './rig.ts';
@@ -101,6 +102,34 @@ describe('settling', () => {
     await gate.open();
     expect((await rig.finished(callId)).status).toBe('completed');
     expect((await settleConflicts()) - before).toBeGreaterThanOrEqual(1);
+  });
+
+  it('takes no settled batch for lost that a heartbeat still named', async () => {
+    const named = Promise.withResolvers<void>();
+    const warnings: string[] = [];
+    const log = silentLog();
+    log.child = () => ({ ...log, warn: (_: unknown, text: string) => warnings.push(text) }) as never;
+    const rig = await Rig.open({
+      log,
+      leaseMs: 300,
+      faulty: (queue) => ({
+        settle: async (settlement) => {
+          const answer = await queue.settle(settlement);
+          await named.promise;
+          return answer;
+        },
+        extend: async (request) => {
+          const answer = await queue.extend(request);
+          if (answer.lost.length > 0) named.resolve();
+          return answer;
+        },
+      }),
+    });
+    const { status } = await rig.run(await rig.deploy(nodeSpec(GATED)), ['a']);
+    await named.promise;
+    await rig.workers.stop();
+    expect(status).toBe('completed');
+    expect(warnings).toEqual([]);
   });
 
   it('drops the answer of a lease that an extension found lost', async () => {
