@@ -1,6 +1,6 @@
 /**
  * Holds a handler process to its memory limit: reads the resident size of the process and its descendants every
- * second (docs/decisions/0010 says why not RLIMIT_AS). Linux only; elsewhere the limit is reported as ignored.
+ * second (docs/decisions/0006 says why not RLIMIT_AS). Linux only; elsewhere the limit is reported as ignored.
  */
 import { readdir, readFile } from 'node:fs/promises';
 
