@@ -46,6 +46,23 @@ export const readingSuite = (factory: StoreFactory): void => {
     expect(await all({ functionName: 'nope' })).toEqual([]);
   });
 
+  it('finds the calls of a status behind any number of others', async () => {
+    await using shop = await Workshop.make(factory);
+    const cancelled = await shop.admit(1);
+    await shop.queue.cancel({ now: shop.now, callId: cancelled });
+    const [waiting, running] = [await shop.admit(1), await shop.admit(1)];
+    await shop.run([running, 0, 1]);
+    await Promise.all(Array.from({ length: 25_000 }, () => shop.admit(0)));
+    const filter = { functionName: 'f', apiKeyId: null, before: null, limit: 1 };
+    const wanted = { cancelled, pending: waiting, running } as const;
+    for (const [status, id] of Object.entries(wanted) as [keyof typeof wanted, number][]) {
+      const page = await shop.queue.list({ ...filter, status });
+      expect(page).toMatchObject({ calls: [{ id, status }], next: id });
+      expect(await shop.queue.list({ ...filter, status, before: id })).toEqual({ calls: [], next: null });
+    }
+    expect(await shop.queue.list({ ...filter, status: 'failed' })).toEqual({ calls: [], next: null });
+  });
+
   it('pages through a result by bytes', async () => {
     await using shop = await Workshop.make(factory);
     const id = await shop.admit(8);

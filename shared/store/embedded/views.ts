@@ -1,5 +1,5 @@
 /** What readers see: calls, pages of calls, results. */
-import type { Call, CallStatus, RowError } from '../../domain/call.ts';
+import { type Call, isFinished, type RowError } from '../../domain/call.ts';
 import type {
   CallPage,
   ListQuery,
@@ -22,11 +22,12 @@ import {
   STATUSES,
   type VersionState,
 } from './model.ts';
+import { Again } from './moving.ts';
 import { unpackNumbers } from './packing.ts';
 import { readOutput } from './payloads.ts';
 
-/** Calls looked at for one page of a list at most: a filter that nothing passes may not stop the store. */
-const LIST_SCAN_MAX = 10_000;
+/** Ids that one step of a list looks at: some milliseconds. */
+const LIST_STEP_IDS = 20_000;
 /** Parts in one page of a result: about 1 MiB of messages. */
 const PARTS_MAX = 10_000;
 
@@ -217,29 +218,65 @@ export class PartReader {
   }
 }
 
-/** Newest first. A page may be short or empty although `next` is set: the search is bounded. */
-export const list = (ledger: Ledger, query: ListQuery): CallPage => {
-  const before = query.before ?? Number.MAX_SAFE_INTEGER;
-  const scan = Math.max(query.limit, Math.min(query.limit * 20, LIST_SCAN_MAX));
-  const ids = ledger
-    .prepare(
-      'SELECT id FROM (SELECT id FROM (SELECT id FROM live WHERE id < ?1 ORDER BY id DESC LIMIT ?2) UNION ALL SELECT id FROM (SELECT id FROM done WHERE id < ?1 ORDER BY id DESC LIMIT ?2)) ORDER BY id DESC LIMIT ?2',
-    )
-    .all(before, scan) as { id: number }[];
+type ListProgress = { readonly found: readonly number[]; readonly below: number };
+
+/** Newest first. A page is full or the last one; a search that goes far goes in steps, so that others are not kept waiting. */
+export const list = (
+  ledger: Ledger,
+  query: ListQuery & { readonly progress?: ListProgress },
+): CallPage | Again => {
+  const { progress, limit } = query;
+  const below = progress?.below ?? Math.min(query.before ?? ledger.nextCall, ledger.nextCall);
+  const from = Math.max(below - LIST_STEP_IDS, oldestId(ledger));
+  const found = [...(progress?.found ?? [])];
+  found.push(...matching(ledger, query, from, below).slice(0, limit - found.length));
+  if (found.length < limit && from > oldestId(ledger))
+    return new Again({ ...query, progress: { found, below: from } satisfies ListProgress });
   const calls: Call[] = [];
-  for (const { id } of ids) {
+  for (const id of found) {
     const view = call(ledger, id);
-    if (view === undefined || view === 'gone' || !isWanted(view, query)) continue;
-    calls.push(view);
-    if (calls.length === query.limit) return { calls, next: id };
+    if (view !== undefined && view !== 'gone') calls.push(view);
   }
-  return { calls, next: ids.length < scan ? null : ids.at(-1)!.id };
+  return { calls, next: found.length < limit ? null : found.at(-1)! };
 };
 
-const isWanted = (view: Call, { functionName, status, apiKeyId }: ListQuery): boolean =>
-  (functionName === null || view.functionName === functionName) &&
-  (status === null || view.status === (status satisfies CallStatus)) &&
-  (apiKeyId === null || view.apiKeyId === apiKeyId);
+const oldestId = (ledger: Ledger): number => {
+  const { live, done } = ledger
+    .prepare('SELECT (SELECT min(id) FROM live) AS live, (SELECT min(id) FROM done) AS done')
+    .get() as { live: number | null; done: number | null };
+  return Math.min(live ?? ledger.nextCall, done ?? ledger.nextCall);
+};
+
+/** Ids in [from, below) of calls that the query wants, newest first; of each table at most a page. */
+const matching = (ledger: Ledger, query: ListQuery, from: number, below: number): number[] => {
+  const { functionName, status, apiKeyId, limit } = query;
+  const versions =
+    functionName === null
+      ? null
+      : [...ledger.versions.values()].filter(({ owner }) => owner.name === functionName).map(({ id }) => id);
+  const wanted = status === null ? null : STATUSES.indexOf(status);
+  const ids: number[] = [];
+  for (const table of ['live', 'done']) {
+    if (wanted !== null && isFinished(STATUSES[wanted]!) !== (table === 'done')) continue;
+    const isStatus = table === 'done' ? '(?5 IS NULL OR status = ?5)' : '?5 IS ?5';
+    const rows = ledger
+      .prepare(
+        `SELECT id FROM ${table} WHERE id >= ?1 AND id < ?2 AND (?3 IS NULL OR version IN (SELECT value FROM json_each(?3))) AND (?4 IS NULL OR key = ?4) AND ${isStatus} ORDER BY id DESC`,
+      )
+      .iterate(from, below, versions && JSON.stringify(versions), apiKeyId, wanted);
+    let taken = 0;
+    for (const { id } of rows as Iterable<{ id: number }>) {
+      // A call that is only in its table waits.
+      const live = table === 'live' ? ledger.live.get(id) : undefined;
+      if (table === 'live' && wanted !== null && wanted !== (live ? liveStatus(live) : STATUS.pending))
+        continue;
+      ids.push(id);
+      taken += 1;
+      if (taken === limit) break;
+    }
+  }
+  return ids.sort((a, b) => b - a);
+};
 
 /** Waiting calls after an id, oldest first. A page may be short although `next` is set. */
 export const open = (ledger: Ledger, { versionId, after, limit }: OpenQuery): OpenMessage => {
