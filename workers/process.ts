@@ -121,6 +121,11 @@ export class HandlerProcess implements Handler {
       detached: true,
       stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
     });
+    // Without a descriptor left, Node makes no pipes and tells the error in the next turn, to whoever listens by then.
+    if (this.#child.stdio?.[3] == null) {
+      this.#child.once('error', () => undefined);
+      throw new Error('it could not be started: this server has no file descriptors left (see ulimit -n)');
+    }
     this.#socket = this.#openSocket();
     this.#readOutput(options.onLine);
     this.#superviseEnd(options.memoryBytesMax);
@@ -224,9 +229,9 @@ export class HandlerProcess implements Handler {
 
   #openSocket(): Socket {
     const reader = new FrameReader<Message>(sharedBytes, (frame) => this.#receive(frame));
+    // Whatever a frame breaks, user code can have written it: it ends this process, never the server.
     const socket = frameSocket(this.#child.stdio[3] as Socket, reader, (error) => {
-      if (!(error instanceof FrameError)) throw error;
-      this.kill(`it sent a wrong frame (${error.message})`);
+      this.kill(`it sent a wrong frame (${error instanceof Error ? error.message : String(error)})`);
       socket.destroy();
     });
     return socket;

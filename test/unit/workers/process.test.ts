@@ -1,5 +1,5 @@
 /** One handler process: order, prefetch, ends, and children that break the protocol. */
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -200,6 +200,11 @@ describe('a handler process', () => {
 
 describe('a handler process that breaks the protocol', () => {
   it.each([
+    [
+      'refusals that are no list',
+      "send({ type: 'result', id: 1, rows: 1, errors: 5 }, Buffer.alloc(8))",
+      /wrong frame \(.*not a function/,
+    ],
     ['lengths out of range', 'socket.write(Buffer.alloc(64, 255))', /wrong frame \(frame lengths/],
     [
       'an answer to nothing',
@@ -214,6 +219,18 @@ describe('a handler process that breaks the protocol', () => {
     await handler.ready;
     expect(await run(handler)).toMatchObject({ end: 'crash' });
     expect(await handler.gone).toMatch(reason);
+  });
+
+  it('cannot start, and harms nobody, when the server has no descriptors left', () => {
+    const script = `import { openSync } from 'node:fs';
+      import { HandlerProcess } from ${JSON.stringify(PROCESS)};
+      try { for (;;) openSync('/dev/null'); } catch {}
+      const command = { command: '/bin/true', args: [], env: {}, cwd: '/' };
+      try { new HandlerProcess({ command, init: {}, memoryBytesMax: null, onLine() {} }); }
+      catch (error) { setTimeout(() => process.stdout.write(error.message), 10); }`;
+    const limited = `ulimit -n 64; exec "$0" --input-type=module -e "$1"`;
+    const { stdout } = spawnSync('sh', ['-c', limited, process.execPath, script], { encoding: 'utf8' });
+    expect(stdout).toContain('no file descriptors left');
   });
 
   it('never becomes ready when its program is missing', async () => {
