@@ -41,6 +41,7 @@ export const startServer = async (
     pythonDefault: options.python,
   });
   const stop = async (): Promise<void> => {
+    await services.leave();
     // Handlers finish what runs while the door still answers polls; then the door closes.
     await workers.stop();
     await services.stop();

@@ -20,6 +20,8 @@ export type ServicesOptions = {
 export type Services = Service & {
   /** `http://host:port`, once started. */
   readonly address: () => string;
+  /** The first step of a stop: readiness falls while everything is still served. */
+  readonly leave: () => Promise<void>;
 };
 
 const CLOCKS: Clocks = {
@@ -38,6 +40,7 @@ export const makeServices = ({ settings, server, log }: ServicesOptions): Servic
   const ingress = makeIngress({ settings, server, log });
   return {
     address: () => ingress.address(),
+    leave: () => ingress.leave(),
     start: async () => {
       await buffer.start();
       await reaper.start();

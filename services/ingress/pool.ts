@@ -21,6 +21,8 @@ export type IngressOptions = { readonly settings: Settings; readonly server: Sto
 export type Ingress = Service & {
   /** `http://host:port`, once started. */
   readonly address: () => string;
+  /** Ready falls, so that balancers send no new work; what comes is still served. */
+  readonly leave: () => Promise<void>;
 };
 
 const THREADS_MAX = 8;
@@ -91,6 +93,10 @@ class IngressPool implements Ingress {
     const others = Array.from({ length: this.#count - 1 }, () => this.#spawn());
     await Promise.all(others);
     log.info({ address: this.address(), threads: this.#count }, 'listening');
+  }
+
+  leave(): Promise<void> {
+    return this.#tellAll('leave', null);
   }
 
   stop(): Promise<void> {

@@ -27,7 +27,8 @@ export type Room = {
   readonly exposition: () => Promise<string>;
   /** Keys were made or revoked: every thread must read them again. */
   readonly keysChanged: () => Promise<void>;
-  readonly state: { isDraining: boolean };
+  /** Leaving: no new work should come, what comes is done; draining: connections close. */
+  readonly state: { isLeaving: boolean; isDraining: boolean };
 };
 
 export type Routes = (app: FastifyInstance, room: Room) => void;

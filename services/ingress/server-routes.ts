@@ -38,7 +38,8 @@ export const serverRoutes: Routes = (app, room) => {
     sendJson(reply, 200, { status: 'alive' });
   });
   app.get('/readyz', { schema: described('The server takes work') }, async (_request, reply) => {
-    if (room.state.isDraining) throw new SluiceError('shutting_down', 'The server is shutting down.');
+    if (room.state.isLeaving || room.state.isDraining)
+      throw new SluiceError('shutting_down', 'The server is shutting down.');
     await room.store.retention.usage();
     return sendJson(reply, 200, { status: 'ready' });
   });

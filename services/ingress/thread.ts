@@ -46,6 +46,9 @@ const link: ThreadLink = new ThreadLink(port, {
   refreshFunction: async (name) => {
     await catalogue.refresh(name as string);
   },
+  leave: () => {
+    room.state.isLeaving = true;
+  },
   drain: () => drain(),
 });
 const room: Room = {
@@ -65,7 +68,7 @@ const room: Room = {
   keysChanged: async () => {
     await link.ask('keysChanged');
   },
-  state: { isDraining: false },
+  state: { isLeaving: false, isDraining: false },
 };
 await catalogue.start();
 await guard.start();

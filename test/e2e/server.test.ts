@@ -55,7 +55,12 @@ describe('SIGTERM', () => {
       const call = (await (await fetch(server.url + at)).json()) as { status: string };
       return call.status === 'running';
     });
-    expect(await server.kill('SIGTERM')).toBe(0);
+    const exit = server.kill('SIGTERM');
+    await eventually('readiness falls before the door closes', async () => {
+      return (await fetch(`${server.url}/readyz`)).status === 503;
+    });
+    expect((await fetch(server.url + at)).status).toBe(200);
+    expect(await exit).toBe(0);
     const again = await started({ data: server.data });
     const answer = await fetch(`${again.url}${at}/result?wait=60`);
     expect(await answer.json()).toMatchObject({ status: 'completed', result: [1, 2], errors: [] });
