@@ -15,6 +15,9 @@ type Setting<T> = {
   readonly choices?: readonly string[];
 };
 
+/** A timer of more than 24.8 days fires at once, and timers are made of twice the grace. */
+const DAY_MS = 86_400_000;
+
 const text = (fallback: string, about: string): Setting<string> => ({ kind: 'text', fallback, about });
 const count = (fallback: number, min: number, max: number, about: string): Setting<number> => ({
   kind: 'count',
@@ -30,11 +33,11 @@ const bytes = (fallback: number, min: number, about: string): Setting<number> =>
   max: 2 ** 50,
   about,
 });
-const duration = (fallback: number, min: number, about: string): Setting<number> => ({
+const duration = (fallback: number, min: number, about: string, max = 400 * DAY_MS): Setting<number> => ({
   kind: 'duration',
   fallback,
   min,
-  max: 400 * 86_400_000,
+  max,
   about,
 });
 const choice = (fallback: string, choices: readonly string[], about: string): Setting<string> => ({
@@ -87,9 +90,14 @@ export const SETTINGS = {
   ),
   retention: duration(86_400_000, 1000, 'How long a finished call can be read.'),
   acknowledgedRetention: duration(300_000, 0, 'How long it can be read once its reader has acknowledged it.'),
-  lease: duration(30_000, 200, 'How long a worker may be silent before its batch is given to another.'),
+  lease: duration(
+    30_000,
+    200,
+    'How long a worker may be silent before its batch is given to another.',
+    DAY_MS,
+  ),
   claimsMax: count(5, 0, 1000, 'Leases lost to crashes before a batch is isolated row by row.'),
-  grace: duration(30_000, 0, 'How long a stop waits for running batches.'),
+  grace: duration(30_000, 0, 'How long a stop waits for running batches.', DAY_MS),
   logLevel: choice(
     'info',
     ['trace', 'debug', 'info', 'warn', 'error', 'silent'],
