@@ -40,6 +40,8 @@ type Entry = {
   isCurrent: boolean;
   /** Since when nothing of an on-demand version was seen; null while it has work or rests. */
   idleSince: number | null;
+  /** What was reported last, as text. */
+  reported: string;
   resting: Promise<void> | null;
 };
 
@@ -53,6 +55,8 @@ export class WorkerHost implements Service {
   #state: 'new' | 'running' | 'stopped' = 'new';
   #refreshing: Promise<void> = Promise.resolve();
   #reports = new Set<Entry>();
+  /** Runners of removed functions whose processes are not gone yet. */
+  readonly #leaving = new Set<Promise<void>>();
 
   constructor(options: HostOptions) {
     this.#options = options;
@@ -84,7 +88,8 @@ export class WorkerHost implements Service {
     this.#options.launcher.stop();
     await this.#refreshing;
     // Leases are extended until the last batch is settled.
-    await Promise.all([...this.#entries.values()].map(({ runner }) => runner.stop(this.#options.graceMs)));
+    const stopping = [...this.#entries.values()].map(({ runner }) => runner.stop(this.#options.graceMs));
+    await Promise.all([...stopping, ...this.#leaving]);
     for (const timer of this.#timers.splice(0)) clearInterval(timer);
     await this.#options.launcher.removeSources();
   }
@@ -135,7 +140,9 @@ export class WorkerHost implements Service {
     for (const [id, entry] of this.#entries) {
       if (known.has(id)) continue;
       this.#entries.delete(id);
-      await entry.runner.stop(0);
+      // Not awaited: a process that is still being prepared would keep other functions from being read for minutes.
+      const leaving = entry.runner.stop(0).finally(() => this.#leaving.delete(leaving));
+      this.#leaving.add(leaving);
     }
     this.#watchArrivals();
   }
@@ -174,6 +181,7 @@ export class WorkerHost implements Service {
           : null,
       ignored: options.map(({ text }) => text),
       isCurrent: false,
+      reported: '',
       idleSince: null,
       resting: null,
     };
@@ -269,6 +277,10 @@ export class WorkerHost implements Service {
     this.#reports.clear();
     for (const entry of entries) {
       const report = reportOf(entry);
+      // Every batch changes a runner; most leave its replicas as they were.
+      const text = JSON.stringify([entry.isCurrent, report]);
+      if (text === entry.reported) continue;
+      entry.reported = text;
       this.#options.store.registry
         .report(report)
         .catch((error: unknown) => this.#options.log.warn({ err: error }, 'replicas were not reported'));
