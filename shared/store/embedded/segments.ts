@@ -10,8 +10,8 @@ import {
   openSync,
   readdirSync,
   readSync,
+  rmSync,
   statSync,
-  unlinkSync,
   writevSync,
 } from 'node:fs';
 import { join } from 'node:path';
@@ -31,6 +31,12 @@ const OPEN_FILES_MAX = 64;
 export class DamagedSegment extends Error {
   override readonly name = 'DamagedSegment';
 }
+
+/** A full disk that shows only here is no refusal any more: records of verbs that were answered with it may be lost. */
+const failedSync = (cause: Error): Error =>
+  Object.assign(new Error(`segments could not be synced: ${cause.message}`, { cause }), {
+    syscall: 'fdatasync',
+  });
 
 export class Segments {
   readonly #directory: string;
@@ -97,8 +103,12 @@ export class Segments {
   /** Makes all appended records durable. An error here ends the process: the kernel may have dropped the pages. */
   sync(): void {
     if (this.#durable) {
-      for (const descriptor of this.#dirty) fdatasyncSync(descriptor);
-      if (this.#isDirectoryDirty) syncDirectory(this.#directory);
+      try {
+        for (const descriptor of this.#dirty) fdatasyncSync(descriptor);
+        if (this.#isDirectoryDirty) syncDirectory(this.#directory);
+      } catch (error) {
+        throw failedSync(error as Error);
+      }
     }
     this.#dirty = [];
     this.#isDirectoryDirty = false;
@@ -145,7 +155,8 @@ export class Segments {
     for (const segment of this.#sizes.keys()) {
       if ((this.#live.get(segment) ?? 0) > 0 || segment === this.#current?.segment) continue;
       this.#closeReader(segment);
-      unlinkSync(this.#path(segment));
+      // Forced: a file that somebody removed is no reason to stop.
+      rmSync(this.#path(segment), { force: true });
       this.#sizes.delete(segment);
       this.#live.delete(segment);
       unlinked += 1;

@@ -202,3 +202,33 @@ describe('segments', () => {
     segments.close();
   });
 });
+
+describe('a group that was undone', () => {
+  it('leaves no payload in memory that a later call of the same id would get', async () => {
+    const shop = await makeShop();
+    const bytes = new Uint8Array(100_000).fill(7);
+    const undone = [
+      shop.admit(1, { bytes: bytes.length, payload: { kind: 'arrow', bytes } }),
+      shop.admit(1, { bytes: Number.NaN }),
+    ];
+    const [first] = await Promise.allSettled(undone);
+    expect(first).toMatchObject({ status: 'rejected' });
+    const text = JSON.stringify([['x'.repeat(100_000)]]);
+    const id = await shop.admit(1, { bytes: text.length, payload: { kind: 'json', text } });
+    const batch = await shop.run([id, 0, 1]);
+    expect(batch.calls[0]!.payload).toEqual({ kind: 'json', text });
+    await shop.close();
+  });
+});
+
+describe('a segment that somebody removed', () => {
+  it('is forgotten when nothing refers to it any more', () => {
+    mkdirSync(directory, { recursive: true });
+    const segments = new Segments(directory, false);
+    segments.append(new Uint8Array(10), 0);
+    segments.cut();
+    for (const name of segmentFiles()) rmSync(path.join(directory, 'segments', name));
+    expect(segments.recycle()).toBe(1);
+    expect(segments.files).toBe(0);
+  });
+});
