@@ -39,8 +39,21 @@ export type Asked = {
   leased?: LeasedMessage[];
 };
 
-/** Verbs of buffers and hosts, which promise nothing to a caller. `open` is among them to stay in step with `waiting`. */
-const EARLY: ReadonlySet<string> = new Set(['open', 'offer', 'seal', 'lease', 'extend'] satisfies VerbName[]);
+/**
+ * Verbs of buffers and hosts, which promise nothing to a caller, and those that write nothing at all. `open` is among
+ * them to stay in step with `waiting`. Reads for callers are not: they must not tell of what is not durable yet.
+ */
+const EARLY: ReadonlySet<string> = new Set([
+  'open',
+  'offer',
+  'seal',
+  'lease',
+  'extend',
+  'report',
+  'appendLogs',
+  'watch',
+  'unwatch',
+] satisfies VerbName[]);
 
 /** Length at which the log is moved into the database file: some 30 ms of writing. */
 const CHECKPOINT_BYTES = 32 * 2 ** 20;
