@@ -1,12 +1,5 @@
 import { defineConfig } from 'vitest/config';
 
-/**
- * V8 keeps one map of code pages for all threads of a process and aborts when starts and ends of threads race in it
- * ("Check failed: jit_page.has_value()", nodejs/node#64500). Tests start hundreds of store threads, so they run without the
- * protection keys that the map serves.
- */
-const execArgv = ['--no-memory-protection-keys'];
-
 export default defineConfig({
   test: {
     projects: [
@@ -19,9 +12,8 @@ export default defineConfig({
             'test/sim/**/*.test.ts',
             'test/*.test.ts',
           ],
-          testTimeout: 60_000,
+          testTimeout: 120_000,
           pool: 'forks',
-          execArgv,
         },
       },
       {
@@ -31,7 +23,6 @@ export default defineConfig({
           testTimeout: 300_000,
           hookTimeout: 120_000,
           pool: 'forks',
-          execArgv,
         },
       },
     ],

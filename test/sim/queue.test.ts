@@ -9,7 +9,7 @@ import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { World, type WorldOptions } from './world.ts';
 
-const runs = Number(process.env.SLUICE_SIM_RUNS ?? 8);
+const runs = Number(process.env.SLUICE_SIM_RUNS ?? 4);
 const firstSeed = Number(process.env.SLUICE_SIM_SEED ?? 1 + Math.floor(Math.random() * 1e9));
 
 const simulate = async (options: Omit<WorldOptions, 'directory'>): Promise<World> => {
