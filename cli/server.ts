@@ -1,5 +1,4 @@
 /** One server in one process group on the embedded store: what `sluice dev` and `sluice serve` run. */
-import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { makeServices } from '../services/main.ts';
 import type { Settings } from '../shared/config/settings.ts';
@@ -10,11 +9,9 @@ import { makeWorkers } from '../workers/main.ts';
 
 export type RunningServer = { readonly address: string; readonly stop: () => Promise<void> };
 
-export const openStore = (settings: Settings): Promise<StoreServer> => {
-  const directory = path.resolve(settings.data);
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
-  return openEmbeddedStore({
-    directory,
+const openStore = (settings: Settings): Promise<StoreServer> =>
+  openEmbeddedStore({
+    directory: path.resolve(settings.data),
     durability: settings.durability === 'memory' ? 'memory' : 'fsync',
     limitBytes: settings.diskLimit,
     reserveBytes: settings.diskReserve,
@@ -23,7 +20,6 @@ export const openStore = (settings: Settings): Promise<StoreServer> => {
     retentionMs: settings.retention,
     acknowledgedRetentionMs: settings.acknowledgedRetention,
   });
-};
 
 /** `strict`: a function that asks for what this machine cannot give is refused instead of run without it. */
 export const startServer = async (
