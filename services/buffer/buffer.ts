@@ -174,6 +174,7 @@ export class Buffer implements Service {
         versionId: lane.window.versionId,
         slices: batch.slices,
         reason: batch.reason,
+        fence: '',
       })
       .then(
         async (sealed) => {

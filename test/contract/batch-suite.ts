@@ -94,7 +94,7 @@ export const batchSuite = (factory: StoreFactory): void => {
     const { batchId, refused } = await shop.seal([gone, 0, 1], [late, 0, 1], [good, 0, 1]);
     expect(batchId).not.toBeNull();
     expect(refused.map(({ callId }) => callId)).toEqual([gone, late]);
-    const other = { now: shop.now, versionId: 99, slices: [], reason: 'size' } as const;
+    const other = { now: shop.now, versionId: 99, slices: [], reason: 'size', fence: shop.fence } as const;
     await expect(shop.queue.seal(other)).rejects.toMatchObject({ code: 'function_not_found' });
   });
 

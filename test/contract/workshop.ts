@@ -58,6 +58,7 @@ export class Workshop {
   server!: StoreServer;
   store!: Store;
   versionId = 0;
+  fence = '';
   now = START;
 
   constructor(home: StoreHome) {
@@ -78,6 +79,7 @@ export class Workshop {
     this.server = await this.home.open(overrides);
     this.store = this.server.connect();
     this.versionId = await this.deploy(specOf('f'));
+    await this.own('f');
   }
 
   async reopen(overrides: Partial<StoreLimits> = {}): Promise<void> {
@@ -97,6 +99,14 @@ export class Workshop {
 
   async deploy(spec: FunctionSpec): Promise<number> {
     return (await this.store.registry.deploy({ now: this.now, spec })).record.current.id;
+  }
+
+  /** Takes the buffer of a function, so that this client is told of its rows and slots and may seal. */
+  async own(functionName: string, memberId = 'shop'): Promise<void> {
+    const now = this.now;
+    const owned = await this.store.coordination.own({ now, memberId, functionName, leaseMs: LEASE_MS });
+    if (owned === null) throw new Error(`the buffer of ${functionName} is another's`);
+    this.fence = owned.fence;
   }
 
   admission(rows: number, changes: Partial<Admission> = {}): Admission {
@@ -138,6 +148,7 @@ export class Workshop {
       versionId: this.versionId,
       slices: slices.map(([callId, from, count]) => ({ callId, from, count })),
       reason: 'size',
+      fence: this.fence,
     });
   }
 

@@ -1,6 +1,7 @@
 /** One thread's client: all verbs of a tick travel in one message, and answers and events come back in one. */
 import type { MessagePort } from 'node:worker_threads';
 import { BugError, SluiceError } from '../../errors/sluice-error.ts';
+import type { Coordination } from '../ports/coordination.ts';
 import type { Keys } from '../ports/keys.ts';
 import type { Admission, Admitted, QueueStore, Sealed } from '../ports/queue.ts';
 import type { Registry } from '../ports/registry.ts';
@@ -191,9 +192,19 @@ export const makeClient = ({ port, generation, durability }: ClientTicket): Stor
       sweep: (query) => ask('sweep', query),
       usage: () => ask('usage'),
     } satisfies Retention,
+    coordination: SOLE_OWNER,
     counters: () => ask('counters'),
     close: () => connection.close(),
   };
+};
+
+/** One process owns the data directory, so it owns every function's buffer. */
+const SOLE_OWNER: Coordination = {
+  exclusive: true,
+  join: async ({ memberId }) => [memberId],
+  leave: async () => undefined,
+  own: async () => ({ fence: '', until: Number.POSITIVE_INFINITY }),
+  disown: async () => undefined,
 };
 
 const makeQueue = (connection: Connection, generation: string, durability: string): QueueStore => ({
@@ -208,7 +219,12 @@ const makeQueue = (connection: Connection, generation: string, durability: strin
   seal: async ({ now, versionId, slices, reason }) => {
     const args = { now, versionId, slices: packSlices(slices), reason: REASONS.indexOf(reason) };
     const { batchId, refused, idle, prefetch } = await connection.ask<SealedMessage>('seal', args);
-    return { batchId, refused: unpackSlices(refused), free: { versionId, idle, prefetch } } satisfies Sealed;
+    return {
+      fenced: false,
+      batchId,
+      refused: unpackSlices(refused),
+      free: { versionId, idle, prefetch },
+    } satisfies Sealed;
   },
   lease: async (request) => (await connection.ask<LeasedMessage[]>('lease', request)).map(unpackLeased),
   extend: (request) => connection.ask('extend', request),

@@ -90,6 +90,8 @@ export type SealRequest = {
   readonly versionId: number;
   readonly slices: readonly Slice[];
   readonly reason: SealReason;
+  /** Of the ownership of the function's buffer; '' on a store that has one owner for ever. */
+  readonly fence: string;
 };
 
 /**
@@ -97,6 +99,8 @@ export type SealRequest = {
  * the others are sealed. `batchId` is null when none was left.
  */
 export type Sealed = {
+  /** True: another owns the function's buffer by now; nothing was sealed and nothing is refused. */
+  readonly fenced: boolean;
   readonly batchId: number | null;
   readonly refused: readonly Slice[];
   readonly free: FreeSlots;

@@ -1,3 +1,4 @@
+import type { Coordination } from './coordination.ts';
 import type { Keys } from './keys.ts';
 import type { QueueStore } from './queue.ts';
 import type { Registry } from './registry.ts';
@@ -12,6 +13,7 @@ export interface Store {
   readonly registry: Registry;
   readonly keys: Keys;
   readonly retention: Retention;
+  readonly coordination: Coordination;
   counters(): Promise<StoreCounters>;
   close(): Promise<void>;
 }

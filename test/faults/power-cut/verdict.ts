@@ -156,6 +156,7 @@ class Inspection {
           versionId,
           slices: [{ callId, from, count: rows }],
           reason: 'drain',
+          fence: '',
         });
       }
       after = page.next;

@@ -101,7 +101,7 @@ const waiting: WaitingCall[] = [];
 queue.watch({ kind: 'waiting' }, (some) => waiting.push(...some));
 const work = async (): Promise<void> => {
   const slices = waiting.splice(0, 10).map(({ callId, from, rows }) => ({ callId, from, count: rows }));
-  if (slices.length > 0) await queue.seal({ now: Date.now(), versionId, slices, reason: 'size' });
+  if (slices.length > 0) await queue.seal({ now: Date.now(), versionId, slices, reason: 'size', fence: '' });
   const query = { now: Date.now(), workerId: 'w', versionId, leaseMs: 60_000, max: 2 };
   await Promise.all((await queue.lease(query)).map(settle));
 };

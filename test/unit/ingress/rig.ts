@@ -119,7 +119,7 @@ export const settleAll = async (
   await queue.offer({ now: Date.now(), workerId: 'w', versionId, idle: 1000, prefetch: 0, until });
   for (const { callId, from, rows } of calls) {
     const slices = [{ callId, from, count: rows }];
-    await queue.seal({ now: Date.now(), versionId, slices, reason: 'drain' });
+    await queue.seal({ now: Date.now(), versionId, slices, reason: 'drain', fence: '' });
   }
   const request = { now: Date.now(), workerId: 'w', versionId, leaseMs: 60_000, max: 1000 };
   for (const batch of await queue.lease(request)) {
