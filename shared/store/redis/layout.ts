@@ -1,0 +1,100 @@
+/**
+ * How the store's keys and ids are spelled (docs/decisions/0007): all keys of one function share the hash tag
+ * `{prefix:12}`, so that one script touches one slot of a cluster; what is of no function lies at `{prefix}`.
+ *
+ *   callId, batchId = function × 2³² + n          versionId = function × 2¹² + n          n from 1
+ *
+ * so a verb that is given only a call, a batch or a version knows its slot.
+ */
+import { BugError } from '../../errors/sluice-error.ts';
+
+/** Functions are numbered from 1; 2²⁰ × 2³² is the last that keeps every id a safe integer. */
+export const FUNCTIONS_MAX = 2 ** 20;
+const SERIALS = 2 ** 32;
+const VERSIONS = 2 ** 12;
+/** Versions of one function, for ever: a deploy beyond it is refused. */
+export const VERSIONS_MAX = VERSIONS - 1;
+
+const pack = (fn: number, n: number, width: number): number => {
+  if (!Number.isInteger(fn) || fn < 1 || fn > FUNCTIONS_MAX || !Number.isInteger(n) || n < 0 || n >= width)
+    throw new BugError(`function ${fn} has no number ${n}`);
+  return fn * width + n;
+};
+
+export const callIdOf = (fn: number, n: number): number => pack(fn, n, SERIALS);
+export const batchIdOf = (fn: number, n: number): number => pack(fn, n, SERIALS);
+export const versionIdOf = (fn: number, n: number): number => pack(fn, n, VERSIONS);
+
+/** The function of a call or batch; 0 or a number above FUNCTIONS_MAX when the id was never given out. */
+export const functionOfId = (id: number): number => Math.floor(id / SERIALS);
+/** The number of a call or batch within its function. */
+export const serialOfId = (id: number): number => id % SERIALS;
+export const functionOfVersion = (versionId: number): number => Math.floor(versionId / VERSIONS);
+export const serialOfVersion = (versionId: number): number => versionId % VERSIONS;
+/** Whether a function number may stand in a key: ids come from outside, and an unknown one is only unknown. */
+export const isFunctionNumber = (fn: number): boolean =>
+  Number.isInteger(fn) && fn >= 1 && fn <= FUNCTIONS_MAX;
+
+/** Calls of one bucket (a hash of neighbouring calls): listpack-encoded hashes hold up to 128 entries by default. */
+export const BUCKET_CALLS = 128;
+export const bucketOf = (serial: number): number => Math.floor(serial / BUCKET_CALLS);
+
+/** Keys that belong to no function. */
+export type StoreKey =
+  /** Text: random, made once with SET NX; another one means that the data was replaced. */
+  | 'generation'
+  /** Counter: the highest function number. */
+  | 'function-count'
+  /** Hash: function name → number. */
+  | 'functions'
+  /** Counter, hash id → JSON, hash secret hash → id: the API keys. */
+  | 'api-key-count'
+  | 'api-keys'
+  | 'api-key-hashes'
+  /** Sorted set: buffer process → when its membership ends. */
+  | 'members'
+  /** Channel: a function's name, when it was deployed, changed or removed. */
+  | 'functions-changed';
+
+/** Channels of one function. Messages are hints that are safe to lose; none carries what is not also stored. */
+export type FunctionChannel =
+  /** To the buffer's owner: `waiting` (read the stream on), or `slots VERSION IDLE PREFETCH` (decimal version ids). */
+  | 'owner'
+  /** To worker hosts: the version id of a batch that is ready, decimal. */
+  | 'ready'
+  /** To the owner and the hosts: ids of cancelled or expired calls, decimal, with blanks between. */
+  | 'ended'
+  /** To who watches calls: ids of calls that advanced or finished, decimal, with blanks between. */
+  | 'calls';
+
+export class Layout {
+  readonly prefix: string;
+
+  constructor(prefix: string) {
+    this.prefix = prefix;
+  }
+
+  store(key: StoreKey): string {
+    return `{${this.prefix}}:${key}`;
+  }
+
+  /** What all keys of a function begin with; scripts append to it. */
+  base(fn: number): string {
+    return `{${this.prefix}:${fn}}:`;
+  }
+
+  /** A key of a function: `{sluice:12}:waiting`, `{sluice:12}:calls:7`. Its name is explained where its scripts are. */
+  key(fn: number, name: string, part?: number | string): string {
+    return part === undefined ? `${this.base(fn)}${name}` : `${this.base(fn)}${name}:${part}`;
+  }
+
+  channel(fn: number, channel: FunctionChannel): string {
+    return `${this.base(fn)}to-${channel}`;
+  }
+
+  /** The prefix and the name of a version's BullMQ queue: BullMQ puts a colon between them. */
+  bull(versionId: number): { readonly prefix: string; readonly name: string } {
+    const fn = functionOfVersion(versionId);
+    return { prefix: `{${this.prefix}:${fn}}:bull`, name: `v${versionId}` };
+  }
+}
