@@ -5,7 +5,8 @@
  *   current:   floor ≥ 1 ─ always up
  *   on demand: asleep ─ rows wait, or a batch is ready ─► up ─ nothing left ─► asleep
  *
- * A new version's replicas are ready before those of the version it replaces may rest.
+ * A new version's replicas are ready before those of the version it replaces may rest, unless the machine cannot hold
+ * both: then the old ones stop first (see version-turns.ts).
  */
 import type { FunctionRecord, FunctionVersion, ReplicaReport } from '../shared/domain/function.ts';
 import type { Log } from '../shared/runtime/log.ts';
@@ -16,6 +17,14 @@ import type { Store } from '../shared/store/ports/store.ts';
 import { CallIds } from '../shared/wire/call-id.ts';
 import type { Launcher } from './launcher.ts';
 import { VersionRunner } from './version-runner.ts';
+import {
+  clashOf,
+  hasHadTurn,
+  holdersBeside,
+  type TurnTaker,
+  wantedReplicas,
+  yieldsAtOnce,
+} from './version-turns.ts';
 
 /** How often versions that may rest are looked at, and how long a function of minimum 0 stays up with nothing to do. */
 const LOOK_MS = 2000;
@@ -33,16 +42,13 @@ export type HostOptions = {
   readonly strict: boolean;
 };
 
-type Entry = {
-  readonly runner: VersionRunner;
+type Entry = TurnTaker & {
   readonly refusal: string | null;
-  readonly ignored: readonly string[];
-  isCurrent: boolean;
+  ignored: readonly string[];
   /** Since when nothing of an on-demand version was seen; null while it has work or rests. */
   idleSince: number | null;
   /** What was reported last, as text. */
   reported: string;
-  resting: Promise<void> | null;
 };
 
 export class WorkerHost implements Service {
@@ -91,6 +97,7 @@ export class WorkerHost implements Service {
     const stopping = [...this.#entries.values()].map(({ runner }) => runner.stop(this.#options.graceMs));
     await Promise.all([...stopping, ...this.#leaving]);
     for (const timer of this.#timers.splice(0)) clearInterval(timer);
+    await Promise.all([...this.#entries.values()].map((entry) => this.#tell(entry, 0)));
     await this.#options.launcher.removeSources();
   }
 
@@ -108,7 +115,9 @@ export class WorkerHost implements Service {
   }
 
   async #heartbeat(): Promise<void> {
-    await Promise.all([...this.#entries.values()].map(({ runner }) => runner.heartbeat()));
+    const entries = [...this.#entries.values()];
+    for (const entry of entries) void this.#tell(entry);
+    await Promise.all(entries.map(({ runner }) => runner.heartbeat()));
   }
 
   #ready(versionId: number): void {
@@ -148,10 +157,14 @@ export class WorkerHost implements Service {
   }
 
   async #readFunction(record: FunctionRecord): Promise<void> {
-    for (const version of record.versions) {
+    const isOld = (version: FunctionVersion): number => (version.id === record.current.id ? 0 : 1);
+    // The current one first: where there is room for one, it is for that one.
+    for (const version of record.versions.toSorted((a, b) => isOld(a) - isOld(b))) {
       const isNew = !this.#entries.has(version.id);
       const entry = this.#entries.get(version.id) ?? this.#open(version);
+      const wasCurrent = entry.isCurrent;
       entry.isCurrent = version.id === record.current.id;
+      if (entry.isCurrent !== wasCurrent) entry.takesOver = entry.isCurrent;
       // Arrivals are watched before the look at what waits, so that no row comes between the two.
       this.#watchArrivals();
       if (entry.isCurrent && version.spec.replicas.min > 0) this.#wake(entry);
@@ -181,6 +194,9 @@ export class WorkerHost implements Service {
           : null,
       ignored: options.map(({ text }) => text),
       isCurrent: false,
+      takesOver: false,
+      blocked: null,
+      servesSince: null,
       reported: '',
       idleSince: null,
       resting: null,
@@ -201,7 +217,52 @@ export class WorkerHost implements Service {
   }
 
   #scale(entry: Entry): void {
-    if (this.#state === 'running') entry.runner.scaleTo(Math.max(entry.runner.version.spec.replicas.min, 1));
+    if (this.#state !== 'running') return;
+    const wanted = wantedReplicas(entry);
+    if (entry.runner.replicas.length < wanted) {
+      const holders = holdersBeside(entry, this.#entries.values());
+      const clash = clashOf(entry, holders, this.#options.launcher);
+      if (clash !== null) {
+        this.#block(entry, holders, clash);
+        return;
+      }
+    }
+    entry.blocked = null;
+    entry.takesOver = false;
+    entry.runner.scaleTo(wanted);
+  }
+
+  /** Keeps a version waiting for those that hold what it needs. */
+  #block(entry: Entry, holders: readonly Entry[], clash: string): void {
+    const { spec, digest } = entry.runner.version;
+    if (entry.blocked === null) {
+      const held = holders.map(({ runner }) => runner.version.digest).join(', ');
+      const text = `waits until version ${held} has finished its running batches and stopped (${clash})`;
+      this.#options.log.warn({ function: spec.name, version: digest }, text);
+      entry.blocked = text;
+      const gap = `a start beside its old version, which stops first (${clash})`;
+      if (entry.takesOver && !entry.ignored.includes(gap)) entry.ignored = [...entry.ignored, gap];
+      this.#changed(entry);
+    }
+    for (const holder of holders) if (yieldsAtOnce(holder, entry)) this.#rest(holder);
+  }
+
+  /** Looks after versions that wait for room: their holders yield when they have had their turn. */
+  async #takeTurns(): Promise<void> {
+    for (const entry of this.#entries.values()) {
+      if (entry.blocked === null) continue;
+      const isNeeded = entry.isCurrent && entry.runner.version.spec.replicas.min > 0;
+      if (!isNeeded && !(await this.#hasWork(entry))) {
+        entry.blocked = null;
+        this.#changed(entry);
+        continue;
+      }
+      for (const holder of holdersBeside(entry, this.#entries.values())) {
+        const hasWork = await this.#hasWork(holder);
+        if (hasHadTurn(holder, { hasWork, now: Date.now() })) this.#rest(holder);
+      }
+      this.#scale(entry);
+    }
   }
 
   async #hasWork({ runner }: Entry): Promise<boolean> {
@@ -216,6 +277,7 @@ export class WorkerHost implements Service {
 
   /** Puts versions to rest that nobody needs: old ones when the new one serves, functions of minimum 0 after a while. */
   async #look(): Promise<void> {
+    await this.#takeTurns();
     for (const entry of this.#entries.values()) {
       if (entry.runner.replicas.length === 0 || this.#state !== 'running') continue;
       if (entry.isCurrent && entry.runner.version.spec.replicas.min > 0) continue;
@@ -230,12 +292,32 @@ export class WorkerHost implements Service {
   }
 
   #rest(entry: Entry): void {
+    if (entry.resting !== null || this.#state !== 'running') return;
     const { spec, digest } = entry.runner.version;
     entry.idleSince = null;
     this.#options.log.info({ function: spec.name, version: digest }, 'replicas rest');
     entry.resting = entry.runner.rest().finally(() => {
       entry.resting = null;
+      this.#rested(entry);
     });
+  }
+
+  /** Others that waited for its room start; rows of its own that are left, or its minimum, make it wait in turn. */
+  #rested(entry: Entry): void {
+    let hasYielded = false;
+    for (const other of this.#entries.values()) {
+      if (other.blocked === null) continue;
+      this.#scale(other);
+      hasYielded ||= other.runner.version.spec.name === entry.runner.version.spec.name;
+    }
+    if (!hasYielded) return;
+    if (entry.isCurrent && entry.runner.version.spec.replicas.min > 0) this.#wake(entry);
+    else
+      this.#wakeForWork(entry).catch((err: unknown) => this.#options.log.error({ err }, 'load was not read'));
+  }
+
+  async #wakeForWork(entry: Entry): Promise<void> {
+    if (await this.#hasWork(entry)) this.#wake(entry);
   }
 
   #successorServes(entry: Entry): boolean {
@@ -257,7 +339,7 @@ export class WorkerHost implements Service {
           const entry = this.#entries.get(versionId);
           if (!entry) continue;
           entry.idleSince = null;
-          if (entry.runner.replicas.length === 0) this.#wake(entry);
+          if (entry.runner.replicas.length === 0 || entry.resting !== null) this.#wake(entry);
         }
       });
     } else if (!needed && this.#unwatchWaiting) {
@@ -268,6 +350,8 @@ export class WorkerHost implements Service {
 
   /** Reports once for all changes of one turn. */
   #changed(entry: Entry): void {
+    if (entry.runner.readyCount === 0) entry.servesSince = null;
+    else entry.servesSince ??= Date.now();
     if (this.#reports.size === 0) queueMicrotask(() => this.#report());
     this.#reports.add(entry);
   }
@@ -281,29 +365,36 @@ export class WorkerHost implements Service {
       const text = JSON.stringify([entry.isCurrent, report]);
       if (text === entry.reported) continue;
       entry.reported = text;
-      this.#options.store.registry
-        .report(report)
-        .catch((error: unknown) => this.#options.log.warn({ err: error }, 'replicas were not reported'));
+      void this.#tell(entry);
       if (!entry.isCurrent) continue;
       const { name } = entry.runner.version.spec;
       for (const state of ['ready', 'starting', 'failed'] as const)
         metrics.replicas.labels(name, state).set(report[state]);
     }
   }
+
+  /** Tells the store, for as long as a lease: what a dead worker said is over then. */
+  #tell(entry: Entry, leaseMs = this.#options.leaseMs): Promise<void> {
+    const { store, workerId, log } = this.#options;
+    const now = Date.now();
+    return store.registry
+      .report({ now, report: { workerId, ...reportOf(entry), until: now + leaseMs } })
+      .catch((error: unknown) => log.warn({ err: error }, 'replicas were not reported'));
+  }
 }
 
 const isOnDemand = ({ runner, isCurrent, refusal }: Entry): boolean =>
   refusal === null && (!isCurrent || runner.version.spec.replicas.min === 0);
 
-const reportOf = ({ runner, refusal, ignored }: Entry): ReplicaReport => {
+const reportOf = ({ runner, refusal, ignored }: Entry): Omit<ReplicaReport, 'workerId' | 'until'> => {
   const count = (wanted: string): number => runner.replicas.filter(({ state }) => state === wanted).length;
   const failed = runner.replicas.find(({ reason }) => reason !== null);
   return {
     versionId: runner.version.id,
     ready: count('ready'),
-    starting: count('starting'),
+    starting: blocked === null ? count('starting') : wantedReplicas(entry),
     failed: count('failed'),
-    reason: refusal ?? failed?.reason ?? null,
+    reason: refusal ?? blocked ?? failed?.reason ?? null,
     ignored,
   };
 };

@@ -12,10 +12,10 @@ const fillQueues = async ({ registry }: Store, now: number): Promise<void> => {
   }
 };
 
-const fillReplicas = async ({ registry }: Store): Promise<void> => {
+const fillReplicas = async ({ registry }: Store, now: number): Promise<void> => {
   metrics.replicas.reset();
   for (const { name } of await registry.functions()) {
-    const reports = await registry.reports(name);
+    const reports = await registry.reports({ now, name });
     for (const state of ['ready', 'starting', 'failed'] as const) {
       const count = reports.reduce((sum, report) => sum + report[state], 0);
       metrics.replicas.set({ function: name, state }, count);
@@ -34,6 +34,7 @@ const fillStore = async (store: Store): Promise<void> => {
 };
 
 export const exposition = async (store: Store, threads: readonly MetricsSnapshot[]): Promise<string> => {
-  await Promise.all([fillQueues(store, Date.now()), fillReplicas(store), fillStore(store)]);
+  const now = Date.now();
+  await Promise.all([fillQueues(store, now), fillReplicas(store, now), fillStore(store)]);
   return render([...threads, await snapshot()]);
 };

@@ -32,8 +32,8 @@ export class Functions {
     const { registry } = this.#store;
     const [records, load] = await Promise.all([registry.functions(), registry.load()]);
     const loads = new Map(load.map((entry) => [entry.functionName, entry]));
-    const reports = await Promise.all(records.map(({ name }) => registry.reports(name)));
     const now = Date.now();
+    const reports = await Promise.all(records.map(({ name }) => registry.reports({ now, name })));
     return records.map((record, i) => presentFunction(record, loads.get(record.name), reports[i]!, now));
   }
 
@@ -89,8 +89,10 @@ export class Functions {
 
   async #view(record: FunctionRecord): Promise<FunctionJson> {
     const { registry } = this.#store;
-    const [load, reports] = await Promise.all([registry.load(), registry.reports(record.name)]);
+    const now = Date.now();
+    const asked = [registry.load(), registry.reports({ now, name: record.name })] as const;
+    const [load, reports] = await Promise.all(asked);
     const own = load.find(({ functionName }) => functionName === record.name);
-    return presentFunction(record, own, reports, Date.now());
+    return presentFunction(record, own, reports, now);
   }
 }

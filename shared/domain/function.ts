@@ -109,8 +109,9 @@ export type FunctionRecord = {
   readonly updatedAt: number;
 };
 
-/** What the process back end could not honour, and what its replicas are doing; kept by the worker host. */
+/** What one worker's process back end could not honour of a version, and what its replicas there are doing. */
 export type ReplicaReport = {
+  readonly workerId: string;
   readonly versionId: number;
   readonly ready: number;
   readonly starting: number;
@@ -119,4 +120,6 @@ export type ReplicaReport = {
   readonly reason: string | null;
   /** Options that were asked for and are not honoured here (a GPU on a machine without one). */
   readonly ignored: readonly string[];
+  /** The worker tells it again before this time; one that is dead does not, and its replicas are gone. */
+  readonly until: number;
 };

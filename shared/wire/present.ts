@@ -38,17 +38,18 @@ export const presentCall = (call: Call, ids: CallIds, durability: string): CallJ
   durability,
 });
 
+/** One line a version: the reports of its workers together, with the first reason that one of them has. */
 const presentReplicas = (
   record: FunctionRecord,
   reports: readonly ReplicaReport[],
 ): FunctionJson['replicas'] =>
-  reports.map((report) => ({
-    version: record.versions.find(({ id }) => id === report.versionId)?.digest ?? '',
-    ready: report.ready,
-    starting: report.starting,
-    failed: report.failed,
-    reason: report.reason,
-    ignored: report.ignored,
+  [...Map.groupBy(reports, ({ versionId }) => versionId)].map(([versionId, told]) => ({
+    version: record.versions.find(({ id }) => id === versionId)?.digest ?? '',
+    ready: told.reduce((sum, { ready }) => sum + ready, 0),
+    starting: told.reduce((sum, { starting }) => sum + starting, 0),
+    failed: told.reduce((sum, { failed }) => sum + failed, 0),
+    reason: told.find(({ reason }) => reason !== null)?.reason ?? null,
+    ignored: [...new Set(told.flatMap(({ ignored }) => ignored))],
   }));
 
 export const presentFunction = (

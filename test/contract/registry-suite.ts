@@ -108,21 +108,31 @@ export const registrySuite = (factory: StoreFactory): void => {
     });
   });
 
-  it('keeps the latest report of each version, and log lines', async () => {
+  it('keeps the latest report of each version and worker until it is over, and log lines', async () => {
     await using shop = await Workshop.make(factory);
     const { registry } = shop.store;
+    const { now } = shop;
     const report = {
+      workerId: 'a',
       versionId: shop.versionId,
       ready: 1,
       starting: 0,
       failed: 0,
       reason: null,
       ignored: ['gpu'],
+      until: now + 1000,
     };
-    await registry.report({ ...report, ready: 0 });
-    await registry.report(report);
-    expect(await registry.reports('f')).toEqual([report]);
-    expect(await registry.reports('nope')).toEqual([]);
+    const other = { ...report, workerId: 'b', until: now + 2000 };
+    await registry.report({ now, report: { ...report, ready: 0 } });
+    await registry.report({ now, report });
+    await registry.report({ now, report: other });
+    const told = async (at: number, name = 'f') =>
+      [...(await registry.reports({ now: at, name }))].sort((a, b) => (a.workerId < b.workerId ? -1 : 1));
+    expect(await told(now)).toEqual([report, other]);
+    expect(await told(now + 1000)).toEqual([other]);
+    await registry.report({ now, report: { ...other, until: now } });
+    expect(await told(now)).toEqual([report]);
+    expect(await told(now, 'nope')).toEqual([]);
     const line = (text: number) =>
       ({ at: text, functionName: 'f', replica: 0, stream: 'stdout', text: String(text) }) as const;
     await registry.appendLogs(Array.from({ length: 2500 }, (_, index) => line(index)));

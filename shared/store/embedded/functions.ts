@@ -161,17 +161,29 @@ export const remove = (ledger: Ledger, name: string): boolean => {
   return true;
 };
 
-export const report = (ledger: Ledger, told: ReplicaReport): void => {
-  ledger.reports.set(told.versionId, told);
+export const report = (
+  ledger: Ledger,
+  { now, report: told }: { readonly now: number; readonly report: ReplicaReport },
+): void => {
+  const workers = ledger.reports.get(told.versionId) ?? new Map<string, ReplicaReport>();
+  workers.set(told.workerId, told);
+  for (const [workerId, { until }] of workers) if (until <= now) workers.delete(workerId);
+  if (workers.size > 0) ledger.reports.set(told.versionId, workers);
+  else ledger.reports.delete(told.versionId);
 };
 
 const versionsOf = (ledger: Ledger, owner: FunctionState): VersionState[] =>
   [...ledger.versions.values()].filter((version) => version.owner === owner);
 
-export const reports = (ledger: Ledger, name: string): ReplicaReport[] => {
+export const reports = (
+  ledger: Ledger,
+  { now, name }: { readonly now: number; readonly name: string },
+): ReplicaReport[] => {
   const owner = find(ledger, name);
   if (owner === undefined) return [];
-  return versionsOf(ledger, owner).flatMap((version) => ledger.reports.get(version.id) ?? []);
+  return versionsOf(ledger, owner).flatMap((version) =>
+    [...(ledger.reports.get(version.id)?.values() ?? [])].filter(({ until }) => until > now),
+  );
 };
 
 export const load = (ledger: Ledger): FunctionLoad[] =>

@@ -63,7 +63,8 @@ export class Ledger {
   readonly batches = new Map<number, Batch>();
   readonly versions = new Map<number, VersionState>();
   readonly functions = new Map<string, FunctionState>();
-  readonly reports = new Map<number, ReplicaReport>();
+  /** By version and worker. */
+  readonly reports = new Map<number, Map<string, ReplicaReport>>();
   readonly logs = new Map<string, LogLine[]>();
   leaseEnds = new DueHeap<Batch>();
   delayed = new DueHeap<Batch>();

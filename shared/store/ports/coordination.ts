@@ -3,8 +3,9 @@
  * function's buffer has one owner at a time, elected by a lease with a fencing token that every seal carries.
  *
  * A client is told (`watch`) of the waiting rows and the worker slots of the functions that it owns, and of no others:
- * `own` answers after the client hears them, so that an owner who then reads `open` misses nothing. `expired` and
- * `sweep` look at the functions that it owns as well.
+ * `own` answers after the client hears them, so that an owner who then reads `open` misses nothing, and a client that
+ * takes a function is told (`slots`) of the slots that its workers have offered already. `expired` and `sweep` look at
+ * the functions that it owns as well.
  */
 export type Ownership = {
   /** Goes into every seal of the function. Random: counters roll back in a failover. */

@@ -43,8 +43,10 @@ export interface Registry {
     readonly from: string;
     readonly to: string;
   }): Promise<number>;
-  report(report: ReplicaReport): Promise<void>;
-  reports(name: string): Promise<readonly ReplicaReport[]>;
+  /** Takes the place of what this worker told of this version; one whose `until` is not after `now` only takes it away. */
+  report(query: { readonly now: number; readonly report: ReplicaReport }): Promise<void>;
+  /** Of every version and worker, but for those whose `until` has passed. */
+  reports(query: { readonly now: number; readonly name: string }): Promise<readonly ReplicaReport[]>;
   load(): Promise<readonly FunctionLoad[]>;
   appendLogs(lines: readonly LogLine[]): Promise<void>;
   /** Oldest first. */

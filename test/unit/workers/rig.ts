@@ -234,7 +234,7 @@ export class Rig {
   /** The version's report once it satisfies the wish. */
   async report(record: FunctionRecord, wish: (report: ReplicaReport) => boolean): Promise<ReplicaReport> {
     for (;;) {
-      const reports = await this.store.registry.reports(record.name);
+      const reports = await this.store.registry.reports({ now: Date.now(), name: record.name });
       const found = reports.find((report) => report.versionId === record.current.id && wish(report));
       if (found) return found;
     }
