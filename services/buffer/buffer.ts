@@ -6,15 +6,20 @@
  *
  * An idle slot takes any due batch; a slot that still runs takes a full one ahead, while a part-full batch goes on
  * filling until the slot is idle (docs/decisions/0002). Seals in flight count against the slots that the store last
- * told of, since its next answer has them subtracted.
+ * told of, since its next answer has them subtracted. On a store of many processes there are windows only of the
+ * functions that this process owns (ownership.ts).
  */
+import { randomUUID } from 'node:crypto';
+import { hostname } from 'node:os';
 import type { FunctionRecord, FunctionVersion } from '../../shared/domain/function.ts';
 import type { Log } from '../../shared/runtime/log.ts';
 import { metrics } from '../../shared/runtime/metrics.ts';
 import type { Service } from '../../shared/runtime/service.ts';
 import type { FreeSlots, Unwatch, WaitingCall } from '../../shared/store/ports/queue.ts';
+import type { FunctionLoad } from '../../shared/store/ports/registry.ts';
 import type { Store } from '../../shared/store/ports/store.ts';
 import type { TakenBatch } from './batcher.ts';
+import { makeOwnership, type Ownership } from './ownership.ts';
 import { type Clocks, Window } from './window.ts';
 
 type Lane = {
@@ -32,11 +37,17 @@ const RELOAD_PAUSE_MS = 250;
 const SLACK_MS = 1;
 /** Node's longest timer is 2^31 − 1 ms; waking once a minute costs nothing. */
 const TIMER_MS_MAX = 60_000;
+/** A row that has waited this much longer than all that a window holds is missing there: its notification was lost. */
+const MISSED_MS = 5000;
+/** Looks between two readings of all owned functions, for the notification of a change that was lost: half a minute. */
+const REREAD_LOOKS = 30;
 
 export class Buffer implements Service {
   #store: Store;
   #log: Log;
   #clocks: Clocks;
+  #ownership: Ownership;
+  #looks = 0;
   #lanes = new Map<number, Lane>();
   /** Slots that were offered for versions which this buffer has not read yet. */
   #slots = new Map<number, FreeSlots>();
@@ -51,6 +62,15 @@ export class Buffer implements Service {
     this.#store = store;
     this.#log = log;
     this.#clocks = clocks;
+    this.#ownership = makeOwnership({
+      store,
+      log,
+      clocks,
+      memberId: `${hostname()}-${process.pid}-${randomUUID()}`,
+      onGained: (name) => void this.#refreshSoon(name),
+      onLost: (name) => this.#drop(name),
+      onLoad: (loads) => this.#audit(loads),
+    });
   }
 
   async start(): Promise<void> {
@@ -61,9 +81,13 @@ export class Buffer implements Service {
       queue.watch({ kind: 'waiting' }, (calls) => this.#onWaiting(calls)),
       queue.watch({ kind: 'slots' }, (slots) => this.#onSlots(slots)),
       queue.watch({ kind: 'ended' }, (calls) => this.#onEnded(calls)),
-      queue.watch({ kind: 'functions' }, () => this.#refreshSoon()),
+      queue.watch({ kind: 'functions' }, ({ name }) => {
+        this.#ownership.look();
+        void this.#refreshSoon(name);
+      }),
     ];
-    await this.#refreshSoon();
+    await this.#ownership.start();
+    await (this.#store.coordination.exclusive ? this.#refreshSoon() : this.#refreshing);
   }
 
   async stop(): Promise<void> {
@@ -74,6 +98,32 @@ export class Buffer implements Service {
     this.#cancelReload?.();
     await this.#refreshing;
     await Promise.all(this.#inFlight);
+    // Last, since what is sealed must carry a fence that holds.
+    await this.#ownership.stop();
+  }
+
+  /** Another seals the function's rows from now on. */
+  #drop(functionName: string): void {
+    for (const [versionId, lane] of this.#lanes) {
+      if (lane.name !== functionName) continue;
+      lane.paused = true;
+      this.#lanes.delete(versionId);
+    }
+    this.#arm();
+  }
+
+  /** Notifications may be lost: finds rows that wait in the store and not here, and functions that have changed. */
+  #audit(loads: readonly FunctionLoad[]): void {
+    const { wall, monotonic } = this.#clocks;
+    for (const { functionName, oldestAt } of loads) {
+      const lanes = [...this.#lanes.values()].filter(({ name }) => name === functionName);
+      if (oldestAt === null || lanes.length === 0) continue;
+      if (lanes.some(({ sealing, window }) => sealing > 0 || window.loading)) continue;
+      const ages = lanes.map(({ window }) => monotonic() - (window.oldestAt() ?? monotonic()));
+      if (wall() - oldestAt > Math.max(...ages) + MISSED_MS) void this.#refreshSoon(functionName);
+    }
+    this.#looks += 1;
+    if (this.#looks % REREAD_LOOKS === 0) void this.#rereadSoon();
   }
 
   #onWaiting(calls: readonly WaitingCall[]): void {
@@ -101,10 +151,27 @@ export class Buffer implements Service {
     for (const lane of this.#lanes.values()) for (const callId of calls) lane.window.drop(callId);
   }
 
-  /** Reads the registry again; one at a time, so that windows are made once. */
-  #refreshSoon(): Promise<void> {
+  /** Reads all functions or one, and their windows, again. */
+  #refreshSoon(functionName: string | null = null): Promise<void> {
+    return this.#next(() => this.#refresh(functionName));
+  }
+
+  /** Reads what the owned functions say of themselves. */
+  #rereadSoon(): Promise<void> {
+    return this.#next(async () => {
+      for (const record of await this.#store.registry.functions()) {
+        const known = record.versions.filter(({ id }) => this.#lanes.has(id));
+        if (known.length < record.versions.length) await this.#refreshRecord(record);
+        else for (const version of known) this.#renew(this.#lanes.get(version.id)!, record, version);
+      }
+      this.#arm();
+    });
+  }
+
+  /** One reading of the registry at a time, so that windows are made once. */
+  #next(work: () => Promise<void>): Promise<void> {
     this.#refreshing = this.#refreshing
-      .then(() => (this.#state === 'running' ? this.#refresh() : undefined))
+      .then(() => (this.#state === 'running' ? work() : undefined))
       .catch((error: unknown) => {
         this.#log.error({ err: error }, 'buffer: the functions could not be read; trying again');
         this.#reloadLater();
@@ -112,16 +179,15 @@ export class Buffer implements Service {
     return this.#refreshing;
   }
 
-  async #refresh(): Promise<void> {
-    const records = await this.#store.registry.functions();
-    const alive = new Set<number>();
-    for (const record of records) {
-      for (const version of record.versions) {
-        alive.add(version.id);
-        await this.#refreshVersion(record, version);
-      }
-    }
+  async #refresh(functionName: string | null): Promise<void> {
+    const { registry } = this.#store;
+    if (functionName !== null && this.#ownership.fenceOf(functionName) === null) return;
+    const one = functionName === null ? undefined : await registry.function(functionName);
+    const records = functionName === null ? await registry.functions() : one === undefined ? [] : [one];
+    const alive = new Set(records.flatMap(({ versions }) => versions.map(({ id }) => id)));
+    for (const record of records) await this.#refreshRecord(record);
     for (const [versionId, lane] of this.#lanes) {
+      if (functionName !== null && functionName !== lane.name) continue;
       if (alive.has(versionId)) continue;
       lane.paused = true;
       this.#lanes.delete(versionId);
@@ -130,8 +196,15 @@ export class Buffer implements Service {
     this.#arm();
   }
 
+  async #refreshRecord(record: FunctionRecord): Promise<void> {
+    for (const version of record.versions) {
+      // Asked anew for each: a window may take a while to read, and be another's by then.
+      if (this.#ownership.fenceOf(record.name) === null) return;
+      await this.#refreshVersion(record, version);
+    }
+  }
+
   async #refreshVersion(record: FunctionRecord, version: FunctionVersion): Promise<void> {
-    const superseded = version.id !== record.current.id;
     let lane = this.#lanes.get(version.id);
     if (!lane) {
       const free = this.#slots.get(version.id);
@@ -145,28 +218,35 @@ export class Buffer implements Service {
       };
       this.#lanes.set(version.id, lane);
     }
-    lane.paused = record.paused;
-    lane.sizeRows = version.spec.batching.sizeRows;
-    lane.window.update(version.spec.batching, superseded);
+    this.#renew(lane, record, version);
     // Calls may have moved between versions (repin), so the store is read again: functions change rarely.
     await lane.window.reload();
-    this.#pump(lane);
+    // It may have been dropped, or made again, while it was read.
+    if (this.#lanes.get(version.id) === lane) this.#pump(lane);
+  }
+
+  #renew(lane: Lane, record: FunctionRecord, version: FunctionVersion): void {
+    lane.paused = record.paused;
+    lane.sizeRows = version.spec.batching.sizeRows;
+    lane.window.update(version.spec.batching, version.id !== record.current.id);
   }
 
   /** Seals what is due while slots are free. */
   #pump(lane: Lane): void {
     while (this.#state === 'running' && !lane.paused) {
+      const fence = this.#ownership.fenceOf(lane.name);
+      if (fence === null) return;
       const now = this.#clocks.monotonic() + SLACK_MS;
       const idle = lane.free.idle - lane.sealing;
       const ahead = lane.free.prefetch + Math.min(idle, 0);
       if (idle <= 0 && ahead <= 0) return;
       const batch = lane.window.take(now, idle <= 0);
       if (!batch) return;
-      this.#seal(lane, batch, now);
+      this.#seal(lane, batch, now, fence);
     }
   }
 
-  #seal(lane: Lane, batch: TakenBatch, now: number): void {
+  #seal(lane: Lane, batch: TakenBatch, now: number, fence: string): void {
     lane.sealing += 1;
     const sealing = this.#store.queue
       .seal({
@@ -174,12 +254,16 @@ export class Buffer implements Service {
         versionId: lane.window.versionId,
         slices: batch.slices,
         reason: batch.reason,
-        fence: '',
+        fence,
       })
       .then(
         async (sealed) => {
           // What is free now came as an event, which is later than this answer's count where both come together.
           lane.sealing -= 1;
+          if (sealed.fenced) {
+            this.#ownership.fenced(lane.name, fence);
+            return;
+          }
           for (const slice of sealed.refused) lane.window.drop(slice.callId);
           this.#measure(lane, batch, now);
           // Refused calls are cancelled or past their deadline. Should one only have been out of step, it is read again

@@ -6,7 +6,8 @@
  *      ▲                                   │ full
  *      └──────(half empty: next page)── cut: events are ignored, the store's pages hold them
  *
- * The store answers and notifies in one order, so an event that comes after the last page is always new.
+ * An event that comes after the last page is new, or known already. Where answers and notifications travel apart, one
+ * may come before the page that was read before it: such a page is not the last one.
  */
 import type { Batching, FunctionVersion } from '../../shared/domain/function.ts';
 import type { QueueStore, WaitingCall } from '../../shared/store/ports/queue.ts';
@@ -32,6 +33,8 @@ export class Window {
   #clocks: Clocks;
   #batchers = new Map<string, Batcher>();
   #cursor = 0;
+  /** The newest call that was told of while pages were read. */
+  #told = 0;
   #complete = false;
   #loading = false;
   #draining = false;
@@ -56,6 +59,10 @@ export class Window {
     return rows;
   }
 
+  get loading(): boolean {
+    return this.#loading;
+  }
+
   /** True when all that waits in the store is held here. */
   get complete(): boolean {
     return this.#complete;
@@ -75,6 +82,7 @@ export class Window {
     this.#epoch += 1;
     this.#batchers.clear();
     this.#cursor = 0;
+    this.#told = 0;
     this.#complete = false;
     this.#loading = false;
     await this.fill();
@@ -87,6 +95,7 @@ export class Window {
     const epoch = this.#epoch;
     try {
       while (!this.#complete && this.calls < WINDOW_CALLS) {
+        const told = this.#told;
         const page = await this.#queue.open({
           versionId: this.versionId,
           after: this.#cursor,
@@ -94,7 +103,7 @@ export class Window {
         });
         if (epoch !== this.#epoch) return;
         for (const call of page.calls) this.#add(call);
-        this.#complete = page.next === null;
+        this.#complete = page.next === null && (this.#told <= this.#cursor || this.#told === told);
         if (page.next !== null) this.#cursor = page.next;
       }
     } finally {
@@ -108,7 +117,10 @@ export class Window {
       this.#insert(call);
       return;
     }
-    if (!this.#complete) return;
+    if (!this.#complete) {
+      if (this.#loading) this.#told = call.callId;
+      return;
+    }
     if (this.calls >= WINDOW_CALLS) {
       this.#complete = false;
       return;
@@ -130,6 +142,16 @@ export class Window {
 
   drop(callId: number): void {
     for (const batcher of this.#batchers.values()) batcher.drop(callId);
+  }
+
+  /** When the oldest call that is held arrived (monotonic); null when none is. */
+  oldestAt(): number | null {
+    let oldest: number | null = null;
+    for (const batcher of this.#batchers.values()) {
+      const at = batcher.oldestAt();
+      if (at !== null && (oldest === null || at < oldest)) oldest = at;
+    }
+    return oldest;
   }
 
   /** The earliest time (monotonic) at which a batch is due by age. */

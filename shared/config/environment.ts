@@ -27,5 +27,8 @@ export const clientEnvironment = (
   python: env.SLUICE_PYTHON ?? null,
 });
 
-/** Our own variables, for children that inherit some (handlers) or all (pip) of them. */
-export const ownEnvironment = (): Readonly<Record<string, string | undefined>> => process.env;
+/** Our own variables, for children that inherit some (handlers) or all (pip) of them; none lets its reader into the store. */
+export const ownEnvironment = (): Readonly<Record<string, string | undefined>> => {
+  const { [variableOf('store')]: _store, SLUICE_API_KEY: _key, ...others } = process.env;
+  return others;
+};

@@ -3,8 +3,10 @@
  * what it is, in which unit, and why its default is what it is; `sluice config print` shows this table.
  */
 import { SluiceError } from '../errors/sluice-error.ts';
+import { withoutSecrets } from './redaction.ts';
+import { type Role, rolesOf } from './roles.ts';
 
-type Kind = 'text' | 'count' | 'bytes' | 'duration' | 'choice';
+type Kind = 'text' | 'address' | 'roles' | 'count' | 'bytes' | 'duration' | 'choice';
 
 type Setting<T> = {
   readonly kind: Kind;
@@ -47,13 +49,33 @@ const choice = (fallback: string, choices: readonly string[], about: string): Se
   about,
 });
 
+const address = (fallback: string, about: string): Setting<string> => ({ kind: 'address', fallback, about });
+const roles = (fallback: string, about: string): Setting<string> => ({ kind: 'roles', fallback, about });
+/** A port that is not listened on unless it is given. */
+const optionalPort = (about: string): Setting<number | null> => ({
+  kind: 'count',
+  fallback: null,
+  min: 0,
+  max: 65_535,
+  about,
+});
+
 const MiB = 2 ** 20;
 const GiB = 2 ** 30;
 
 export const SETTINGS = {
   host: text('127.0.0.1', 'Address to listen on. Another than loopback needs at least one API key.'),
   port: count(7700, 0, 65_535, 'Port to listen on; 0 takes a free one.'),
-  data: text('.sluice', 'Data directory; one process owns it.'),
+  healthPort: optionalPort(
+    'Port for /livez, /readyz and /metrics of this process, in every role, on --host; 0 takes a free one.',
+  ),
+  store: address(
+    'embedded',
+    'embedded, or the address of a Redis that many processes share (sluice serve). Give a password by the variable: others can read command lines.',
+  ),
+  role: roles('all', 'What this process does, on a shared store: all, or some of ingress,buffer,worker.'),
+  redisPrefix: text('sluice', 'What every key in Redis begins with; servers of one prefix are one server.'),
+  data: text('.sluice', 'Data directory of the embedded store; one process owns it.'),
   durability: choice(
     'fsync',
     ['fsync', 'memory'],
@@ -97,17 +119,32 @@ export const SETTINGS = {
     DAY_MS,
   ),
   claimsMax: count(5, 0, 1000, 'Leases lost to crashes before a batch is isolated row by row.'),
-  grace: duration(30_000, 0, 'How long a stop waits for running batches.', DAY_MS),
+  grace: duration(
+    30_000,
+    0,
+    'How long a stop may take; batches that still run then are handed back.',
+    DAY_MS,
+  ),
+  leavePause: duration(
+    250,
+    0,
+    'How long a stop is not ready before it stops anything, for balancers to notice; part of the grace.',
+    DAY_MS,
+  ),
   logLevel: choice(
     'info',
     ['trace', 'debug', 'info', 'warn', 'error', 'silent'],
     'Least severe log line written.',
   ),
-} as const satisfies Record<string, Setting<string> | Setting<number>>;
+} as const satisfies Record<string, Setting<string> | Setting<number> | Setting<number | null>>;
 
 export type SettingName = keyof typeof SETTINGS;
 export type Settings = {
-  readonly [K in SettingName]: (typeof SETTINGS)[K] extends Setting<number> ? number : string;
+  readonly [K in SettingName]: (typeof SETTINGS)[K] extends Setting<number>
+    ? number
+    : (typeof SETTINGS)[K] extends Setting<string>
+      ? string
+      : number | null;
 };
 
 export const isSettingName = (name: string): name is SettingName => Object.hasOwn(SETTINGS, name);
@@ -136,10 +173,17 @@ const UNITS: Readonly<Record<'bytes' | 'duration', Readonly<Record<string, numbe
   duration: { '': 1, ms: 1, s: 1000, m: 60_000, min: 60_000, h: 3_600_000, d: 86_400_000 },
 };
 
+/** A setting's value as it may be printed. */
+export const shownSetting = (name: SettingName, value: string | number | null): string => {
+  if (value === null) return 'none';
+  const { kind }: { readonly kind: Kind } = SETTINGS[name];
+  return kind === 'address' ? withoutSecrets(String(value)) : String(value);
+};
+
 const wrong = (name: SettingName, value: string, want: string): SluiceError =>
   new SluiceError(
     'invalid_request',
-    `${flagOf(name)} (${variableOf(name)}) is ${JSON.stringify(value)}; ${want}.`,
+    `${flagOf(name)} (${variableOf(name)}) is ${JSON.stringify(shownSetting(name, value))}; ${want}.`,
     {
       field: name,
     },
@@ -158,9 +202,25 @@ const amount = (name: SettingName, kind: 'bytes' | 'duration', value: string): n
   return Math.round(Number(match[1]) * unit);
 };
 
+/** What the Redis store understands is its own matter (shared/store/redis); here is what tells it from a typing error. */
+const ADDRESS = /^rediss?([+-](sentinel|cluster))?:\/\/./;
+
+const parseAddress = (name: SettingName, value: string): string => {
+  if (value === 'embedded' || ADDRESS.test(value)) return value;
+  throw wrong(name, value, 'give embedded, or an address such as redis://HOST:6379');
+};
+
+const parseRoles = (name: SettingName, value: string): string => {
+  const named = rolesOf(value);
+  if (named === null) throw wrong(name, value, 'give all, or some of ingress,buffer,worker');
+  return named.size === 3 ? 'all' : [...named].join(',');
+};
+
 const parse = (name: SettingName, value: string): string | number => {
-  const setting: Setting<string> | Setting<number> = SETTINGS[name];
+  const setting: Setting<string> | Setting<number> | Setting<number | null> = SETTINGS[name];
   if (setting.kind === 'text') return value;
+  if (setting.kind === 'address') return parseAddress(name, value);
+  if (setting.kind === 'roles') return parseRoles(name, value);
   if (setting.kind === 'choice') {
     if (!setting.choices?.includes(value))
       throw wrong(name, value, `give one of ${setting.choices?.join(', ')}`);
@@ -176,7 +236,7 @@ const parse = (name: SettingName, value: string): string | number => {
 
 /** Validates and freezes. `raw` holds texts by setting name, as flags and environment give them. */
 export const compileSettings = (raw: Readonly<Partial<Record<string, string>>>): Settings => {
-  const settings: Record<string, string | number> = {};
+  const settings: Record<string, string | number | null> = {};
   for (const name of Object.keys(raw)) {
     if (!isSettingName(name)) {
       throw new SluiceError('invalid_request', `There is no setting ${name}; see sluice config print.`, {
@@ -196,5 +256,36 @@ export const compileSettings = (raw: Readonly<Partial<Record<string, string>>>):
       `it may not exceed ${flagOf('retention')}`,
     );
   }
+  checkProcess(compiled, raw);
   return Object.freeze(compiled);
 };
+
+/** What one process is asked to be must make sense as a whole. */
+const checkProcess = (settings: Settings, raw: Readonly<Partial<Record<string, string>>>): void => {
+  const { store, role, port, healthPort } = settings;
+  const isIngress = settingsRoles(settings).has('ingress');
+  if (store === 'embedded' && role !== 'all')
+    throw wrong(
+      'role',
+      role,
+      'one process does everything on the embedded store; give --store redis://… as well',
+    );
+  if (store === 'embedded' && raw.redisPrefix !== undefined)
+    throw wrong(
+      'redisPrefix',
+      raw.redisPrefix,
+      'the embedded store has no keys in Redis; give --store redis://… as well',
+    );
+  if (!/^[\w.:-]{1,64}$/.test(settings.redisPrefix))
+    throw wrong('redisPrefix', settings.redisPrefix, 'give at most 64 letters, digits and ._:-');
+  if (!isIngress && raw.port !== undefined)
+    throw wrong(
+      'port',
+      raw.port,
+      `a process of the role ${role} has no API to listen for; give --health-port`,
+    );
+  if (isIngress && healthPort !== null && healthPort !== 0 && healthPort === port)
+    throw wrong('healthPort', String(healthPort), 'it may not be the --port of the API');
+};
+
+export const settingsRoles = ({ role }: Pick<Settings, 'role'>): ReadonlySet<Role> => rolesOf(role)!;

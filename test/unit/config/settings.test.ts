@@ -1,0 +1,55 @@
+/** Settings of processes and roles: what goes together, and what is never printed. */
+import { describe, expect, it } from 'vitest';
+import { withoutSecrets } from '../../../shared/config/redaction.ts';
+import { compileSettings, settingsRoles, shownSetting } from '../../../shared/config/settings.ts';
+
+const REDIS = 'redis://127.0.0.1:6379';
+
+describe('roles', () => {
+  it('are all by default, some on a shared store, and combine', () => {
+    expect([...settingsRoles(compileSettings({}))]).toEqual(['ingress', 'buffer', 'worker']);
+    const two = compileSettings({ store: REDIS, role: 'worker, ingress' });
+    expect(two.role).toBe('ingress,worker');
+    expect([...settingsRoles(two)]).toEqual(['ingress', 'worker']);
+    expect(compileSettings({ role: 'worker,buffer,ingress' }).role).toBe('all');
+  });
+
+  it.each([
+    [{ role: 'worker' }, /one process does everything on the embedded store; give --store redis/],
+    [{ role: 'workers', store: REDIS }, /--role \(SLUICE_ROLE\) is "workers"; give all, or some of/],
+    [{ role: 'all,worker', store: REDIS }, /give all, or some of/],
+    [{ role: '', store: REDIS }, /give all, or some of/],
+    [
+      { role: 'buffer', store: REDIS, port: '7700' },
+      /role buffer has no API to listen for; give --health-port/,
+    ],
+    [{ port: '7700', healthPort: '7700' }, /--health-port .* may not be the --port of the API/],
+    [{ redisPrefix: 'mine' }, /the embedded store has no keys in Redis/],
+    [{ redisPrefix: 'mi{ne}', store: REDIS }, /at most 64 letters, digits/],
+    [{ store: '127.0.0.1:6379' }, /give embedded, or an address such as redis:/],
+  ])('%j are refused', (raw, message) => {
+    expect(() => compileSettings(raw)).toThrow(message);
+  });
+});
+
+describe('the address of a store', () => {
+  it.each([
+    ['embedded', 'embedded'],
+    [REDIS, REDIS],
+    ['rediss://ops:s3cret@h:6380/2', 'rediss://ops:***@h:6380/2'],
+    ['redis://:s3cret@h', 'redis://:***@h'],
+    ['redis://s3cret@h', 'redis://***@h'],
+    ['redis+sentinel://u:s3cr@et/s3cret@a:1,b:2/main', 'redis+sentinel://u:***@a:1,b:2/main'],
+    [
+      'redis+sentinel://a:1/m?sentinel-password=s3cret&ca=x',
+      'redis+sentinel://a:1/m?sentinel-password=***&ca=x',
+    ],
+  ])('%s is shown without its password', (address, shown) => {
+    expect(withoutSecrets(address)).toBe(shown);
+    expect(shownSetting('store', address)).toBe(shown);
+  });
+
+  it('is not in the message that refuses it', () => {
+    expect(() => compileSettings({ store: 'amqp://u:s3cret@h' })).toThrow(/"amqp:\/\/u:\*\*\*@h"/);
+  });
+});
