@@ -22,7 +22,8 @@ const checkOf = (text: string): string => {
   return ALPHABET[Math.floor(check / 36)]! + ALPHABET[check % 36]!;
 };
 
-const tagOf = (generation: string): string => {
+/** How outside call ids name a store. */
+export const tagOf = (generation: string): string => {
   const digest = createHash('sha256').update(generation).digest();
   return (digest.readUInt32BE(0) % 36 ** TAG_CHARACTERS).toString(36).padStart(TAG_CHARACTERS, '0');
 };

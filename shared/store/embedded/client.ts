@@ -193,6 +193,7 @@ export const makeClient = ({ port, generation, durability }: ClientTicket): Stor
       usage: () => ask('usage'),
     } satisfies Retention,
     coordination: SOLE_OWNER,
+    lineage: { resolve: (former) => ask('resolveFormer', former) },
     counters: () => ask('counters'),
     close: () => connection.close(),
   };

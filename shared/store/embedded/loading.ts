@@ -14,6 +14,7 @@ import {
 import { unpackNumbers } from './packing.ts';
 import { makeReady, takeRows } from './sealing.ts';
 import { readMarks } from './sweeping.ts';
+import { loadCarried } from './transfer-lineage.ts';
 
 export const load = (ledger: Ledger, isOpening: boolean): void => {
   ledger.clear();
@@ -21,6 +22,7 @@ export const load = (ledger: Ledger, isOpening: boolean): void => {
   loadCounters(ledger);
   loadBatches(ledger);
   loadOutcomes(ledger);
+  loadCarried(ledger);
   for (const table of ['live', 'batches']) {
     const rows = ledger.db
       .prepare(`SELECT segment, count(*) AS n FROM ${table} WHERE segment IS NOT NULL GROUP BY segment`)

@@ -6,6 +6,7 @@ import { hasLiveCall } from './ending.ts';
 import type { Ledger } from './ledger.ts';
 import { OUTCOME_WIDTH, PART_WIDTH } from './model.ts';
 import { unpackNumbers } from './packing.ts';
+import { forgetFormer } from './transfer-lineage.ts';
 import { type DoneRow, partsOfDone } from './views.ts';
 
 /** Marks kept for one retention: an id is gone for up to a 24th longer than said. */
@@ -87,6 +88,7 @@ const moveFloor = (ledger: Ledger, now: number, highest: number): void => {
   if (!hasMoved && highest === 0) return;
   marks.set(ledger, known);
   ledger.goneFloor = floor;
+  if (hasMoved) forgetFormer(ledger, floor);
   const put = ledger.prepare('INSERT OR REPLACE INTO meta VALUES (?, ?)');
   put.run('marks', JSON.stringify(known));
   put.run('gone_floor', floor);

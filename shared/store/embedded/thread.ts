@@ -14,6 +14,7 @@ import { load } from './loading.ts';
 import type { Control, Opened, ToThread } from './messages.ts';
 import type { ClientPort } from './outbox.ts';
 import { Segments } from './segments.ts';
+import { checkServable } from './transfer-mark.ts';
 
 /** Requests in one transaction at most: the first of a flood do not wait for its last. */
 const GROUP_MAX = 1024;
@@ -116,6 +117,7 @@ const die = (error: unknown): never => {
 const openLedger = (options: EmbeddedOptions): Ledger => {
   const db = openDatabase(options.directory, options.durability);
   try {
+    checkServable(db, options.directory);
     const ledger = new Ledger(db, new Segments(options.directory, options.durability === 'fsync'), options);
     load(ledger, true);
     ledger.segments.recycle();

@@ -11,6 +11,7 @@ import { seal } from './sealing.ts';
 import { settle } from './settling.ts';
 import { offer } from './slots.ts';
 import { acknowledge, sweep } from './sweeping.ts';
+import { resolveFormer } from './transfer-lineage.ts';
 import { call, list, open, result } from './views.ts';
 import { watchCall } from './watching.ts';
 
@@ -59,6 +60,7 @@ const VERBS = {
   findKey,
   acknowledge,
   sweep,
+  resolveFormer,
   usage: (ledger: Ledger) => ledger.disk.measure(),
   counters: (ledger: Ledger) => ({ ...ledger.counters }),
 };

@@ -3,6 +3,7 @@ import type { Keys } from './keys.ts';
 import type { QueueStore } from './queue.ts';
 import type { Registry } from './registry.ts';
 import type { Retention } from './retention.ts';
+import type { Lineage } from './transfer.ts';
 
 /** What the settle conflicts, commits and so on have come to, for /metrics. Counters only ever rise. */
 export type StoreCounters = Readonly<Record<string, number>>;
@@ -14,6 +15,8 @@ export interface Store {
   readonly keys: Keys;
   readonly retention: Retention;
   readonly coordination: Coordination;
+  /** Absent where nothing can have been moved in. */
+  readonly lineage?: Lineage;
   counters(): Promise<StoreCounters>;
   close(): Promise<void>;
 }

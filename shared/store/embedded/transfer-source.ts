@@ -1,0 +1,299 @@
+/** Reads a data directory out, as a server that starts would see it: what was leased is sealed, what waited waits. */
+import { randomUUID } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Payload, RowError } from '../../domain/call.ts';
+import type { Batching, FunctionSpec } from '../../domain/function.ts';
+import { SluiceError } from '../../errors/sluice-error.ts';
+import { tagOf } from '../../wire/call-id.ts';
+import type { EmbeddedOptions } from '../ports/server.ts';
+import type {
+  FormerId,
+  TransferBatch,
+  TransferCall,
+  TransferFunction,
+  TransferKey,
+  TransferPart,
+  TransferSource,
+  TransferVersion,
+} from '../ports/transfer.ts';
+import { openDatabase } from './database.ts';
+import { joinParts } from './ending.ts';
+import { parseExtra } from './extra.ts';
+import { listKeys } from './keys.ts';
+import { Ledger } from './ledger.ts';
+import { load } from './loading.ts';
+import { type LiveCall, MODES, PART, PART_STATES, PART_WIDTH, REASONS } from './model.ts';
+import { unpackSlices } from './packers.ts';
+import { readOutput, readPayload } from './payloads.ts';
+import { Segments } from './segments.ts';
+import { countEmbedded } from './transfer-counts.ts';
+import { hasTable } from './transfer-lineage.ts';
+import { readMark, type TransferMark, writeMark } from './transfer-mark.ts';
+import { type DoneRow, partsOfDone, call as viewOf } from './views.ts';
+
+/** Calls that one statement reads. */
+const PAGE_CALLS = 500;
+
+/** Nothing is admitted here, and nothing swept: limits and retention are for servers. */
+export const transferOptions = (directory: string): EmbeddedOptions => ({
+  directory,
+  durability: 'fsync',
+  limitBytes: Number.MAX_SAFE_INTEGER,
+  reserveBytes: 0,
+  queueRowsMax: Number.MAX_SAFE_INTEGER,
+  queueBytesMax: Number.MAX_SAFE_INTEGER,
+  retentionMs: Number.MAX_SAFE_INTEGER,
+  acknowledgedRetentionMs: 0,
+});
+
+export const generationOf = (ledger: Pick<Ledger, 'db'>): string =>
+  (ledger.db.prepare("SELECT value FROM meta WHERE name = 'generation'").get() as { value: string }).value;
+
+type VersionRow = {
+  id: number;
+  function: number;
+  digest: string;
+  created: number;
+  spec: string;
+  batching: string;
+  removed: number | null;
+};
+type FunctionRow = {
+  id: number;
+  name: string;
+  current: number;
+  paused: number;
+  created: number;
+  updated: number;
+  removed: number | null;
+};
+
+const toVersion = (row: VersionRow): TransferVersion => ({
+  id: row.id,
+  digest: row.digest,
+  createdAt: row.created,
+  spec: JSON.parse(row.spec) as FunctionSpec,
+  batching: JSON.parse(row.batching) as Batching,
+  removedAt: row.removed,
+});
+
+const functionsOf = ({ db }: Ledger): TransferFunction[] => {
+  const versions = db.prepare('SELECT * FROM versions WHERE function = ? ORDER BY id');
+  return (db.prepare('SELECT * FROM functions ORDER BY id').all() as FunctionRow[]).map((row) => ({
+    id: row.id,
+    name: row.name,
+    currentVersionId: row.current,
+    paused: row.paused === 1,
+    createdAt: row.created,
+    updatedAt: row.updated,
+    removedAt: row.removed,
+    versions: (versions.all(row.id) as VersionRow[]).map(toVersion),
+  }));
+};
+
+const keysOf = (ledger: Ledger): TransferKey[] =>
+  listKeys(ledger).map((key) => {
+    const { hash } = ledger.prepare('SELECT hash FROM keys WHERE id = ?').get(key.id) as { hash: string };
+    return { ...key, secretHash: hash };
+  });
+
+const nextKeyId = ({ db }: Ledger): number => {
+  const row = db.prepare("SELECT seq FROM sqlite_sequence WHERE name = 'keys'").get() as
+    | { seq: number }
+    | undefined;
+  return (row?.seq ?? 0) + 1;
+};
+
+class EmbeddedSource implements TransferSource {
+  readonly place: string;
+  readonly #ledger: Ledger;
+  #begunAt = 0;
+  #errors: { readonly batch: number; readonly list: readonly RowError[] } | null = null;
+
+  constructor(ledger: Ledger) {
+    this.#ledger = ledger;
+    this.place = `embedded:${ledger.options.directory}`;
+  }
+
+  async begin({ now, to }: { readonly now: number; readonly to: string }) {
+    const { db } = this.#ledger;
+    const mark = this.#leaving(to) ?? { state: 'leaving', id: randomUUID(), to, begunAt: now };
+    if (mark.state === 'left') return null;
+    writeMark(db, mark);
+    this.#begunAt = mark.begunAt;
+    return {
+      id: mark.id,
+      tag: tagOf(generationOf(this.#ledger)),
+      place: this.place,
+      functions: functionsOf(this.#ledger),
+      keys: keysOf(this.#ledger),
+      nextKeyId: nextKeyId(this.#ledger),
+    };
+  }
+
+  /** The mark of a migration to that place which was begun before. */
+  #leaving(to: string): Extract<TransferMark, { readonly to: string }> | null {
+    const mark = readMark(this.#ledger.db);
+    if (mark === null || mark.state === 'arrived') return null;
+    if ('from' in mark) {
+      throw new SluiceError(
+        'internal',
+        `${this.place} is not whole: a migration from ${mark.from} into it was cut off.`,
+        {
+          fix: `Finish that one first: sluice migrate --from ${mark.from} --to ${this.place}`,
+        },
+      );
+    }
+    if (mark.to === to) return mark;
+    throw new SluiceError(
+      'internal',
+      `What is in ${this.place} ${mark.state === 'left' ? 'moved' : 'is on its way'} to ${mark.to}.`,
+      {
+        fix: `Go on with --to ${mark.to}.`,
+      },
+    );
+  }
+
+  async *calls(after: number | null): AsyncGenerator<TransferCall> {
+    const page = this.#ledger.prepare(
+      `SELECT id FROM (SELECT id FROM live WHERE id > ?1 UNION ALL SELECT id FROM done WHERE id > ?1 AND expires > ?2) ORDER BY id LIMIT ${PAGE_CALLS}`,
+    );
+    for (let last = after ?? 0; ; ) {
+      const ids = page.all(last, this.#begunAt) as { id: number }[];
+      for (const { id } of ids) yield this.#call(id);
+      if (ids.length < PAGE_CALLS) return;
+      last = ids.at(-1)!.id;
+    }
+  }
+
+  #call(id: number): TransferCall {
+    const ledger = this.#ledger;
+    const live = ledger.call(id);
+    const done = live === undefined ? (ledger.sql.done.get(id) as DoneRow) : null;
+    const view = viewOf(ledger, id);
+    if (view === undefined || view === 'gone') throw new Error(`call ${id} went while it was read`);
+    const { functionName: _, versionDigest: __, queueMs: ___, ...call } = view;
+    const parts = live === undefined ? partsOfDone(done!) : joinParts(live, PART.pending);
+    return {
+      ...call,
+      functionId: this.#functionId(call.versionId),
+      schemaKey: parseExtra(live?.extra ?? done?.extra ?? null).schemaKey,
+      idempotency: this.#idempotency(id),
+      payload: live === undefined ? null : this.#payload(live),
+      sealedRows: live?.sealed ?? call.rows,
+      parts: this.#parts(parts),
+      former: this.#former(id),
+    };
+  }
+
+  #functionId(versionId: number): number {
+    return this.#ledger.version(versionId).owner.id;
+  }
+
+  #payload(call: LiveCall): Payload {
+    const stored = readPayload(this.#ledger, call);
+    return typeof stored === 'string' ? { kind: 'json', text: stored } : { kind: 'arrow', bytes: stored };
+  }
+
+  #idempotency(call: number): TransferCall['idempotency'] {
+    const row = this.#ledger.prepare('SELECT name, digest FROM idempotency WHERE call = ?').get(call) as
+      | { name: string; digest: string }
+      | undefined;
+    return row === undefined ? null : { key: row.name, bodyDigest: row.digest };
+  }
+
+  #former(call: number): FormerId[] {
+    if (!hasTable(this.#ledger.db, 'former')) return [];
+    return this.#ledger.prepare('SELECT tag, id FROM former WHERE call = ?').all(call) as FormerId[];
+  }
+
+  #parts(numbers: readonly number[]): TransferPart[] {
+    const parts: TransferPart[] = [];
+    for (let at = 0; at < numbers.length; at += PART_WIDTH) {
+      const [from, count, batch, place] = numbers.slice(at + 1, at + PART_WIDTH) as [
+        number,
+        number,
+        number,
+        number,
+      ];
+      const state = PART_STATES[numbers[at]!]!;
+      if (state === 'ok') parts.push({ state, from, count, outputId: batch, outputRow: place });
+      else if (state === 'failed') parts.push({ state, from, count, error: this.#error(batch, place) });
+      else if (state !== 'pending') parts.push({ state, from, count });
+    }
+    return parts;
+  }
+
+  #error(batch: number, place: number): RowError {
+    if (this.#errors?.batch !== batch) {
+      const { errors } = this.#ledger.sql.batchErrors.get(batch) as { errors: string };
+      this.#errors = { batch, list: JSON.parse(errors) as RowError[] };
+    }
+    return this.#errors.list[place]!;
+  }
+
+  async *batches(after: number | null): AsyncGenerator<TransferBatch> {
+    const open = [...this.#ledger.batches.values()].sort((a, b) => a.id - b.id);
+    for (const batch of open) {
+      if (batch.id <= (after ?? 0)) continue;
+      const { id, version, attempts, claims, notBefore, handlerMs } = batch;
+      yield {
+        id,
+        functionId: version.owner.id,
+        versionId: version.id,
+        slices: unpackSlices(batch.slices),
+        reason: REASONS[batch.reason]!,
+        mode: MODES[batch.mode]!,
+        attempts,
+        claims,
+        notBefore,
+        handlerMs,
+      };
+    }
+  }
+
+  async output(id: number): Promise<Uint8Array> {
+    return readOutput(this.#ledger, id);
+  }
+
+  async counts() {
+    return countEmbedded(this.#ledger, this.#begunAt);
+  }
+
+  async leave(): Promise<void> {
+    const mark = readMark(this.#ledger.db);
+    if (mark?.state === 'leaving') writeMark(this.#ledger.db, { ...mark, state: 'left' });
+  }
+
+  async abandon(): Promise<boolean> {
+    const mark = readMark(this.#ledger.db);
+    if (mark?.state !== 'leaving') return false;
+    writeMark(this.#ledger.db, null);
+    return true;
+  }
+
+  async close(): Promise<void> {
+    this.#ledger.segments.close();
+    this.#ledger.db.close();
+  }
+}
+
+/** @throws SluiceError when the directory is not there, is being served, or has another format */
+export const openEmbeddedSource = (directory: string): TransferSource => {
+  if (!existsSync(join(directory, 'sluice.db'))) {
+    throw new SluiceError('internal', `There is no data directory ${directory}.`, {
+      fix: 'Give the one that the server had as --data.',
+    });
+  }
+  const options = transferOptions(directory);
+  const db = openDatabase(directory, 'fsync');
+  try {
+    const ledger = new Ledger(db, new Segments(directory, true), options);
+    load(ledger, true);
+    return new EmbeddedSource(ledger);
+  } catch (error) {
+    db.close();
+    throw error;
+  }
+};
