@@ -10,6 +10,7 @@ import { registerConfig } from './commands/config.ts';
 import { registerDeploy } from './commands/deploy.ts';
 import { registerFunctions } from './commands/functions.ts';
 import { registerKeys } from './commands/keys.ts';
+import { registerMigrate } from './commands/migrate.ts';
 import { registerRun } from './commands/run.ts';
 import { registerServe } from './commands/serve.ts';
 import { EXIT_USAGE, exitCodeOf, explain } from './failure.ts';
@@ -45,6 +46,7 @@ const makeProgram = (): Command => {
   registerCalls(program);
   program.commandsGroup('Administration:');
   registerKeys(program);
+  registerMigrate(program);
   registerConfig(program);
   return program;
 };

@@ -17,7 +17,7 @@ const LIMIT = 100;
  * @throws SluiceError `call_not_found`, `call_gone`
  */
 export const ownCall = async (room: Room, id: string, identity: Identity): Promise<Call> => {
-  const call = await room.store.queue.call(room.ids.decode(id));
+  const call = await room.store.queue.call(await room.ids.find(id, room.store.lineage));
   if (call === 'gone') throw new SluiceError('call_gone', `Call ${id} is past its retention.`);
   if (call === undefined || !mayRead(identity)(call.apiKeyId)) {
     throw new SluiceError('call_not_found', `There is no call ${id}.`);

@@ -33,7 +33,7 @@ export const resultRoutes: Routes = (app, room) => {
       const identity = identityOf(request);
       const form = resultForm(request.headers.accept);
       const { wait = 0, partial = false } = request.query;
-      const callId = room.ids.decode(request.params.id);
+      const callId = await room.ids.find(request.params.id, room.store.lineage);
       const waitMs = Math.min(wait * 1000, room.settings.waitMaxMs);
       if (waitMs > 0) {
         const call = await ownCall(room, request.params.id, identity);

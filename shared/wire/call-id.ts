@@ -5,6 +5,7 @@
  */
 import { createHash } from 'node:crypto';
 import { SluiceError } from '../errors/sluice-error.ts';
+import type { Lineage } from '../store/ports/transfer.ts';
 
 const ALPHABET = '0123456789abcdefghijklmnopqrstuvwxyz';
 const MODULUS = 1271;
@@ -28,6 +29,12 @@ export const tagOf = (generation: string): string => {
   return (digest.readUInt32BE(0) % 36 ** TAG_CHARACTERS).toString(36).padStart(TAG_CHARACTERS, '0');
 };
 
+const replaced = (text: string): SluiceError =>
+  new SluiceError(
+    'call_gone',
+    `Call ${text} belongs to another store: this server's data was replaced since it was made.`,
+  );
+
 export class CallIds {
   readonly #prefix: string;
   readonly #tag: string;
@@ -44,17 +51,29 @@ export class CallIds {
 
   /** @throws SluiceError `call_not_found` (not an id) or `call_gone` (an id of another generation of the store) */
   decode(text: string): number {
+    const { tag, id } = this.#parse(text);
+    if (tag !== this.#tag) throw replaced(text);
+    return id;
+  }
+
+  /**
+   * As `decode`, but an id of a store that calls were moved out of is looked up.
+   * @throws SluiceError `call_not_found`, `call_gone`
+   */
+  async find(text: string, lineage: Lineage | undefined): Promise<number> {
+    const { tag, id } = this.#parse(text);
+    if (tag === this.#tag) return id;
+    const found = await lineage?.resolve({ tag, id });
+    if (found == null) throw replaced(text);
+    return found;
+  }
+
+  #parse(text: string): { tag: string; id: number } {
     const match = text.length <= 18 ? PATTERN.exec(text) : null;
     const id = match === null ? Number.NaN : Number.parseInt(match[2]!, 36);
     if (match === null || !Number.isSafeInteger(id) || checkOf(text.slice(0, -2)) !== match[3]) {
       throw new SluiceError('call_not_found', `${JSON.stringify(text.slice(0, 64))} is not a call id.`);
     }
-    if (match[1] !== this.#tag) {
-      throw new SluiceError(
-        'call_gone',
-        `Call ${text} belongs to another store: this server's data was replaced since it was made.`,
-      );
-    }
-    return id;
+    return { tag: match[1]!, id };
   }
 }

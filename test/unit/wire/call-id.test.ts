@@ -51,6 +51,17 @@ describe('a call id', () => {
     fc.assert(fc.property(fc.string(), (text) => codeOf(() => ids.decode(text)) === 'call_not_found'));
   });
 
+  it('of a store that calls were moved out of is looked up', async () => {
+    const former = new CallIds('another').encode(7);
+    const lineage = { resolve: async ({ id }: { id: number }) => (id === 7 ? 70 : null) };
+    expect(await ids.find(former, lineage)).toBe(70);
+    expect(await ids.find(ids.encode(7), lineage)).toBe(7);
+    await expect(ids.find(new CallIds('another').encode(8), lineage)).rejects.toMatchObject({
+      code: 'call_gone',
+    });
+    await expect(ids.find(former, undefined)).rejects.toMatchObject({ code: 'call_gone' });
+  });
+
   it('of another generation is gone', () => {
     expect(codeOf(() => ids.decode(new CallIds('another').encode(7)))).toBe('call_gone');
   });

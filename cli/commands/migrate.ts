@@ -1,0 +1,117 @@
+/** `sluice migrate`: everything that one store holds goes into another one (docs/decisions/0008). */
+import path from 'node:path';
+import type { Command } from 'commander';
+import type { TransferCounts, TransferSource, TransferTarget } from '../../shared/store/ports/transfer.ts';
+import { UsageError } from '../failure.ts';
+import { printJson, printTable } from '../print.ts';
+
+type Options = {
+  readonly from: string;
+  readonly to: string;
+  readonly redisPrefix: string;
+  readonly abandon?: boolean;
+  readonly json?: boolean;
+};
+
+const FORMS = 'embedded:DIRECTORY or the address of a Redis such as redis://host:6379';
+
+/** The directory of `embedded:DIRECTORY`; null for another kind of store. */
+const directoryOf = (option: string, text: string): string | null => {
+  const match = /^embedded:(.+)$/.exec(text);
+  if (match?.[1] !== undefined) return path.resolve(match[1]);
+  if (/^rediss?(?:[+-]\w+)?:\/\//.test(text)) return null;
+  throw new UsageError(`${option} is "${text}"; give ${FORMS}.`);
+};
+
+const openSource = async (options: Options): Promise<TransferSource> => {
+  const directory = directoryOf('--from', options.from);
+  if (directory === null) throw new UsageError('--from a Redis is not there yet; give embedded:DIRECTORY.');
+  const { openEmbeddedSource } = await import('../../shared/store/embedded/transfer-source.ts');
+  return openEmbeddedSource(directory);
+};
+
+const openTarget = async (options: Options): Promise<TransferTarget> => {
+  const directory = directoryOf('--to', options.to);
+  if (directory === null) throw new UsageError('--to a Redis is not there yet; give embedded:DIRECTORY.');
+  const { openEmbeddedTarget } = await import('../../shared/store/embedded/transfer-target.ts');
+  return openEmbeddedTarget(directory);
+};
+
+const rowsOf = ({ rows, ...counts }: TransferCounts): [string, number][] => [
+  ['functions', counts.functions],
+  ['their versions', counts.versions],
+  ['API keys', counts.keys],
+  ['unfinished calls', counts.unfinishedCalls],
+  ['finished calls', counts.finishedCalls],
+  ['idempotency keys', counts.idempotencyKeys],
+  ['sealed batches', counts.openBatches],
+  ['rows without an outcome', rows.open],
+  ['rows ok', rows.ok],
+  ['rows failed', rows.failed],
+  ['rows cancelled', rows.cancelled],
+  ['rows expired', rows.expired],
+];
+
+const migrate = async (options: Options): Promise<void> => {
+  const { transfer, abandonTransfer } = await import('../../shared/store/transfer.ts');
+  const [from, to] = [directoryOf('--from', options.from), directoryOf('--to', options.to)];
+  if (options.from === options.to || (from !== null && from === to))
+    throw new UsageError('--from and --to are the same place; give two.');
+  const source = await openSource(options);
+  try {
+    const target = await openTarget(options);
+    try {
+      if (options.abandon) {
+        await abandonTransfer(source, target, Date.now());
+        process.stdout.write(
+          `${source.place} may be served again; empty ${target.place} before you use it.\n`,
+        );
+        return;
+      }
+      const onProgress = ({ calls }: { readonly calls: number }): void => {
+        if (process.stderr.isTTY) process.stderr.write(`\r${calls} calls moved`);
+      };
+      const report = await transfer(source, target, Date.now(), onProgress);
+      if (process.stderr.isTTY) process.stderr.write('\r\x1b[K');
+      print(report.counts, source.place, target.place, options.json === true);
+    } finally {
+      await target.close();
+    }
+  } finally {
+    await source.close();
+  }
+};
+
+const print = (counts: TransferCounts | null, from: string, to: string, isJson: boolean): void => {
+  if (isJson) {
+    printJson({ from, to, moved: counts !== null, counts });
+    return;
+  }
+  if (counts === null) {
+    process.stdout.write(`Everything in ${from} had moved to ${to} already.\n`);
+    return;
+  }
+  printTable(
+    ['MOVED', 'COUNT'],
+    rowsOf(counts).map(([name, n]) => [name, String(n)]),
+  );
+  process.stdout.write(
+    `Both sides agree. Serve ${to} from now on; call ids given out before go on working.\n`,
+  );
+};
+
+export const registerMigrate = (program: Command): void => {
+  program
+    .command('migrate')
+    .summary('move everything from one store to another')
+    .description(
+      'Moves functions, API keys, waiting calls and unexpired results from a store that nobody serves into an empty one. ' +
+        'Cut off, it goes on when it is run again; nothing is moved twice.',
+    )
+    .requiredOption('--from <store>', FORMS)
+    .requiredOption('--to <store>', FORMS)
+    .option('--redis-prefix <prefix>', 'what every key in Redis begins with', 'sluice')
+    .option('--abandon', 'give up a migration that has not finished: the source may be served again')
+    .option('--json', 'print JSON')
+    .action(migrate);
+};
