@@ -22,6 +22,11 @@ export class GpuDevices {
     return this.#users.length;
   }
 
+  /** Devices that no replica has. */
+  get free(): number {
+    return this.#users.filter((users) => users === 0).length;
+  }
+
   take(): number {
     const device = this.#users.indexOf(Math.min(...this.#users));
     this.#users[device]! += 1;

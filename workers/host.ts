@@ -17,14 +17,7 @@ import type { Store } from '../shared/store/ports/store.ts';
 import { CallIds } from '../shared/wire/call-id.ts';
 import type { Launcher } from './launcher.ts';
 import { VersionRunner } from './version-runner.ts';
-import {
-  clashOf,
-  hasHadTurn,
-  holdersBeside,
-  type TurnTaker,
-  wantedReplicas,
-  yieldsAtOnce,
-} from './version-turns.ts';
+import { clashOf, hasHadTurn, holdersBeside, type TurnTaker, wantedReplicas } from './version-turns.ts';
 
 /** How often versions that may rest are looked at, and how long a function of minimum 0 stays up with nothing to do. */
 const LOOK_MS = 2000;
@@ -84,7 +77,7 @@ export class WorkerHost implements Service {
     await this.#refreshing;
   }
 
-  async stop(): Promise<void> {
+  async stop(graceMs = this.#options.graceMs): Promise<void> {
     const first = this.#state === 'running';
     this.#state = 'stopped';
     for (const unwatch of this.#unwatch.splice(0)) unwatch();
@@ -94,7 +87,7 @@ export class WorkerHost implements Service {
     this.#options.launcher.stop();
     await this.#refreshing;
     // Leases are extended until the last batch is settled.
-    const stopping = [...this.#entries.values()].map(({ runner }) => runner.stop(this.#options.graceMs));
+    const stopping = [...this.#entries.values()].map(({ runner }) => runner.stop(graceMs));
     await Promise.all([...stopping, ...this.#leaving]);
     for (const timer of this.#timers.splice(0)) clearInterval(timer);
     await Promise.all([...this.#entries.values()].map((entry) => this.#tell(entry, 0)));
@@ -244,7 +237,7 @@ export class WorkerHost implements Service {
       if (entry.takesOver && !entry.ignored.includes(gap)) entry.ignored = [...entry.ignored, gap];
       this.#changed(entry);
     }
-    for (const holder of holders) if (yieldsAtOnce(holder, entry)) this.#rest(holder);
+    if (entry.takesOver) for (const holder of holders) this.#rest(holder);
   }
 
   /** Looks after versions that wait for room: their holders yield when they have had their turn. */
@@ -270,7 +263,7 @@ export class WorkerHost implements Service {
     const { version } = runner;
     if (runner.busy) return true;
     const load = (await registry.load()).find(({ functionName }) => functionName === version.spec.name);
-    if ((load?.sealedRows ?? 0) > 0) return true;
+    if (load?.sealedVersions?.includes(version.id) ?? (load?.sealedRows ?? 0) > 0) return true;
     const { calls } = await queue.open({ versionId: version.id, after: 0, limit: 1 });
     return calls.length > 0;
   }
@@ -386,7 +379,8 @@ export class WorkerHost implements Service {
 const isOnDemand = ({ runner, isCurrent, refusal }: Entry): boolean =>
   refusal === null && (!isCurrent || runner.version.spec.replicas.min === 0);
 
-const reportOf = ({ runner, refusal, ignored }: Entry): Omit<ReplicaReport, 'workerId' | 'until'> => {
+const reportOf = (entry: Entry): Omit<ReplicaReport, 'workerId' | 'until'> => {
+  const { runner, refusal, ignored, blocked } = entry;
   const count = (wanted: string): number => runner.replicas.filter(({ state }) => state === wanted).length;
   const failed = runner.replicas.find(({ reason }) => reason !== null);
   return {

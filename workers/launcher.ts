@@ -8,6 +8,7 @@ import { GpuDevices } from './gpu-devices.ts';
 import type { HandlerLog } from './handler-log.ts';
 import { type IgnoredOption, ignoredOptions } from './honoured-options.ts';
 import { nodeCommand } from './js/launch.ts';
+import { clashOf, type Share } from './machine-room.ts';
 import type { ProcessCommand, ProcessOptions } from './process.ts';
 import { interpreterOf, pythonCommand } from './python/launch.ts';
 import { environmentInterpreter } from './python/virtual-environment.ts';
@@ -24,6 +25,8 @@ export type LauncherOptions = {
   /** Where Node functions find packages that they did not bring. */
   readonly modulesDirectory: string;
   readonly gpus: number;
+  /** Memory of this machine, or of the container that this process is in. */
+  readonly memoryBytes: number;
 };
 
 /** What a handler gets of our environment: nothing that names a key, an address or the data directory. */
@@ -59,6 +62,13 @@ export class Launcher {
 
   ignored(version: FunctionVersion): IgnoredOption[] {
     return ignoredOptions(version.spec, this.#devices.count);
+  }
+
+  /** Why replicas of a version cannot be started beside those of others; null when they can. */
+  clash(wanted: Share, holders: readonly Share[]): string | null {
+    const { count, free } = this.#devices;
+    const { memoryBytes } = this.#options;
+    return clashOf(wanted, holders, { devices: count, freeDevices: free, memoryBytes });
   }
 
   /** A device for a replica that asks for one, where the machine has any. */

@@ -1,5 +1,6 @@
 /** The workers of one process on a store: the host and its handler processes. */
 import { randomUUID } from 'node:crypto';
+import { hostname, totalmem } from 'node:os';
 import { ownEnvironment } from '../shared/config/environment.ts';
 import type { Settings } from '../shared/config/settings.ts';
 import type { Log } from '../shared/runtime/log.ts';
@@ -22,9 +23,24 @@ export type WorkersOptions = {
   readonly environmentsDirectory?: string | null;
   /** Where Node functions find packages that they did not bring: the directory that the server was started in. */
   readonly modulesDirectory?: string;
+  /** What replicas share; this machine where it is left out. */
+  readonly machine?: Machine;
 };
 
-export const makeWorkers = (options: WorkersOptions): Service => {
+export type Machine = { readonly gpus: number; readonly memoryBytes: number };
+
+const thisMachine = (): Machine => ({
+  gpus: gpuCount(),
+  // A container's limit where there is one; else a number above all memory, or none.
+  memoryBytes: Math.min(totalmem(), process.constrainedMemory() || Number.POSITIVE_INFINITY),
+});
+
+export type Workers = Omit<Service, 'stop'> & {
+  /** Batches that run are handed back after `graceMs` (that of the settings where it is left out), at no cost. */
+  readonly stop: (graceMs?: number) => Promise<void>;
+};
+
+export const makeWorkers = (options: WorkersOptions): Workers => {
   const { server, settings, log, strict, pythonDefault } = options;
   const store = server.connect();
   const handlerLog = new HandlerLog(store.registry, log);
@@ -34,13 +50,14 @@ export const makeWorkers = (options: WorkersOptions): Service => {
     pythonDefault,
     environmentsDirectory: options.environmentsDirectory ?? null,
     modulesDirectory: options.modulesDirectory ?? process.cwd(),
-    gpus: gpuCount(),
+    ...(options.machine ?? thisMachine()),
   });
   const host = new WorkerHost({
     store,
     launcher,
     log,
-    workerId: randomUUID(),
+    // Unique on all machines and for ever, and readable in what the store shows of a worker.
+    workerId: `${hostname()}-${process.pid}-${randomUUID()}`,
     leaseMs: settings.lease,
     claimsMax: settings.claimsMax,
     graceMs: settings.grace,
@@ -48,8 +65,8 @@ export const makeWorkers = (options: WorkersOptions): Service => {
   });
   return {
     start: () => host.start(),
-    stop: async () => {
-      await host.stop();
+    stop: async (graceMs) => {
+      await host.stop(graceMs);
       await handlerLog.flush();
       await store.close();
     },

@@ -60,7 +60,10 @@ export class VersionRunner {
   /** What the store was told last; '' when that may be over. */
   #offered = NOTHING;
   #stopping = false;
-  #settled: (() => void) | null = null;
+  /** The replicas finish what runs and stop; nothing new is taken. */
+  #resting = false;
+  /** Somebody waits until nothing runs any more. */
+  #settled: PromiseWithResolvers<void> | null = null;
 
   constructor(options: RunnerOptions) {
     this.#options = options;
@@ -98,10 +101,14 @@ export class VersionRunner {
     this.#changed();
   }
 
-  /** Stops the replicas while nothing runs; `scaleTo` starts them again. */
+  /** Finishes what runs, hands back what has not begun, and stops the replicas; `scaleTo` starts them again. */
   async rest(): Promise<void> {
+    this.#resting = true;
+    await this.#handBackWaiting();
+    await this.#allSettled();
     const resting = this.replicas;
     this.replicas = [];
+    this.#resting = false;
     this.#maybeReady = true;
     this.#changed();
     await Promise.all(resting.map((replica) => replica.stop(LEAVE_MS)));
@@ -146,25 +153,29 @@ export class VersionRunner {
   async stop(graceMs: number): Promise<void> {
     if (!this.#stopping) {
       this.#stopping = true;
-      await this.#offer().catch(() => undefined);
-      const waiting = [...this.#runs].filter((run) => run.startedAt === null && !run.dropped);
-      for (const run of waiting) run.drop();
-      await Promise.all(waiting.map((run) => this.#handBack(run.leased)));
+      await this.#handBackWaiting();
     }
-    await this.#allSettled(graceMs);
+    const timer = setTimeout(() => this.#settled?.resolve(), graceMs);
+    await this.#allSettled();
+    clearTimeout(timer);
     const running = [...this.#runs].filter((run) => !run.dropped);
     for (const run of running) run.drop();
     await Promise.all(running.map((run) => this.#handBack(run.leased)));
     await Promise.all(this.replicas.map((replica) => replica.stop(running.length > 0 ? 0 : LEAVE_MS)));
   }
 
-  async #allSettled(graceMs: number): Promise<void> {
+  /** Takes nothing more, and gives back what lies before a replica and has not begun. */
+  async #handBackWaiting(): Promise<void> {
+    await this.#offer().catch(() => undefined);
+    const waiting = [...this.#runs].filter((run) => run.startedAt === null && !run.dropped);
+    for (const run of waiting) run.drop();
+    await Promise.all(waiting.map((run) => this.#handBack(run.leased)));
+  }
+
+  async #allSettled(): Promise<void> {
     if (![...this.#runs].some((run) => !run.dropped)) return;
-    const wait = Promise.withResolvers<void>();
-    const timer = setTimeout(wait.resolve, graceMs);
-    this.#settled = wait.resolve;
-    await wait.promise;
-    clearTimeout(timer);
+    this.#settled ??= Promise.withResolvers();
+    await this.#settled.promise;
   }
 
   #changed(): void {
@@ -173,7 +184,7 @@ export class VersionRunner {
   }
 
   #free(): { idle: number; prefetch: number } {
-    if (this.#stopping) return { idle: 0, prefetch: 0 };
+    if (this.#stopping || this.#resting) return { idle: 0, prefetch: 0 };
     const ready = this.replicas.filter(({ state }) => state === 'ready');
     const inHandlers = ready.reduce((sum, { load }) => sum + load, 0);
     if (this.#runs.size - inHandlers >= UNSETTLED_MAX || this.#unsettledBytes >= UNSETTLED_BYTES_MAX) {
@@ -239,7 +250,7 @@ export class VersionRunner {
     for (const replica of this.replicas) {
       if (replica.state === 'ready' && replica.load < (best?.load ?? 1 + this.#depth.batches)) best = replica;
     }
-    if (best === null || this.#stopping) {
+    if (best === null || this.#stopping || this.#resting) {
       void this.#handBack(leased);
       return;
     }
@@ -254,7 +265,10 @@ export class VersionRunner {
 
   #forget(run: BatchRun): void {
     this.#runs.delete(run);
-    if (![...this.#runs].some((other) => !other.dropped)) this.#settled?.();
+    if (![...this.#runs].some((other) => !other.dropped)) {
+      this.#settled?.resolve();
+      this.#settled = null;
+    }
     this.#pump();
   }
 

@@ -13,11 +13,15 @@ type UpdateOptions = ConnectionOptions & {
   readonly maxBatchBytes?: number;
 };
 
+/** A replica that starts while there is a reason waits for something, which the reason names. */
+const cannotStart = ({ ready, starting, reason }: FunctionJson['replicas'][number]): boolean =>
+  reason !== null && ready === 0 && starting === 0;
+
 const stateOf = (fn: FunctionJson): string => {
   if (fn.paused) return 'paused';
   const current = fn.replicas.find(({ version }) => version === fn.version);
   if (!current) return 'idle';
-  if (current.reason !== null && current.ready === 0) return 'cannot start';
+  if (cannotStart(current)) return 'cannot start';
   return current.ready > 0 ? 'ready' : 'starting';
 };
 
@@ -42,10 +46,10 @@ const list = async (options: JsonOption): Promise<void> => {
     ]),
   );
   for (const fn of functions) {
-    const reason = fn.replicas.find((replica) => replica.reason !== null)?.reason;
-    if (reason)
+    const replica = fn.replicas.find(({ reason }) => reason !== null);
+    if (replica?.reason)
       process.stderr.write(
-        `${fn.name} cannot start: ${lastLine(reason)} (\`sluice functions show ${fn.name}\`)\n`,
+        `${fn.name} ${cannotStart(replica) ? 'cannot start' : 'is not wholly up'}: ${lastLine(replica.reason)} (\`sluice functions show ${fn.name}\`)\n`,
       );
   }
 };

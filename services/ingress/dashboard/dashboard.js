@@ -74,7 +74,8 @@ const functionRows = (f) => {
     failed: 0,
     reason: null,
   };
-  const state = f.paused ? 'paused' : current.reason ? 'failed' : current.ready > 0 ? 'ready' : 'starting';
+  const cannotStart = current.reason && current.starting === 0;
+  const state = f.paused ? 'paused' : cannotStart ? 'failed' : current.ready > 0 ? 'ready' : 'starting';
   const { max_batching_size: size, max_buffer_duration: duration } = f.spec;
   const batch = size === null ? 'as they come' : `${number.format(size)} rows, ${duration} ms`;
   const rows = [

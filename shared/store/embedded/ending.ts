@@ -123,7 +123,7 @@ export const dropBatch = (ledger: Ledger, batch: Batch): void => {
 
 /** Takes a batch that is no longer open out of memory. */
 export const forgetBatch = (ledger: Ledger, batch: Batch): void => {
-  ledger.batches.delete(batch.id);
+  if (ledger.batches.delete(batch.id)) batch.version.openBatches -= 1;
   ledger.setLease(batch, null);
   if (batch.version.ready.delete(batch)) ledger.outbox.slots.add(batch.version);
   for (let at = 0; at < batch.slices.length; at += SLICE_WIDTH) {

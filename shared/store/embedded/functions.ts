@@ -195,6 +195,10 @@ export const load = (ledger: Ledger): FunctionLoad[] =>
       sealedRows: owner.sealedRows,
       waitingCalls: owner.waitingCalls,
       oldestAt: owner.waitingCalls === 0 ? null : oldestAt(ledger, owner),
+      sealedVersions:
+        owner.sealedRows === 0
+          ? []
+          : versionsOf(ledger, owner).flatMap(({ id, openBatches }) => (openBatches > 0 ? [id] : [])),
     }));
 
 /** Arrival of the oldest waiting call. Sealing goes front to back, so the search goes on where it ended. */

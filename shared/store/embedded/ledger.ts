@@ -115,6 +115,11 @@ export class Ledger {
     return this.live.get(id) ?? this.#recent.get(id) ?? this.#read(id);
   }
 
+  addBatch(batch: Batch): void {
+    this.batches.set(batch.id, batch);
+    batch.version.openBatches += 1;
+  }
+
   /** All changes of leases, so that a commit that fails gives back those that its verbs ended. */
   setLease(batch: Batch, lease: Lease | null): void {
     if (!this.leasesBefore.has(batch.id)) this.leasesBefore.set(batch.id, batch.lease);

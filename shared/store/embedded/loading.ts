@@ -114,6 +114,7 @@ export const addVersion = (
     batching,
     isolation,
     ready: new Set(),
+    openBatches: 0,
     offers: new Map(),
     toldIdle: 0,
     toldPrefetch: 0,
@@ -187,7 +188,7 @@ const loadBatches = (ledger: Ledger): void => {
       handlerMs: row.handler_ms,
       lease: null,
     };
-    ledger.batches.set(batch.id, batch);
+    ledger.addBatch(batch);
     for (const call of calls) {
       call.batches ??= new Set();
       call.batches.add(batch);

@@ -87,6 +87,8 @@ export type VersionState = {
   readonly isolation: Isolation;
   /** Sealed batches that may be leased now, in the order of their sealing. */
   readonly ready: Set<Batch>;
+  /** Batches that are not settled. */
+  openBatches: number;
   readonly offers: Map<string, OfferState>;
   /** What watchers were told last. */
   toldIdle: number;

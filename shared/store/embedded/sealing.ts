@@ -102,7 +102,7 @@ export const addBatch = (
     handlerMs: 0,
     lease: null,
   };
-  ledger.batches.set(id, batch);
+  ledger.addBatch(batch);
   return batch;
 };
 

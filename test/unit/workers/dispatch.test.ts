@@ -2,36 +2,9 @@
 import { describe, expect, it } from 'vitest';
 import { silentLog } from '../../../shared/runtime/log.ts';
 import { metrics } from '../../../shared/runtime/metrics.ts';
-import type { LeasedBatch, QueueStore } from '../../../shared/store/ports/queue.ts';
-import { GATED, Gate, nodeSpec, Rig, type RigOptions } from './rig.ts';
+import { GATED, Gate, nodeSpec, Rig, watchedRig } from './rig.ts';
 
 const single = { sizeRows: 1, durationMs: 1, bytesMax: 2 ** 26 };
-
-/** A rig whose leases are seen: `leased(n)` resolves with the nth batch that the workers got. */
-const watchedRig = async (options: RigOptions = {}) => {
-  const seen: LeasedBatch[] = [];
-  const waiting: (() => void)[] = [];
-  const faulty = (queue: QueueStore): Partial<QueueStore> => ({
-    ...options.faulty?.(queue),
-    lease: async (request) => {
-      const batches = await queue.lease(request);
-      seen.push(...batches);
-      for (const check of waiting) check();
-      return batches;
-    },
-  });
-  const rig = await Rig.open({ ...options, faulty });
-  const leased = (nth: number): Promise<LeasedBatch> =>
-    new Promise((resolve) => {
-      const check = (): void => {
-        const batch = seen[nth - 1];
-        if (batch) resolve(batch);
-      };
-      waiting.push(check);
-      check();
-    });
-  return { rig, leased };
-};
 
 const settleConflicts = async (): Promise<number> => {
   const { values } = await metrics.settleConflicts.get();

@@ -11,7 +11,7 @@ import type { RowError } from '../../../shared/domain/call.ts';
 import type { FunctionRecord, FunctionSpec, ReplicaReport } from '../../../shared/domain/function.ts';
 import { silentLog } from '../../../shared/runtime/log.ts';
 import { openEmbeddedStore } from '../../../shared/store/embedded/index.ts';
-import type { CallEvent, QueueStore } from '../../../shared/store/ports/queue.ts';
+import type { CallEvent, LeasedBatch, QueueStore } from '../../../shared/store/ports/queue.ts';
 import type { StoreServer } from '../../../shared/store/ports/server.ts';
 import type { Store } from '../../../shared/store/ports/store.ts';
 import { makeWorkers, type WorkersOptions } from '../../../workers/main.ts';
@@ -61,7 +61,7 @@ const CLOCKS = {
   },
 };
 
-export type RigOptions = Partial<Pick<WorkersOptions, 'strict' | 'log' | 'pythonDefault'>> & {
+export type RigOptions = Partial<Pick<WorkersOptions, 'strict' | 'log' | 'pythonDefault' | 'machine'>> & {
   readonly leaseMs?: number;
   readonly claimsMax?: number;
   readonly graceMs?: number;
@@ -160,6 +160,7 @@ export class Rig {
       log,
       strict: options.strict ?? false,
       pythonDefault: options.pythonDefault ?? null,
+      ...(options.machine && { machine: options.machine }),
     });
     onTestFinished(async () => {
       await workers.stop();
@@ -240,3 +241,29 @@ export class Rig {
     }
   }
 }
+
+/** A rig whose leases are seen: `leased(n)` resolves with the nth batch that the workers got. */
+export const watchedRig = async (options: RigOptions = {}) => {
+  const seen: LeasedBatch[] = [];
+  const waiting: (() => void)[] = [];
+  const faulty = (queue: QueueStore): Partial<QueueStore> => ({
+    ...options.faulty?.(queue),
+    lease: async (request) => {
+      const batches = await queue.lease(request);
+      seen.push(...batches);
+      for (const check of waiting) check();
+      return batches;
+    },
+  });
+  const rig = await Rig.open({ ...options, faulty });
+  const leased = (nth: number): Promise<LeasedBatch> =>
+    new Promise((resolve) => {
+      const check = (): void => {
+        const batch = seen[nth - 1];
+        if (batch) resolve(batch);
+      };
+      waiting.push(check);
+      check();
+    });
+  return { rig, leased };
+};
