@@ -67,6 +67,8 @@ const HOMES: Readonly<Record<string, string>> = {
   fastify: 'services/ingress',
   '@fastify/': 'services/ingress',
   'node:sqlite': 'shared/store/embedded',
+  bullmq: 'shared/store/redis',
+  ioredis: 'shared/store/redis',
   flatbuffers: 'shared/arrow',
   '@uwdata/flechette': 'sdk',
   'prom-client': 'shared/runtime',

@@ -119,11 +119,29 @@ export const CATALOGUE = {
     'Look at the server log; report it if it says that this is a bug.',
   ),
   shutting_down: entry(503, true, 'The server is shutting down', 'Send again after Retry-After seconds.'),
+  store_unavailable: entry(
+    503,
+    true,
+    'The store does not answer',
+    'Send again after Retry-After seconds; look at the Redis server that --store names.',
+  ),
+  data_lost: entry(
+    500,
+    false,
+    "The store's data was lost or replaced",
+    'Submit the call again once the server is ready.',
+  ),
   disk_full: entry(
     507,
     true,
     'The disk limit is reached',
     'Free space, raise --disk-limit, or wait until results expire.',
+  ),
+  memory_full: entry(
+    507,
+    true,
+    "The store's memory is nearly full",
+    "Wait until results expire, lower --retention, or raise the Redis server's maxmemory.",
   ),
   handler_error: entry(
     500,

@@ -1,0 +1,272 @@
+/**
+ * The way to Redis: one connection for commands, one for subscriptions.
+ *
+ *   ask ─► #queue ─ end of the tick ─► pipelines (one; in a cluster one a slot) ─► reply or error
+ *                └─ not connected ─► waits, at most `waitMs` ─► store_unavailable
+ *
+ * Commands of one tick travel together and, outside a cluster, run in the order in which they were asked. Nothing is
+ * asked twice by itself: a connection that breaks fails what it was sent with `store_unavailable`, and what was not sent
+ * yet waits for the next one. Errors are SluiceErrors of the catalogue.
+ */
+import { Cluster, type Redis } from 'ioredis';
+import { SluiceError } from '../../errors/sluice-error.ts';
+import { type RedisAddress, withoutSecrets } from './address.ts';
+import { type Connection, connectCommands } from './connecting.ts';
+import { isConnectionError, isNoScript, toSluiceError, unavailable } from './replies.ts';
+import { makeScript, type Script, scripts } from './scripts.ts';
+import { Subscriber } from './subscriber.ts';
+
+export type Argument = string | number | Buffer | Uint8Array;
+/** Texts come as Buffers, integers as numbers, a Lua table as an array, false as null. */
+export type Reply = number | Buffer | null | readonly Reply[];
+
+type Asked = {
+  readonly name: string;
+  readonly args: readonly (string | number | Buffer)[];
+  /** The first key; commands of one slot share a pipeline in a cluster. */
+  readonly key: string;
+  readonly script: Script | null;
+  readonly resolve: (reply: never) => void;
+  readonly reject: (error: Error) => void;
+};
+
+/** Verbs that wait for a connection; more is a caller without limit of its own. */
+const WAITING_MAX = 200_000;
+/** Commands in one pipeline: its replies are held until the last one came. */
+const PIPELINE_COMMANDS = 512;
+
+export type LinkOptions = {
+  readonly address: RedisAddress;
+  /** The URL as it was given; only for messages. */
+  readonly url: string;
+  /** Shown in CLIENT LIST. */
+  readonly name: string;
+  /** How long a verb waits for a connection. */
+  readonly waitMs?: number;
+  /** How long a verb waits for its reply. */
+  readonly replyMs?: number;
+  /** Told once of the first `data_lost`. */
+  readonly onLost?: (error: SluiceError) => void;
+};
+
+export class Link {
+  readonly subscriber: Subscriber;
+  readonly isCluster: boolean;
+  /** What the server last said, for messages of verbs that waited in vain. */
+  lastError = 'it was not reached yet';
+  readonly #connection: Connection;
+  readonly #options: Required<Pick<LinkOptions, 'waitMs' | 'replyMs'>> & LinkOptions;
+  #queue: Asked[] = [];
+  #isScheduled = false;
+  #isReady = false;
+  #isClosed = false;
+  #patience: NodeJS.Timeout | undefined;
+  #inFlight = 0;
+  #drained: (() => void) | undefined;
+
+  constructor(options: LinkOptions) {
+    this.#options = { waitMs: 5000, replyMs: 10_000, ...options };
+    const { address, name } = options;
+    this.isCluster = address.kind === 'cluster';
+    this.#connection = connectCommands(address, name, this.#options.replyMs);
+    this.#connection.on('error', (error: Error) => {
+      this.lastError = error.message;
+    });
+    this.#connection.on('ready', () => void this.#becomeReady());
+    for (const event of ['close', 'end', 'reconnecting'])
+      this.#connection.on(event, () => {
+        this.#isReady = false;
+      });
+    this.subscriber = new Subscriber(address, `${name}-sub`, () => this.#nodes());
+  }
+
+  get isReady(): boolean {
+    return this.#isReady;
+  }
+
+  /** Runs scripts/NAME.lua. All keys share a slot; the reply is as Lua returned it. */
+  run<T = Reply>(script: string, keys: readonly string[], args: readonly Argument[]): Promise<T> {
+    const found = scripts().get(script);
+    if (found === undefined) throw new Error(`there is no script ${script}`);
+    return this.#runScript(found, keys, args);
+  }
+
+  /** Runs a script that is in no file (tests). */
+  runText<T = Reply>(text: string, keys: readonly string[], args: readonly Argument[]): Promise<T> {
+    return this.#runScript(makeScript('text', text), keys, args);
+  }
+
+  /** One command; its first argument is its key. */
+  command<T = Reply>(name: string, ...args: Argument[]): Promise<T> {
+    return this.#ask(name, args, String(args[0] ?? ''), null);
+  }
+
+  /** Asks every master (INFO, CONFIG GET), whose answers come in no order. */
+  async everywhere(name: string, ...args: string[]): Promise<string[]> {
+    await this.command('EXISTS', 'x');
+    const nodes = this.#connection instanceof Cluster ? this.#connection.nodes('master') : [this.#connection];
+    try {
+      return await Promise.all(nodes.map(async (node: Redis) => String(await node.call(name, ...args))));
+    } catch (error) {
+      throw toSluiceError(error as Error);
+    }
+  }
+
+  /** Ends when everything that was published before has been told to this client's listeners (in a cluster: nearly). */
+  async catchUp(): Promise<void> {
+    await this.subscriber.ping();
+  }
+
+  /** What was asked is answered first, within the usual waits. Safe to call twice. */
+  async close(): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    if (this.#queue.length > 0 || this.#inFlight > 0)
+      await new Promise<void>((resolve) => {
+        this.#drained = resolve;
+      });
+    clearTimeout(this.#patience);
+    this.subscriber.close();
+    this.#connection.disconnect();
+  }
+
+  #runScript<T>(script: Script, keys: readonly string[], args: readonly Argument[]): Promise<T> {
+    return this.#ask('evalsha', [script.sha, keys.length, ...keys, ...args], keys[0] ?? '', script);
+  }
+
+  #ask<T>(name: string, args: readonly Argument[], key: string, script: Script | null): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      if (this.#isClosed) {
+        reject(new SluiceError('shutting_down', 'The store is closed.'));
+        return;
+      }
+      if (this.#queue.length >= WAITING_MAX) {
+        reject(unavailable(`${WAITING_MAX} verbs wait for it already`));
+        return;
+      }
+      this.#queue.push({ name, args: args.map(toArgument), key, script, resolve, reject });
+      this.#schedule();
+    });
+  }
+
+  #schedule(): void {
+    if (!this.#isReady) {
+      this.#startPatience();
+      return;
+    }
+    if (this.#isScheduled) return;
+    this.#isScheduled = true;
+    setImmediate(() => {
+      this.#isScheduled = false;
+      this.#flush();
+    });
+  }
+
+  /** What waits without a connection is refused together: at the latest `waitMs` after its oldest came. */
+  #startPatience(): void {
+    this.#patience ??= setTimeout(() => {
+      this.#patience = undefined;
+      if (this.#isReady) return;
+      const waiting = this.#queue;
+      this.#queue = [];
+      const { url, waitMs } = this.#options;
+      const error = unavailable(
+        `no connection to ${withoutSecrets(url)} within ${waitMs} ms (${this.lastError})`,
+      );
+      for (const { reject } of waiting) reject(error);
+      this.#checkDrained();
+    }, this.#options.waitMs);
+  }
+
+  async #becomeReady(): Promise<void> {
+    // Loaded before the first verb: one that is only loaded when it is missed would run behind its neighbours.
+    await this.#loadScripts().catch((error: Error) => {
+      this.lastError = error.message;
+    });
+    if (this.#connection.status !== 'ready') return;
+    this.#isReady = true;
+    clearTimeout(this.#patience);
+    this.#patience = undefined;
+    this.#flush();
+  }
+
+  async #loadScripts(): Promise<void> {
+    const nodes = this.#connection instanceof Cluster ? this.#connection.nodes('master') : [this.#connection];
+    await Promise.all(
+      nodes.map(async (node: Redis) => {
+        const pipeline = node.pipeline();
+        for (const { text } of scripts().values()) pipeline.script('LOAD', text);
+        await pipeline.exec();
+      }),
+    );
+  }
+
+  #flush(): void {
+    if (!this.#isReady || this.#queue.length === 0) return;
+    const asked = this.#queue;
+    this.#queue = [];
+    const groups = this.isCluster ? Object.values(Object.groupBy(asked, ({ key }) => tagOf(key))) : [asked];
+    for (const group of groups)
+      for (let at = 0; at < group!.length; at += PIPELINE_COMMANDS)
+        void this.#send(group!.slice(at, at + PIPELINE_COMMANDS));
+  }
+
+  async #send(group: readonly Asked[]): Promise<void> {
+    this.#inFlight += 1;
+    const pipeline = this.#connection.pipeline();
+    for (const { name, args } of group) pipeline.callBuffer(name, ...args);
+    const { waitMs, replyMs } = this.#options;
+    const late = Promise.withResolvers<never>();
+    // Beyond the socket's own limit: a cluster's redirections and new connections take their time as well.
+    const timer = setTimeout(
+      () => late.reject(new Error(`Command timed out after ${waitMs + replyMs} ms`)),
+      waitMs + replyMs,
+    );
+    try {
+      const replies = (await Promise.race([pipeline.exec(), late.promise])) ?? [];
+      group.forEach((asked, index) => {
+        const [error, reply] = replies[index] ?? [new Error('Connection is closed.')];
+        if (error === null) asked.resolve(reply as never);
+        else this.#fail(asked, error);
+      });
+    } catch (error) {
+      for (const asked of group) this.#fail(asked, error as Error);
+    } finally {
+      clearTimeout(timer);
+      this.#inFlight -= 1;
+      this.#checkDrained();
+    }
+  }
+
+  #fail(asked: Asked, error: Error): void {
+    if (isNoScript(error) && asked.script !== null && asked.name === 'evalsha') {
+      const args = [asked.script.text, ...asked.args.slice(1)];
+      this.#queue.push({ ...asked, name: 'eval', args });
+      this.#schedule();
+      return;
+    }
+    if (isConnectionError(error) && this.#connection instanceof Cluster) this.#connection.refreshSlotsCache();
+    const told = toSluiceError(error);
+    if (told instanceof SluiceError && told.code === 'data_lost') this.#options.onLost?.(told);
+    asked.reject(told);
+  }
+
+  #checkDrained(): void {
+    if (this.#queue.length === 0 && this.#inFlight === 0) this.#drained?.();
+  }
+
+  #nodes(): { host: string; port: number }[] {
+    if (!(this.#connection instanceof Cluster)) return [];
+    return this.#connection
+      .nodes('all')
+      .map(({ options }) => ({ host: options.host ?? '127.0.0.1', port: options.port ?? 6379 }));
+  }
+}
+
+const toArgument = (argument: Argument): string | number | Buffer =>
+  argument instanceof Uint8Array && !Buffer.isBuffer(argument)
+    ? Buffer.from(argument.buffer, argument.byteOffset, argument.byteLength)
+    : (argument as string | number | Buffer);
+
+/** The part of a key that decides its slot. */
+const tagOf = (key: string): string => /\{([^}]+)\}/.exec(key)?.[1] ?? key;
