@@ -1,54 +1,105 @@
-/** One server in one process group on the embedded store: what `sluice dev` and `sluice serve` run. */
+/** One server process, with the roles that it has on its store: what `sluice dev` and `sluice serve` run. */
 import path from 'node:path';
-import { makeServices } from '../services/main.ts';
-import type { Settings } from '../shared/config/settings.ts';
+import { makeServices, type Services } from '../services/main.ts';
+import { type Settings, settingsRoles } from '../shared/config/settings.ts';
 import type { Log } from '../shared/runtime/log.ts';
 import { openEmbeddedStore } from '../shared/store/embedded/index.ts';
 import type { StoreServer } from '../shared/store/ports/server.ts';
-import { makeWorkers } from '../workers/main.ts';
+import { makeWorkers, type Workers } from '../workers/main.ts';
 
-export type RunningServer = { readonly address: string; readonly stop: () => Promise<void> };
+export type RunningServer = {
+  /** Of the API and of the health port; null where this process has none. */
+  readonly address: string | null;
+  readonly healthAddress: string | null;
+  /** Leaves within the grace of the settings. */
+  readonly stop: () => Promise<void>;
+};
 
-const openStore = (settings: Settings): Promise<StoreServer> =>
-  openEmbeddedStore({
-    directory: path.resolve(settings.data),
-    durability: settings.durability === 'memory' ? 'memory' : 'fsync',
-    limitBytes: settings.diskLimit,
-    reserveBytes: settings.diskReserve,
+export type ServerOptions = {
+  /** A function that asks for what this machine cannot give is refused instead of run without it. */
+  readonly strict: boolean;
+  readonly python: string | null;
+};
+
+/** Of the grace, what is kept for handing back what runs, closing connections and the store: a fifth, a second at most. */
+const CLOSING_MS_MAX = 1000;
+
+const openStore = async (settings: Settings): Promise<StoreServer> => {
+  const limits = {
     queueRowsMax: settings.queueRowsMax,
     queueBytesMax: settings.queueBytesMax,
     retentionMs: settings.retention,
     acknowledgedRetentionMs: settings.acknowledgedRetention,
+  };
+  return openEmbeddedStore({
+    ...limits,
+    directory: path.resolve(settings.data),
+    durability: settings.durability === 'memory' ? 'memory' : 'fsync',
+    limitBytes: settings.diskLimit,
+    reserveBytes: settings.diskReserve,
   });
+};
 
-/** `strict`: a function that asks for what this machine cannot give is refused instead of run without it. */
+type Parts = { readonly server: StoreServer; readonly services: Services; readonly workers: Workers | null };
+
+const makeParts = (
+  server: StoreServer,
+  settings: Settings,
+  log: Log,
+  { strict, python }: ServerOptions,
+): Parts => {
+  const roles = settingsRoles(settings);
+  const services = makeServices({ settings, server, log, roles });
+  const workers = roles.has('worker')
+    ? makeWorkers({ server, settings, log, strict, pythonDefault: python })
+    : null;
+  return { server, services, workers };
+};
+
+const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
+/**
+ * Readiness falls, and stays fallen while all goes on, for balancers to notice. Then claims stop, buffers are handed
+ * over, and what runs finishes while the door still answers polls, or is handed back at no cost; then the door closes.
+ */
+const stopParts = async ({ server, services, workers }: Parts, settings: Settings, pauseMs: number) => {
+  const { grace } = settings;
+  const deadline = performance.now() + grace;
+  const left = (): number => Math.max(0, deadline - performance.now());
+  await services.leave();
+  await pause(Math.min(pauseMs, grace / 2));
+  const closingMs = Math.min(CLOSING_MS_MAX, grace / 5);
+  await Promise.all([workers?.stop(Math.max(0, left() - closingMs)), services.handOver()]);
+  await services.stop(left());
+  await server.close();
+};
+
+/** What was opened is closed again when a later step throws. */
 export const startServer = async (
   settings: Settings,
   log: Log,
-  options: { readonly strict: boolean; readonly python: string | null },
+  options: ServerOptions,
 ): Promise<RunningServer> => {
   const server = await openStore(settings);
-  const services = makeServices({ settings, server, log });
-  const workers = makeWorkers({
-    server,
-    settings,
-    log,
-    strict: options.strict,
-    pythonDefault: options.python,
-  });
-  const stop = async (): Promise<void> => {
-    await services.leave();
-    // Handlers finish what runs while the door still answers polls; then the door closes.
-    await workers.stop();
-    await services.stop();
-    await server.close();
-  };
+  let parts: Parts;
   try {
-    await services.start();
-    await workers.start();
+    parts = makeParts(server, settings, log, options);
   } catch (error) {
-    await stop();
+    await server.close();
     throw error;
   }
-  return { address: services.address(), stop };
+  const { services, workers } = parts;
+  try {
+    await services.start();
+    await workers?.start();
+  } catch (error) {
+    await stopParts(parts, settings, 0);
+    throw error;
+  }
+  services.enter();
+  return {
+    address: services.address(),
+    healthAddress: services.healthAddress(),
+    stop: () => stopParts(parts, settings, settings.leavePause),
+  };
 };

@@ -1,13 +1,16 @@
 /**
- * The services of one process on a store: ingress (HTTP threads), buffer and reaper. Started in the order in which
- * work flows out, stopped in the order in which it flows in, so that nothing accepted meets a closed door.
+ * The services of one process on a store, as its roles have them: ingress (HTTP threads), buffer and reaper, and the
+ * health port of every role. Started in the order in which work flows out, stopped in the order in which it flows in,
+ * so that nothing accepted meets a closed door.
  */
+import type { Role } from '../shared/config/roles.ts';
 import type { Settings } from '../shared/config/settings.ts';
 import type { Log } from '../shared/runtime/log.ts';
-import type { Service } from '../shared/runtime/service.ts';
 import type { StoreServer } from '../shared/store/ports/server.ts';
 import { Buffer } from './buffer/buffer.ts';
 import type { Clocks } from './buffer/window.ts';
+import { ownExposition } from './ingress/exposition.ts';
+import { makeHealthServer } from './ingress/health-server.ts';
 import { makeIngress } from './ingress/pool.ts';
 import { Reaper } from './reaper/reaper.ts';
 
@@ -15,13 +18,22 @@ export type ServicesOptions = {
   readonly settings: Settings;
   readonly server: StoreServer;
   readonly log: Log;
+  readonly roles: ReadonlySet<Role>;
 };
 
-export type Services = Service & {
-  /** `http://host:port`, once started. */
-  readonly address: () => string;
-  /** The first step of a stop: readiness falls while everything is still served. */
+export type Services = {
+  readonly start: () => Promise<void>;
+  /** `http://host:port` of the API and of the health port, once started; null where there is none. */
+  readonly address: () => string | null;
+  readonly healthAddress: () => string | null;
+  /** The last step of a start: the whole process takes work. */
+  readonly enter: () => void;
+  /** The first step of a stop: readiness falls while everything is still done. */
   readonly leave: () => Promise<void>;
+  /** Nothing is sealed any more, and other buffers take over what was owned here. */
+  readonly handOver: () => Promise<void>;
+  /** All the rest; what is open at the door is closed after `graceMs`. Safe to call twice, and before a start. */
+  readonly stop: (graceMs: number) => Promise<void>;
 };
 
 const CLOCKS: Clocks = {
@@ -33,23 +45,45 @@ const CLOCKS: Clocks = {
   },
 };
 
-export const makeServices = ({ settings, server, log }: ServicesOptions): Services => {
+export const makeServices = ({ settings, server, log, roles }: ServicesOptions): Services => {
   const store = server.connect();
-  const buffer = new Buffer(store, log, CLOCKS);
-  const reaper = new Reaper({ store, log, claimsMax: settings.claimsMax, wall: CLOCKS.wall });
-  const ingress = makeIngress({ settings, server, log });
+  const ingress = roles.has('ingress') ? makeIngress({ settings, server, log }) : null;
+  const buffer = roles.has('buffer') ? new Buffer(store, log, CLOCKS) : null;
+  // It looks at the functions that the buffer owns: both are one client of the store.
+  const reaper = buffer && new Reaper({ store, log, claimsMax: settings.claimsMax, wall: CLOCKS.wall });
+  const { host, healthPort } = settings;
+  const health =
+    healthPort === null
+      ? null
+      : makeHealthServer({
+          host,
+          port: healthPort,
+          reachStore: () => store.retention.usage(),
+          exposition: () => (ingress === null ? ownExposition() : ingress.exposition()),
+        });
   return {
-    address: () => ingress.address(),
-    leave: () => ingress.leave(),
+    address: () => ingress?.address() ?? null,
+    healthAddress: () => health?.address() ?? null,
     start: async () => {
-      await buffer.start();
-      await reaper.start();
-      await ingress.start();
+      await health?.start();
+      await buffer?.start();
+      await reaper?.start();
+      await ingress?.start();
     },
-    stop: async () => {
-      await ingress.stop();
-      await buffer.stop();
-      await reaper.stop();
+    enter: () => health?.setReady(true),
+    leave: async () => {
+      health?.setReady(false);
+      await ingress?.leave();
+    },
+    handOver: async () => {
+      await reaper?.stop();
+      await buffer?.stop();
+    },
+    stop: async (graceMs) => {
+      await ingress?.stop(graceMs);
+      await reaper?.stop();
+      await buffer?.stop();
+      await health?.stop();
       await store.close();
     },
   };

@@ -3,15 +3,17 @@ import type { Command } from 'commander';
 import { printJson, printTable } from '../print.ts';
 
 const print = async (options: { json?: boolean }): Promise<void> => {
-  const [{ compileSettings, flagOf, SETTINGS, variableOf }, { settingsFromEnvironment }] = await Promise.all([
-    import('../../shared/config/settings.ts'),
-    import('../../shared/config/environment.ts'),
-  ]);
+  const [{ compileSettings, flagOf, SETTINGS, shownSetting, variableOf }, { settingsFromEnvironment }] =
+    await Promise.all([
+      import('../../shared/config/settings.ts'),
+      import('../../shared/config/environment.ts'),
+    ]);
   const { raw, unknown } = settingsFromEnvironment();
   const settings = compileSettings(raw);
   const rows = (Object.keys(SETTINGS) as (keyof typeof SETTINGS)[]).map((name) => ({
     setting: name,
-    value: settings[name],
+    // An address may hold a password, which is never printed.
+    value: typeof settings[name] === 'string' ? shownSetting(name, settings[name]) : settings[name],
     from: raw[name] === undefined ? 'default' : variableOf(name),
     flag: flagOf(name),
     variable: variableOf(name),
@@ -24,7 +26,7 @@ const print = async (options: { json?: boolean }): Promise<void> => {
       rows.map((row) => [
         row.flag,
         row.variable,
-        String(row.value),
+        row.value === null ? 'none' : String(row.value),
         row.from === 'default' ? 'default' : 'environment',
         row.about,
       ]),

@@ -1,4 +1,7 @@
-/** `sluice dev` and `sluice serve`: a server in this process group. Every setting is a flag (`sluice config print`). */
+/**
+ * `sluice dev` and `sluice serve`: a server in this process group, or on a shared store a part of one. Every setting is
+ * a flag (`sluice config print`).
+ */
 import { type Command, Option } from 'commander';
 import { clientEnvironment, settingsFromEnvironment } from '../../shared/config/environment.ts';
 import {
@@ -7,7 +10,9 @@ import {
   SETTINGS,
   type SettingName,
   type Settings,
+  shownSetting,
 } from '../../shared/config/settings.ts';
+import type { RunningServer } from '../server.ts';
 
 type Flags = Readonly<Partial<Record<SettingName, string>>>;
 
@@ -15,28 +20,59 @@ const NAMES = Object.keys(SETTINGS) as SettingName[];
 
 /** Most people need these; the others are listed by `sluice config print`. */
 const SHOWN: readonly SettingName[] = ['host', 'port', 'data', 'logLevel'];
+const SHOWN_IN_SERVE: readonly SettingName[] = [...SHOWN, 'store', 'role', 'healthPort', 'redisPrefix'];
+/** What `sluice dev` decides itself: one process on the embedded store. */
+const SHARED_ONLY: readonly SettingName[] = ['store', 'role', 'redisPrefix'];
 
-const withSettings = (command: Command): Command => {
+const withSettings = (command: Command, shown: readonly SettingName[]): Command => {
   for (const name of NAMES) {
     const { about, fallback } = SETTINGS[name];
-    const option = new Option(`${flagOf(name)} <value>`, `${about} (default: ${fallback})`);
-    command.addOption(SHOWN.includes(name) ? option : option.hideHelp());
+    const option = new Option(`${flagOf(name)} <value>`, `${about} (default: ${fallback ?? 'none'})`);
+    command.addOption(shown.includes(name) ? option : option.hideHelp());
   }
   return command;
 };
 
-const settingsOf = (flags: Flags): Settings => {
+/** `sluice dev` stays what it is, and says so where it was told otherwise. */
+const withoutShared = (raw: Flags): Flags => {
+  const own = { ...raw };
+  for (const name of SHARED_ONLY) {
+    const value = own[name];
+    delete own[name];
+    if (value === undefined || value === SETTINGS[name].fallback) continue;
+    process.stderr.write(
+      `sluice: dev runs everything in one process on the embedded store; ${flagOf(name)} ${shownSetting(name, value)} is for \`sluice serve\`.\n`,
+    );
+  }
+  return own;
+};
+
+const settingsOf = (flags: Flags, strict: boolean): Settings => {
   const { raw, unknown } = settingsFromEnvironment();
   for (const variable of unknown) {
     process.stderr.write(
       `sluice: ${variable} is not a setting and is ignored; \`sluice config print\` lists them.\n`,
     );
   }
-  return compileSettings({ ...raw, ...flags });
+  const given = { ...raw, ...flags };
+  return compileSettings(strict ? given : withoutShared(given));
+};
+
+/** One line that says what runs where, for people and for what starts it. */
+const greeting = (settings: Settings, { address, healthAddress }: RunningServer): string => {
+  const { store, role, data, durability } = settings;
+  const held =
+    store === 'embedded'
+      ? `data in ${data}, durability ${durability}`
+      : `store ${shownSetting('store', store)}`;
+  const what = address === null ? 'Sluice runs' : `Sluice listens on ${address}`;
+  const roles = role === 'all' ? '' : `, role ${role}`;
+  const health = healthAddress === null ? '' : `, health on ${healthAddress}`;
+  return `${what} (${held}${roles}${health})\n`;
 };
 
 const serve = async (flags: Flags, strict: boolean): Promise<void> => {
-  const settings = settingsOf(flags);
+  const settings = settingsOf(flags, strict);
   const [{ startServer }, { makeLog }] = await Promise.all([
     import('../server.ts'),
     import('../../shared/runtime/log.ts'),
@@ -44,16 +80,17 @@ const serve = async (flags: Flags, strict: boolean): Promise<void> => {
   const log = makeLog(settings.logLevel);
   const { python } = clientEnvironment();
   const server = await startServer(settings, log, { strict, python });
-  process.stdout.write(
-    `Sluice listens on ${server.address} (data in ${settings.data}, durability ${settings.durability})\n`,
-  );
+  process.stdout.write(greeting(settings, server));
   if (!strict) {
     process.stdout.write(`Dashboard: ${server.address}/   Next: sluice deploy FILE   Stop: Ctrl-C\n`);
   }
   await untilStopped(server.stop, settings.grace);
 };
 
-/** The first signal drains; a second one, or a drain that outlasts its grace by far, ends the process at once. */
+/** What closing takes beyond the grace, a disk that syncs slowly above all, before the process ends regardless. */
+const OVERTIME_MS = 5000;
+
+/** The first signal drains; a second one, or a drain that outlasts its grace, ends the process at once. */
 const untilStopped = (stop: () => Promise<void>, graceMs: number): Promise<void> =>
   new Promise((resolve, reject) => {
     let stopping = false;
@@ -63,7 +100,7 @@ const untilStopped = (stop: () => Promise<void>, graceMs: number): Promise<void>
       process.stderr.write(
         `sluice: ${signal}: finishing what runs, at most ${graceMs / 1000} s (again: at once)\n`,
       );
-      setTimeout(() => process.exit(1), graceMs * 2 + 10_000).unref();
+      setTimeout(() => process.exit(1), graceMs + OVERTIME_MS).unref();
       stop().then(resolve, reject);
     };
     process.on('SIGTERM', onSignal);
@@ -71,10 +108,12 @@ const untilStopped = (stop: () => Promise<void>, graceMs: number): Promise<void>
   });
 
 export const registerServe = (program: Command): void => {
-  withSettings(program.command('dev'))
+  withSettings(program.command('dev'), SHOWN)
     .description('start a server for development: runs what it can and says what it cannot honour')
     .action((flags: Flags) => serve(flags, false));
-  withSettings(program.command('serve'))
-    .description('start a server: functions whose options this machine cannot honour are refused')
+  withSettings(program.command('serve'), SHOWN_IN_SERVE)
+    .description(
+      'start a server, or a part of one (--store, --role): functions whose options this machine cannot honour are refused',
+    )
     .action((flags: Flags) => serve(flags, true));
 };

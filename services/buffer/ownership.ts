@@ -12,8 +12,8 @@
  */
 import type { Log } from '../../shared/runtime/log.ts';
 import type { Service } from '../../shared/runtime/service.ts';
-import type { FunctionLoad } from '../../shared/store/ports/registry.ts';
-import type { Store } from '../../shared/store/ports/store.ts';
+import type { Coordination } from '../../shared/store/ports/coordination.ts';
+import type { FunctionLoad, Registry } from '../../shared/store/ports/registry.ts';
 import { assignedMember } from './assignment.ts';
 import type { Clocks } from './window.ts';
 
@@ -40,8 +40,13 @@ export interface Ownership extends Service {
   look(): void;
 }
 
+export type OwnershipStore = {
+  readonly coordination: Coordination;
+  readonly registry: Pick<Registry, 'load'>;
+};
+
 export type OwnershipOptions = {
-  readonly store: Pick<Store, 'coordination' | 'registry'>;
+  readonly store: OwnershipStore;
   readonly log: Log;
   readonly clocks: Clocks;
   /** Unique among all processes that ever were. */

@@ -33,6 +33,9 @@ const fillStore = async (store: Store): Promise<void> => {
   }
 };
 
+/** Of a process without HTTP threads: what the store holds is told by those that have some, once for all. */
+export const ownExposition = async (): Promise<string> => render([await snapshot()]);
+
 export const exposition = async (store: Store, threads: readonly MetricsSnapshot[]): Promise<string> => {
   const now = Date.now();
   await Promise.all([fillQueues(store, now), fillReplicas(store, now), fillStore(store)]);

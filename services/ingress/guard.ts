@@ -46,12 +46,18 @@ export class Guard {
   readonly #cache = new Map<string, Cached>();
   /** Host headers that were found to be loopback. */
   readonly #hosts = new Set<string>();
+  readonly #isShared: boolean;
   #hasKeys = true;
+  #lookedAt = 0;
 
-  /** `isLocal`: the server listens on loopback only, and so may do without keys. */
-  constructor(keys: Keys, isLocal: boolean) {
+  /**
+   * `isLocal`: the server listens on loopback only, and so may do without keys. `isShared`: other processes make keys
+   * in the same store, and do not tell.
+   */
+  constructor(keys: Keys, isLocal: boolean, isShared: boolean) {
     this.#keys = keys;
     this.#isLocal = isLocal;
+    this.#isShared = isShared;
   }
 
   async start(): Promise<void> {
@@ -61,12 +67,19 @@ export class Guard {
   /** Keys were made or revoked: what was remembered is read again. */
   async refresh(): Promise<void> {
     this.#cache.clear();
+    await this.#look();
+  }
+
+  async #look(): Promise<void> {
     this.#hasKeys = (await this.#keys.list()).length > 0;
+    this.#lookedAt = performance.now();
   }
 
   /** At once where the answer is known, which it is but once in a few seconds for each key. */
   identify(headers: IncomingHttpHeaders): Identity | Promise<Identity> {
     if (!this.#hasKeys && this.#isLocal) {
+      if (this.#isShared && performance.now() > this.#lookedAt + CACHE_MS)
+        return this.#look().then(() => this.identify(headers));
       this.#checkLocal(headers);
       return NOBODY;
     }

@@ -12,17 +12,22 @@ import type { MetricsSnapshot } from '../../shared/runtime/metrics.ts';
 import type { Service } from '../../shared/runtime/service.ts';
 import type { StoreServer } from '../../shared/store/ports/server.ts';
 import type { Store } from '../../shared/store/ports/store.ts';
-import { exposition } from './exposition.ts';
+import { exposition, ownExposition } from './exposition.ts';
 import { isLoopback } from './guard.ts';
+import { listenHost, listenUrl } from './listen-address.ts';
 import type { ListenAnswer, ThreadData } from './thread.ts';
 import { ThreadLink } from './thread-link.ts';
 
 export type IngressOptions = { readonly settings: Settings; readonly server: StoreServer; readonly log: Log };
-export type Ingress = Service & {
+export type Ingress = Omit<Service, 'stop'> & {
+  /** Drains, for `graceMs` at most. */
+  readonly stop: (graceMs?: number) => Promise<void>;
   /** `http://host:port`, once started. */
   readonly address: () => string;
   /** Ready falls, so that balancers send no new work; what comes is still served. */
   readonly leave: () => Promise<void>;
+  /** The metrics of all threads and of this one, and of the store. */
+  readonly exposition: () => Promise<string>;
 };
 
 const THREADS_MAX = 8;
@@ -36,9 +41,6 @@ type Thread = { readonly worker: Worker; readonly link: ThreadLink; readonly exi
 /** Two threads serve a machine of four cores: the store and the handlers need the others. */
 const threadCount = (wanted: number): number =>
   wanted > 0 ? wanted : Math.max(1, Math.min(THREADS_MAX, Math.floor(availableParallelism() / 2)));
-
-/** `localhost` is two addresses; the threads share one. */
-const addressOf = (host: string): string => (host === 'localhost' ? '127.0.0.1' : host);
 
 const THREAD_FILE = new URL(import.meta.url.endsWith('.ts') ? './thread.ts' : './thread.js', import.meta.url);
 
@@ -73,12 +75,12 @@ class IngressPool implements Ingress {
 
   constructor(options: IngressOptions) {
     this.#options = options;
-    this.#host = addressOf(options.settings.host);
+    this.#host = listenHost(options.settings.host);
     this.#count = threadCount(options.settings.ingressThreads);
   }
 
   address(): string {
-    return `http://${this.#host.includes(':') ? `[${this.#host}]` : this.#host}:${this.#port}`;
+    return listenUrl(this.#host, this.#port);
   }
 
   async start(): Promise<void> {
@@ -99,19 +101,18 @@ class IngressPool implements Ingress {
     return this.#tellAll('leave', null);
   }
 
-  stop(): Promise<void> {
-    this.#stopping ??= this.#stop();
+  stop(graceMs = this.#options.settings.grace): Promise<void> {
+    this.#stopping ??= this.#stop(graceMs);
     return this.#stopping;
   }
 
-  async #stop(): Promise<void> {
+  async #stop(graceMs: number): Promise<void> {
     this.#state = 'stopped';
     if (this.#restart !== null) clearTimeout(this.#restart);
-    const { grace } = this.#options.settings;
     await Promise.all(
       [...this.#threads].map(async ({ worker, link, exited }) => {
         link.ask('drain').catch(() => undefined);
-        await within(exited, grace, undefined);
+        await within(exited, graceMs, undefined);
         await worker.terminate();
       }),
     );
@@ -177,7 +178,7 @@ class IngressPool implements Ingress {
     const ready = Promise.withResolvers<void>();
     const link = new ThreadLink(worker, {
       ready: () => ready.resolve(),
-      exposition: () => this.#exposition(),
+      exposition: () => this.exposition(),
       keysChanged: () => this.#tellAll('refreshKeys', null),
       functionChanged: (name) => this.#tellAll('refreshFunction', name),
     });
@@ -228,12 +229,12 @@ class IngressPool implements Ingress {
     }, RESTART_MS);
   }
 
-  async #exposition(): Promise<string> {
+  async exposition(): Promise<string> {
     const asked = [...this.#threads].map(({ link }) =>
       within(link.ask('snapshot') as Promise<MetricsSnapshot | null>, SNAPSHOT_MS, null).catch(() => null),
     );
     const snapshots = (await Promise.all(asked)).filter((one) => one !== null);
-    return exposition(this.#store!, snapshots);
+    return this.#store === null ? ownExposition() : exposition(this.#store, snapshots);
   }
 
   async #tellAll(verb: string, value: unknown): Promise<void> {

@@ -21,7 +21,7 @@ export const serverRoutes: Routes = (app, room) => {
       countAnswer('GET /v1/server', 200);
       return sendJson(reply, 200, {
         version: room.version,
-        store: 'embedded',
+        store: room.settings.store === 'embedded' ? 'embedded' : 'redis',
         durability: queue.durability,
         generation: queue.generation,
         usage: {

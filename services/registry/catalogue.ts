@@ -8,6 +8,8 @@ import type { Log } from '../../shared/runtime/log.ts';
 import type { Unwatch } from '../../shared/store/ports/queue.ts';
 import type { Store } from '../../shared/store/ports/store.ts';
 
+/** On a store of many processes a notification may be lost: what changed is known by then all the same. */
+const REREAD_MS = 30_000;
 /** Versions of deleted functions whose finished calls were read lately. */
 const FORGOTTEN_MAX = 1000;
 
@@ -17,6 +19,7 @@ export class Catalogue {
   #records = new Map<string, FunctionRecord>();
   #versions = new Map<number, FunctionVersion>();
   #unwatch: Unwatch | null = null;
+  #rereading: NodeJS.Timeout | null = null;
 
   constructor(store: Store, log: Log) {
     this.#store = store;
@@ -29,12 +32,26 @@ export class Catalogue {
         this.#log.error({ err: error, function: name }, 'a changed function could not be read');
       });
     });
-    for (const record of await this.#store.registry.functions()) this.#keep(record);
+    await this.#readAll();
+    if (this.#store.coordination.exclusive) return;
+    this.#rereading = setInterval(() => {
+      this.#readAll().catch((error: unknown) => {
+        this.#log.warn({ err: error }, 'the functions could not be read; trying again');
+      });
+    }, REREAD_MS);
   }
 
   stop(): void {
     this.#unwatch?.();
     this.#unwatch = null;
+    if (this.#rereading !== null) clearInterval(this.#rereading);
+  }
+
+  async #readAll(): Promise<void> {
+    const records = await this.#store.registry.functions();
+    const names = new Set(records.map(({ name }) => name));
+    for (const name of this.#records.keys()) if (!names.has(name)) this.#records.delete(name);
+    for (const record of records) this.#keep(record);
   }
 
   /** What this thread knows without asking; undefined is not yet a 404. */
