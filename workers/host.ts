@@ -22,6 +22,8 @@ import { clashOf, hasHadTurn, holdersBeside, type TurnTaker, wantedReplicas } fr
 /** How often versions that may rest are looked at, and how long a function of minimum 0 stays up with nothing to do. */
 const LOOK_MS = 2000;
 const IDLE_MS = 60_000;
+/** On a store of many processes a notification may be lost: what changed is known by then all the same. */
+const REREAD_MS = 30_000;
 
 export type HostOptions = {
   readonly store: Store;
@@ -73,6 +75,10 @@ export class WorkerHost implements Service {
     ];
     this.#every(this.#options.leaseMs / 3, () => this.#heartbeat());
     this.#every(LOOK_MS, () => this.#look());
+    if (!this.#options.store.coordination.exclusive) {
+      this.#every(LOOK_MS, () => this.#lookForRows());
+      this.#every(REREAD_MS, async () => this.#refresh());
+    }
     this.#refresh();
     await this.#refreshing;
   }
@@ -87,7 +93,7 @@ export class WorkerHost implements Service {
     this.#options.launcher.stop();
     await this.#refreshing;
     // Leases are extended until the last batch is settled.
-    const stopping = [...this.#entries.values()].map(({ runner }) => runner.stop(graceMs));
+    const stopping = [...this.#entries.values()].map(({ runner }) => runner.stop(graceMs, graceMs));
     await Promise.all([...stopping, ...this.#leaving]);
     for (const timer of this.#timers.splice(0)) clearInterval(timer);
     await Promise.all([...this.#entries.values()].map((entry) => this.#tell(entry, 0)));
@@ -282,6 +288,20 @@ export class WorkerHost implements Service {
       if (entry.idleSince === null || Date.now() - entry.idleSince < waitMs) continue;
       this.#rest(entry);
     }
+  }
+
+  /** On a store of many processes waiting rows are told to the owners of buffers alone. */
+  async #lookForRows(): Promise<void> {
+    const asleep = [...this.#entries.values()].filter(
+      (entry) => isOnDemand(entry) && entry.runner.replicas.length === 0 && entry.blocked === null,
+    );
+    if (asleep.length === 0) return;
+    const loads = await this.#options.store.registry.load();
+    const withRows = new Set(
+      loads.filter((load) => load.waitingRows + load.sealedRows > 0).map(({ functionName }) => functionName),
+    );
+    for (const entry of asleep)
+      if (withRows.has(entry.runner.version.spec.name) && (await this.#hasWork(entry))) this.#wake(entry);
   }
 
   #rest(entry: Entry): void {

@@ -149,8 +149,12 @@ export class VersionRunner {
     }
   }
 
-  /** Finishes what runs within the grace, hands back what has not begun, and stops the replicas. Safe to call twice. */
-  async stop(graceMs: number): Promise<void> {
+  /**
+   * Finishes what runs within the grace, hands back what has not begun, and stops the replicas, within `endMs` in all.
+   * Safe to call twice.
+   */
+  async stop(graceMs: number, endMs = graceMs + LEAVE_MS): Promise<void> {
+    const end = performance.now() + endMs;
     if (!this.#stopping) {
       this.#stopping = true;
       await this.#handBackWaiting();
@@ -161,7 +165,8 @@ export class VersionRunner {
     const running = [...this.#runs].filter((run) => !run.dropped);
     for (const run of running) run.drop();
     await Promise.all(running.map((run) => this.#handBack(run.leased)));
-    await Promise.all(this.replicas.map((replica) => replica.stop(running.length > 0 ? 0 : LEAVE_MS)));
+    const leaveMs = running.length > 0 ? 0 : Math.min(LEAVE_MS, Math.max(0, end - performance.now()));
+    await Promise.all(this.replicas.map((replica) => replica.stop(leaveMs)));
   }
 
   /** Takes nothing more, and gives back what lies before a replica and has not begun. */
