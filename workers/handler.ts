@@ -41,9 +41,14 @@ export type HandlerOutput = {
 export type HandlerAnswer =
   /** Outputs in row order: one, or a generator's sub-batches. */
   | { readonly end: 'ok'; readonly outputs: readonly HandlerOutput[] }
-  | { readonly end: 'error'; readonly error: RowError; readonly mro: readonly string[] }
-  /** The handler died under this batch. */
-  | { readonly end: 'crash'; readonly error: RowError }
+  | {
+      readonly end: 'error';
+      readonly error: RowError;
+      readonly mro: readonly string[];
+      readonly outputs?: readonly HandlerOutput[];
+    }
+  /** The handler died under this batch. `outputs` here and above: sub-batches that a generator had yielded before. */
+  | { readonly end: 'crash'; readonly error: RowError; readonly outputs?: readonly HandlerOutput[] }
   /** The handler died, or was stopped, before it began this batch. */
   | { readonly end: 'unstarted' };
 

@@ -9,7 +9,7 @@ import { BugError, SluiceError } from '../shared/errors/sluice-error.ts';
 import type { LeasedBatch, SettleAnswer, Settlement } from '../shared/store/ports/queue.ts';
 import { outputOf } from './batch-bytes.ts';
 import type { BatchRun } from './batch-run.ts';
-import type { HandlerAnswer } from './handler.ts';
+import type { HandlerAnswer, HandlerOutput } from './handler.ts';
 
 const FIRST_WAIT_MS = 50;
 const WAIT_MS_MAX = 5000;
@@ -24,18 +24,42 @@ const invalidOutput = (message: string): Verdict => ({
 /** Checks an answer against the batch; null: the handler never began. */
 export const verdictOf = (run: BatchRun, answer: HandlerAnswer, spec: FunctionSpec): Verdict | null => {
   if (answer.end === 'unstarted') return null;
-  if (run.timedOut) {
-    const message = `the handler ran longer than call_timeout (${spec.callTimeoutMs} ms); its process was stopped`;
-    return { run: { end: 'timeout', error: { code: 'call_timeout', message } }, output: null };
-  }
-  if (answer.end !== 'ok') return { run: answer, output: null };
   try {
+    if (run.timedOut) return failureOf(run, timeoutOf(spec), spec, answer.outputs);
+    if (answer.end !== 'ok') {
+      const { outputs, ...failure } = answer;
+      return failureOf(run, failure, spec, outputs);
+    }
     const { output, refused } = outputOf(answer.outputs, run.rows, spec);
     return { run: { end: 'ok', refused }, output: refused.length === run.rows ? null : output };
   } catch (error) {
     if (error instanceof SluiceError) return invalidOutput(error.message);
     throw error;
   }
+};
+
+type Failure = Exclude<RunEnd, { readonly end: 'ok' }>;
+
+const timeoutOf = ({ callTimeoutMs }: FunctionSpec): Failure => {
+  const message = `the handler ran longer than call_timeout (${callTimeoutMs} ms); its process was stopped`;
+  return { end: 'timeout', error: { code: 'call_timeout', message } };
+};
+
+/** What a generator had yielded is settled, unless the answer is wrong: then it is wrong as a whole. */
+const failureOf = (
+  run: BatchRun,
+  failure: Failure,
+  spec: FunctionSpec,
+  outputs: readonly HandlerOutput[] = [],
+): Verdict => {
+  const rows = outputs.reduce((sum, output) => sum + output.rows, 0);
+  if (rows === 0 || rows > run.rows || failure.error.code === 'handler_output_invalid')
+    return { run: failure, output: null };
+  const { output, refused } = outputOf(outputs, rows, spec);
+  return {
+    run: { ...failure, answered: { rows, refused } },
+    output: refused.length === rows ? null : output,
+  };
 };
 
 export type SettlePolicy = { readonly spec: FunctionSpec; readonly claimsMax: number };
@@ -64,7 +88,7 @@ export const settlementOf = (
 };
 
 const trailed = (leased: LeasedBatch, end: RunEnd, trail: IsolationTrail): boolean => {
-  if (end.end === 'ok') trail.succeeded();
+  if (end.end === 'ok' || end.answered !== undefined) trail.succeeded();
   if (end.end === 'error' || end.end === 'timeout') return trail.failed(leased.mode, end.error);
   return false;
 };

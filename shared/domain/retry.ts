@@ -5,12 +5,13 @@
  *     │ retries spent, or a terminal error     │
  *     └──────────────► isolate (two halves) ◄──┘            each runs once; a half that fails splits again
  *                         └─► a single row that fails is failed
+ *   rows that a failing generator had answered before are settled; the rest goes on as above
  *   any ──crash, lost lease──► the same rows, claims + 1    no attempt; while claims ≤ claimsMax
  *                         └─► isolate (row by row) ─► a row that still kills is quarantined
  */
 import type { BatchMode, Outcome, RowError, Slice } from './call.ts';
 import type { Isolation, RetryPolicy } from './function.ts';
-import { halves, rowByRow, rowsOf } from './slices.ts';
+import { halves, rowByRow, rowsOf, splitAt } from './slices.ts';
 
 /** The part of a leased batch that decides; `attempts` and `claims` as before this run. */
 export type RunBatch = {
@@ -29,14 +30,24 @@ export type RunPolicy = {
 /** A row of the batch (counted from 0) that the handler refused by itself. */
 export type RefusedRow = { readonly row: number; readonly error: RowError };
 
-export type RunEnd =
-  /** The output has one row for each row of the batch; refused rows are null in it. Refusals come in row order. */
-  | { readonly end: 'ok'; readonly refused: readonly RefusedRow[] }
+export type AnsweredRows = {
+  /** The batch's first rows, which are in the output: sub-batches that a generator had yielded. */
+  readonly rows: number;
+  readonly refused: readonly RefusedRow[];
+};
+
+type Failure =
   /** The handler raised, or answered wrongly. `mro`: the exception's class names, most derived first. */
   | { readonly end: 'error'; readonly error: RowError; readonly mro: readonly string[] }
   | { readonly end: 'timeout'; readonly error: RowError }
   /** The process died under the batch: a claim, never an attempt. */
   | { readonly end: 'crash'; readonly error: RowError };
+
+export type RunEnd =
+  /** The output has one row for each row of the batch; refused rows are null in it. Refusals come in row order. */
+  | { readonly end: 'ok'; readonly refused: readonly RefusedRow[] }
+  /** `answered`: what is settled although the run failed; absent: nothing. */
+  | (Failure & { readonly answered?: AnsweredRows });
 
 export type Circumstances = {
   readonly now: number;
@@ -158,6 +169,20 @@ export const decide = (
   circumstances: Circumstances,
 ): Decision => {
   if (run.end === 'ok') return { outcomes: settled(batch.slices, run.refused), continuations: [] };
+  if (run.answered === undefined) return afterRun(batch, policy, run, circumstances);
+  const [answered, rest] = splitAt(batch.slices, run.answered.rows);
+  const outcomes = settled(answered, run.answered.refused);
+  if (rest.length === 0) return { outcomes, continuations: [] };
+  const decision = afterRun({ ...batch, slices: rest }, policy, run, circumstances);
+  return { ...decision, outcomes: [...outcomes, ...decision.outcomes] };
+};
+
+const afterRun = (
+  batch: RunBatch,
+  policy: RunPolicy,
+  run: Failure,
+  circumstances: Circumstances,
+): Decision => {
   if (run.end === 'crash') return afterCrash(batch, policy.claimsMax, policy.isolation, run.error);
   const terminal =
     run.end === 'timeout'

@@ -156,6 +156,33 @@ export const batchSuite = (factory: StoreFactory): void => {
     expect(await shop.settle(batch, [ok(0, 1), ok(1, 1)], [rest(2, 2)])).toMatchObject({ accepted: true });
   });
 
+  it('settles what a failing run had answered, and keeps the rest for another run', async () => {
+    await using shop = await Workshop.make(factory);
+    const id = await shop.admit(5);
+    const batch = await shop.run([id, 0, 5]);
+    const rest = [{ callId: id, from: 2, count: 3 }];
+    await shop.settle(batch, okOutcomes([{ callId: id, from: 0, count: 2 }]), [
+      shop.continuation(rest, { attempts: 1 }),
+    ]);
+    expect(await shop.call(id)).toMatchObject({ status: 'running', counts: { ok: 2, failed: 0 } });
+    const again = await shop.leaseOne();
+    expect(again).toMatchObject({ batchId: batch.batchId, attempts: 1, mode: 'retry', slices: rest });
+    // Two outputs of one batch are told apart.
+    const [first] = (await shop.result(id)).parts;
+    await shop.settle(again, okOutcomes(rest), [], 200);
+    for (const reopen of [false, true]) {
+      if (reopen) await shop.reopen();
+      expect(await shop.call(id)).toMatchObject({ status: 'completed', counts: { ok: 5 }, handlerMs: 4 });
+      const { parts } = await shop.result(id);
+      expect(states(parts)).toEqual(['ok 0+2', 'ok 2+3']);
+      expect(parts[0]).toEqual(first);
+      expect(parts[1]).toMatchObject({
+        outputRow: 0,
+        output: { bytes: expect.objectContaining({ length: 200 }) },
+      });
+    }
+  });
+
   it('keeps failed rows beside those that succeeded', async () => {
     await using shop = await Workshop.make(factory);
     const id = await shop.admit(4);

@@ -158,7 +158,8 @@ const addRecord = (
     batch.attempts,
     batch.claims,
     end.startedAt ?? null,
-    end.handlerMs ?? 0,
+    // The batch goes on and carries its handler time, this run's too: counted once after a restart.
+    0,
     packNumbers(applied),
     errorsText(end),
     ref?.segment ?? null,

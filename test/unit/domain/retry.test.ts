@@ -249,3 +249,48 @@ describe('any handler', () => {
     );
   });
 });
+
+describe('a generator that failed after some rows', () => {
+  const answered = { rows: 2, refused: [{ row: 1, error: { code: 'row_error', message: 'no' } }] };
+  const ok = { callId: 1, from: 10, count: 1, state: 'ok', outputRow: 0 };
+  const refused = { callId: 1, from: 11, count: 1, state: 'failed', error: answered.refused[0]?.error };
+  const rest = [
+    { callId: 1, from: 12, count: 1 },
+    { callId: 2, from: 0, count: 1 },
+  ];
+
+  it('keeps the answers that came, and retries the rest', () => {
+    expect(decide(fresh, policy, { ...failed, answered }, calm)).toEqual({
+      outcomes: [ok, refused],
+      continuations: [{ slices: rest, attempts: 1, claims: 0, mode: 'retry', notBefore: 1100 }],
+    });
+    expect(decide(fresh, policy, { ...crashed, answered }, calm)).toEqual({
+      outcomes: [ok, refused],
+      continuations: [{ slices: rest, attempts: 0, claims: 1, mode: 'retry', notBefore: 0 }],
+    });
+  });
+
+  it('looks for the guilty row in the rest only', () => {
+    const spent: RunBatch = { ...fresh, attempts: 2, mode: 'retry' };
+    const { outcomes, continuations } = decide(spent, policy, { ...failed, answered }, calm);
+    expect(outcomes).toEqual([ok, refused]);
+    expect(continuations.map((part) => [part.slices, part.mode])).toEqual([
+      [[rest[0]], 'isolate'],
+      [[rest[1]], 'isolate'],
+    ]);
+    const last = { rows: 3, refused: [] };
+    const isolated: RunBatch = { ...spent, mode: 'isolate' };
+    expect(decide(isolated, policy, { ...failed, answered: last }, calm).outcomes).toEqual([
+      { callId: 1, from: 10, count: 3, state: 'ok', outputRow: 0 },
+      { callId: 2, from: 0, count: 1, state: 'failed', error: boom },
+    ]);
+  });
+
+  it('has nothing to run again when every row was answered', () => {
+    const all = { rows: 4, refused: [] };
+    const decision = decide(fresh, policy, { ...failed, answered: all }, calm);
+    expect(decision.continuations).toEqual([]);
+    expect(decision.outcomes.every(({ state }) => state === 'ok')).toBe(true);
+    expect(covered(decision)).toHaveLength(4);
+  });
+});
