@@ -20,5 +20,15 @@ elif ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then
 elif ! "$python" -c 'import venv, ensurepip' 2>/dev/null; then
   say "$python cannot make virtual environments. On Debian and Ubuntu: apt-get install python3-venv"
 fi
+# Only the tests of the Redis store need it, so that its absence stops no set-up; in CI those tests then fail.
+if ! command -v redis-server >/dev/null; then
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    echo "setup: installing redis-server for the tests of the Redis store"
+    { DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server ||
+      { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server; }; } >/dev/null 2>&1
+  fi
+  command -v redis-server >/dev/null ||
+    echo "setup: redis-server is missing, so the tests of the Redis store are skipped. On Debian and Ubuntu: sudo apt-get install redis-server" >&2
+fi
 command -v git >/dev/null || say "git is missing: https://git-scm.com/downloads"
 exit $missing

@@ -3,6 +3,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 step() { printf '\n== %s\n' "$1"; }
+# `make setup` does this once; a machine that was set up earlier may still lack what was added since.
+command -v redis-server >/dev/null || bash scripts/preflight.sh
 step "verify: format, lint, types, unit, contract and house-rule tests"
 npm run --silent verify
 step "end to end: the real command, server and handlers"

@@ -1,0 +1,205 @@
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { parseAddress } from '../../../shared/store/redis/address.ts';
+import { Link, type LinkOptions } from '../../../shared/store/redis/link.ts';
+import { describeWithRedis, RedisCluster, RedisSentinels, RedisServer } from '../../support/redis-servers.ts';
+import { eventually } from '../../support/sluice-process.ts';
+
+const linkTo = (url: string, changes: Partial<LinkOptions> = {}): Link =>
+  new Link({ address: parseAddress(url), url, name: 'test', waitMs: 20_000, ...changes });
+
+/** Asks again until the store answers; every refusal must say that it may. */
+const insist = async <T>(ask: () => Promise<T>): Promise<T> => {
+  for (;;) {
+    try {
+      return await ask();
+    } catch (error) {
+      expect(error).toMatchObject({ code: 'store_unavailable', retryable: true });
+    }
+  }
+};
+
+const heardBy = async (link: Link, channel: string): Promise<string[]> => {
+  const heard: string[] = [];
+  await link.subscriber.add(channel, (message) => heard.push(message));
+  return heard;
+};
+
+describeWithRedis('a link to one server', () => {
+  let server: RedisServer;
+  let link: Link;
+  beforeAll(async () => {
+    server = await RedisServer.start();
+    link = linkTo(server.url);
+  });
+  afterAll(async () => {
+    await link.close();
+    await server.stop();
+  });
+
+  it('passes bytes both ways, in the order of the asking', async () => {
+    const bytes = Uint8Array.from([255, 0, 10, 128]);
+    const echo = 'return {ARGV[1], #ARGV[1], false, {KEYS[1]}}';
+    expect(await link.runText(echo, ['{a}k'], [bytes])).toEqual([
+      Buffer.from(bytes),
+      4,
+      null,
+      [Buffer.from('{a}k')],
+    ]);
+    const order = await Promise.all(
+      Array.from({ length: 1500 }, () => link.runText("return redis.call('INCR', KEYS[1])", ['{a}n'], [])),
+    );
+    expect(order).toEqual(Array.from({ length: 1500 }, (_, index) => index + 1));
+  });
+
+  it('runs a script that the server has forgotten', async () => {
+    await link.runText('return 5', ['{a}k'], []);
+    await link.command('SCRIPT', 'FLUSH');
+    expect(await link.runText('return 5', ['{a}k'], [])).toBe(5);
+  });
+
+  it('turns what scripts refuse into errors of the catalogue', async () => {
+    const refuse = (text: string) => link.runText(`return redis.error_reply('${text}')`, ['{a}k'], []);
+    await expect(
+      refuse('SLUICE queue_full it holds; enough; {"retry_after_seconds":7}'),
+    ).rejects.toMatchObject({
+      code: 'queue_full',
+      message: 'it holds; enough',
+      extra: { retry_after_seconds: 7 },
+    });
+    await expect(refuse('SLUICE no_such_code x')).rejects.toThrow(/bug/);
+    await expect(link.runText('return nil .. 1', ['{a}k'], [])).rejects.toThrow(/bug.*concatenate/);
+  });
+
+  it('tells each lost generation', async () => {
+    const lost: string[] = [];
+    const other = linkTo(server.url, { onLost: ({ code }) => lost.push(code) });
+    const ask = other.runText("return redis.error_reply('SLUICE data_lost of f')", ['{a}k'], []);
+    await expect(ask).rejects.toMatchObject({ code: 'data_lost', retryable: false });
+    expect(lost).toEqual(['data_lost']);
+    await other.close();
+  });
+
+  it('has heard all that was published once it caught up', async () => {
+    const heard = await heardBy(link, 'c');
+    for (let n = 0; n < 50; n += 1) await link.command('PUBLISH', 'c', n);
+    await link.catchUp();
+    expect(heard).toEqual(Array.from({ length: 50 }, (_, n) => String(n)));
+  });
+
+  it('answers what was asked before it was closed, and nothing after', async () => {
+    const other = linkTo(server.url);
+    const asked = other.command('ECHO', 'x');
+    await other.close();
+    await other.close();
+    expect(String(await asked)).toBe('x');
+    await expect(other.command('PING')).rejects.toMatchObject({ code: 'shutting_down' });
+  });
+});
+
+describeWithRedis('a link that breaks', () => {
+  it('refuses after its wait where nothing listens', async () => {
+    const server = await RedisServer.start();
+    await server.stop();
+    const link = linkTo(server.url, { waitMs: 50 });
+    await expect(link.command('GET', 'k')).rejects.toMatchObject({
+      code: 'store_unavailable',
+      message: expect.stringMatching(/no connection to redis:\/\/127.*within 50 ms \(.*ECONNREFUSED/),
+    });
+    await link.close();
+  });
+
+  it('fails what was under way, comes back by itself with its data, and says that messages may be missing', async () => {
+    await using server = await RedisServer.start();
+    const link = linkTo(server.url);
+    await link.command('SET', 'k', 'kept');
+    const heard = await heardBy(link, 'c');
+    const gap = new Promise<void>((resolve) => link.subscriber.onGap(resolve));
+    server.signal('SIGSTOP');
+    const underWay = link.command('INCR', 'n');
+    underWay.catch(() => undefined);
+    await new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
+    await server.kill();
+    await expect(underWay).rejects.toMatchObject({ code: 'store_unavailable' });
+    await server.restart();
+    expect(String(await insist(() => link.command('GET', 'k')))).toBe('kept');
+    await gap;
+    await link.command('PUBLISH', 'c', 'again');
+    await link.catchUp();
+    expect(heard).toEqual(['again']);
+    await link.close();
+  });
+
+  it('cuts a connection on which no reply comes', async () => {
+    await using server = await RedisServer.start();
+    const link = linkTo(server.url, { replyMs: 100 });
+    await link.command('SET', 'k', 'v');
+    server.signal('SIGSTOP');
+    await expect(link.command('GET', 'k')).rejects.toMatchObject({ code: 'store_unavailable' });
+    server.signal('SIGCONT');
+    expect(String(await insist(() => link.command('GET', 'k')))).toBe('v');
+    await link.close();
+  });
+
+  it('speaks with a user and a password', async () => {
+    await using server = await RedisServer.start({
+      config: { user: 'ann on >s@cret ~* &* +@all' },
+      credentials: 'ann:s%40cret',
+    });
+    const link = linkTo(server.url);
+    expect(String(await link.command('ACL', 'WHOAMI'))).toBe('ann');
+    await link.close();
+  });
+});
+
+describeWithRedis('a link to a cluster', () => {
+  it('runs scripts in every slot and hears every node', async () => {
+    await using cluster = await RedisCluster.start();
+    const link = linkTo(cluster.url);
+    const heard = await heardBy(link, 'c');
+    const keys = Array.from({ length: 60 }, (_, n) => `{f:${n}}:k`);
+    const replies = await Promise.all(
+      keys.map((key) => link.runText("redis.call('SET', KEYS[1], 'x'); return KEYS[1]", [key], [])),
+    );
+    expect(replies.map(String)).toEqual(keys);
+    expect(await link.everywhere('PING')).toEqual(['PONG', 'PONG', 'PONG']);
+    const all = new Promise<void>((resolve) => {
+      void link.subscriber.add('c', () => heard.length === 60 && resolve());
+    });
+    const publish = "redis.call('PUBLISH', 'c', KEYS[1]); return 1";
+    await Promise.all(keys.map((key) => link.runText(publish, [key], [])));
+    await all;
+    expect(heard.toSorted()).toEqual(keys.toSorted());
+    await link.close();
+  });
+
+  it('goes on after a node was killed and started again', async () => {
+    await using cluster = await RedisCluster.start();
+    const link = linkTo(cluster.url, { replyMs: 2000 });
+    const keys = Array.from({ length: 12 }, (_, n) => `{f:${n}}:k`);
+    await Promise.all(keys.map((key) => link.command('SET', key, key)));
+    await cluster.nodes[1]!.kill();
+    await Promise.allSettled(keys.map((key) => link.command('GET', key)));
+    await cluster.nodes[1]!.restart();
+    for (const key of keys) expect(String(await insist(() => link.command('GET', key)))).toBe(key);
+    await link.close();
+  });
+});
+
+describeWithRedis('a link through sentinels', () => {
+  it('finds the master, and its successor', async () => {
+    await using sentinels = await RedisSentinels.start();
+    const link = linkTo(sentinels.url);
+    await link.command('SET', 'k', 'v');
+    const heard = await heardBy(link, 'c');
+    await link.command('WAIT', '1', '5000');
+    await sentinels.master.kill();
+    await sentinels.promoted();
+    expect(String(await insist(() => link.command('SET', 'k', 'w')))).toBe('OK');
+    await eventually('messages come through the new master', async () => {
+      await link.command('PUBLISH', 'c', 'x');
+      await link.catchUp();
+      return heard.length > 0;
+    });
+    await link.close();
+  });
+});
