@@ -1,18 +1,75 @@
 /**
- * kill -9 of the server and of handlers, at random moments under load, with restarts: no accepted row is lost, none
- * has two results. The seed is printed; SLUICE_KILLS=n runs more.
+ * kill -9 of processes and of handlers, at random moments under load, with restarts: no accepted row is lost, none has
+ * two results. Embedded: the one server. Redis: two processes of each role. The seed is printed; SLUICE_KILLS=n runs more.
  */
-import { rmSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { Random } from '../sim/random.ts';
-import { eventually, SluiceServer, temporaryDirectory } from '../support/sluice-process.ts';
+import { eventually, type Home, SluiceServer } from '../support/sluice-process.ts';
+import { onEveryStore, type StoreUnderTest } from '../support/stores.ts';
 
 const KILLS = Number(process.env.SLUICE_KILLS ?? (process.env.SLUICE_TEST_LONG ? 300 : 50));
 const SEED = Number(process.env.SLUICE_KILL_SEED ?? Math.floor(Math.random() * 1e9));
 
+const ROLES: Readonly<Record<StoreUnderTest['name'], readonly string[]>> = {
+  embedded: ['all'],
+  redis: ['ingress', 'ingress', 'buffer', 'buffer', 'worker', 'worker'],
+};
+
+/** Processes on one home; a place is empty while its process starts again. */
+class Herd {
+  readonly #home: Home;
+  readonly #random: Random;
+  readonly #roles: readonly string[];
+  readonly #places: (SluiceServer | null)[] = [];
+
+  constructor(home: Home, roles: readonly string[], random: Random) {
+    this.#home = home;
+    this.#roles = roles;
+    this.#random = random;
+  }
+
+  async start(): Promise<void> {
+    await Promise.all(this.#roles.map((_, place) => this.#fill(place)));
+  }
+
+  /** One that is alive and listens; null while there is none. */
+  door(): SluiceServer | null {
+    const open = this.#alive().filter(({ url }) => url !== '');
+    return open.length === 0 ? null : open[this.#random.int(0, open.length - 1)]!;
+  }
+
+  /** Kills a handler or a process, and starts a process again. */
+  async killOne(): Promise<void> {
+    const handlers = this.#alive().flatMap((server) => server.handlers());
+    if (this.#random.chance(0.4) && handlers.length > 0) {
+      process.kill(handlers[this.#random.int(0, handlers.length - 1)]!, 'SIGKILL');
+      return;
+    }
+    const place = this.#random.int(0, this.#roles.length - 1);
+    const dying = this.#places[place]!;
+    this.#places[place] = null;
+    await dying.kill('SIGKILL');
+    await this.#fill(place);
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(this.#alive().map((server) => server.kill()));
+  }
+
+  #alive(): SluiceServer[] {
+    return this.#places.filter((server) => server !== null);
+  }
+
+  async #fill(place: number): Promise<void> {
+    const role = this.#roles[place]!;
+    const args = role === 'all' ? [] : ['--role', role, '--lease', '2s'];
+    this.#places[place] = await SluiceServer.start({ home: this.#home, args });
+  }
+}
+
 type Accepted = { readonly id: string; readonly values: readonly number[] };
 
-/** Submits with an idempotency key until the server, whichever is alive, has accepted; a lost answer is asked for again. */
+/** Submits with an idempotency key until a server that is alive has accepted; a lost answer is asked for again. */
 const submit = async (
   current: () => SluiceServer | null,
   key: string,
@@ -46,45 +103,40 @@ const checkResult = async (server: SluiceServer, accepted: Accepted): Promise<vo
   expect(body.counts).toMatchObject({ ok: accepted.values.length, failed: 0, unfinished: 0 });
 };
 
-describe(`${KILLS} kills (SLUICE_KILL_SEED=${SEED})`, () => {
-  it('lose no accepted row and answer none twice', async () => {
-    const random = new Random(SEED);
-    const data = temporaryDirectory();
-    let server: SluiceServer | null = await SluiceServer.start({ data });
-    await server.deploy('test/fixtures/functions/double.py');
-    const accepted: Accepted[] = [];
-    let submitting = true;
-    let next = 0;
-    const caller = async (name: string): Promise<void> => {
-      for (let n = 0; submitting; n += 1) {
-        const values = Array.from({ length: random.int(1, 200) }, () => next++);
-        accepted.push(await submit(() => server, `${name}-${n}`, values));
-      }
-    };
-    const callers = ['a', 'b', 'c', 'd'].map(caller);
-    try {
-      for (let kill = 0; kill < KILLS; kill += 1) {
-        const goal = accepted.length + random.int(1, 12);
-        await eventually('calls go on being accepted', async () => accepted.length >= goal);
-        const handlers = server.handlers();
-        if (random.chance(0.5) && handlers.length > 0) {
-          process.kill(handlers[random.int(0, handlers.length - 1)]!, 'SIGKILL');
-        } else {
-          const dying: SluiceServer = server;
-          server = null;
-          await dying.kill('SIGKILL');
-          server = await SluiceServer.start({ data });
+onEveryStore((store) => {
+  describe(`${KILLS} kills (SLUICE_KILL_SEED=${SEED})`, () => {
+    it('lose no accepted row and answer none twice', async () => {
+      const random = new Random(SEED);
+      const home = await store.makeHome();
+      const herd = new Herd(home, ROLES[store.name], random);
+      const accepted: Accepted[] = [];
+      let submitting = true;
+      let next = 0;
+      const caller = async (name: string): Promise<void> => {
+        for (let n = 0; submitting; n += 1) {
+          const values = Array.from({ length: random.int(1, 200) }, () => next++);
+          accepted.push(await submit(() => herd.door(), `${name}-${n}`, values));
         }
+      };
+      try {
+        await herd.start();
+        await herd.door()!.deploy('test/fixtures/functions/double.py');
+        const callers = Promise.all(['a', 'b', 'c', 'd'].map(caller));
+        for (let kill = 0; kill < KILLS; kill += 1) {
+          const goal = accepted.length + random.int(1, 12);
+          await eventually('calls go on being accepted', async () => accepted.length >= goal);
+          await herd.killOne();
+        }
+        submitting = false;
+        await callers;
+        expect(accepted.length).toBeGreaterThan(KILLS);
+        expect(new Set(accepted.map(({ id }) => id)).size).toBe(accepted.length);
+        for (const call of accepted) await checkResult(herd.door()!, call);
+      } finally {
+        submitting = false;
+        await herd.stop();
+        await home.remove();
       }
-      submitting = false;
-      await Promise.all(callers);
-      expect(accepted.length).toBeGreaterThan(KILLS);
-      expect(new Set(accepted.map(({ id }) => id)).size).toBe(accepted.length);
-      for (const call of accepted) await checkResult(server, call);
-    } finally {
-      submitting = false;
-      await server?.kill();
-      rmSync(data, { recursive: true, force: true });
-    }
+    });
   });
 });

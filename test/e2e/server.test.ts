@@ -4,29 +4,13 @@ import { existsSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, describe, expect, it } from 'vitest';
-import {
-  eventually,
-  PYTHON,
-  ROOT,
-  SluiceServer,
-  sluice,
-  temporaryDirectory,
-} from '../support/sluice-process.ts';
+import { eventually, type Home, PYTHON, ROOT, SluiceServer, sluice } from '../support/sluice-process.ts';
+import { onEveryStore } from '../support/stores.ts';
 
 const run = promisify(execFile);
 const HAS_GPU = existsSync('/dev/nvidia0');
 
 type Shown = { replicas: { ready: number; reason: string | null; ignored: string[] }[] };
-
-const open: SluiceServer[] = [];
-const started = async (options: Parameters<typeof SluiceServer.start>[0] = {}): Promise<SluiceServer> => {
-  const server = await SluiceServer.start(options);
-  open.push(server);
-  return server;
-};
-afterEach(async () => {
-  for (const server of open.splice(0)) await server.dispose();
-});
 
 const submit = async (
   server: SluiceServer,
@@ -45,100 +29,136 @@ const shown = async (server: SluiceServer, name: string): Promise<Shown['replica
   return answer.replicas[0]!;
 };
 
-describe('SIGTERM', () => {
-  it('lets the running batch finish, keeps the rest, and leaves with 0', async () => {
-    const server = await started();
-    await server.deploy('test/fixtures/functions/slow.py');
-    const accepted = (await (await submit(server, 'slow', [1, 2])).json()) as { call_id: string };
-    const at = `/v1/calls/${accepted.call_id}`;
-    await eventually('the first row runs', async () => {
-      const call = (await (await fetch(server.url + at)).json()) as { status: string };
-      return call.status === 'running';
+onEveryStore((store) => {
+  const open: SluiceServer[] = [];
+  const homes: Home[] = [];
+  const makeHome = async (): Promise<Home> => {
+    const home = await store.makeHome();
+    homes.push(home);
+    return home;
+  };
+  const started = async (options: Parameters<typeof SluiceServer.start>[0] = {}): Promise<SluiceServer> => {
+    const server = await SluiceServer.start({ home: await makeHome(), ...options });
+    open.push(server);
+    return server;
+  };
+  afterEach(async () => {
+    for (const server of open.splice(0)) await server.dispose();
+    for (const home of homes.splice(0)) await home.remove();
+  });
+
+  describe('SIGTERM', () => {
+    it('lets the running batch finish, keeps the rest, and leaves with 0', async () => {
+      const server = await started();
+      await server.deploy('test/fixtures/functions/slow.py');
+      const accepted = (await (await submit(server, 'slow', [1, 2])).json()) as { call_id: string };
+      const at = `/v1/calls/${accepted.call_id}`;
+      await eventually('the first row runs', async () => {
+        const call = (await (await fetch(server.url + at)).json()) as { status: string };
+        return call.status === 'running';
+      });
+      const exit = server.kill('SIGTERM');
+      await eventually('readiness falls before the door closes', async () => {
+        return (await fetch(`${server.url}/readyz`)).status === 503;
+      });
+      expect((await fetch(server.url + at)).status).toBe(200);
+      expect(await exit).toBe(0);
+      const again = await started({ home: server.home });
+      const answer = await fetch(`${again.url}${at}/result?wait=60`);
+      expect(await answer.json()).toMatchObject({ status: 'completed', result: [1, 2], errors: [] });
     });
-    const exit = server.kill('SIGTERM');
-    await eventually('readiness falls before the door closes', async () => {
-      return (await fetch(`${server.url}/readyz`)).status === 503;
+  });
+
+  describe.skipIf(HAS_GPU)('a function that asks for a GPU on a machine without one', () => {
+    if (store.name === 'embedded')
+      it('runs under `sluice dev`, which says so', async () => {
+        const server = await started();
+        await server.deploy('test/fixtures/functions/slow.py');
+        const answer = await submit(server, 'on_gpu', [7], { prefer: 'wait=30' });
+        expect(await answer.json()).toMatchObject({ result: [7] });
+        expect((await shown(server, 'on_gpu')).ignored.join()).toContain('nvidia-l4');
+      });
+
+    it('is refused by `sluice serve`, with the reason in its status', async () => {
+      const server = await started({ command: 'serve' });
+      await server.deploy('test/fixtures/functions/slow.py');
+      const replica = await eventually('the refusal is shown', async () => {
+        const one = await shown(server, 'on_gpu');
+        return one?.reason ? one : undefined;
+      });
+      expect(replica.reason).toContain('nvidia-l4');
+      expect(replica.ready).toBe(0);
     });
-    expect((await fetch(server.url + at)).status).toBe(200);
-    expect(await exit).toBe(0);
-    const again = await started({ data: server.data });
-    const answer = await fetch(`${again.url}${at}/result?wait=60`);
-    expect(await answer.json()).toMatchObject({ status: 'completed', result: [1, 2], errors: [] });
-  });
-});
-
-describe.skipIf(HAS_GPU)('a function that asks for a GPU on a machine without one', () => {
-  it('runs under `sluice dev`, which says so', async () => {
-    const server = await started();
-    await server.deploy('test/fixtures/functions/slow.py');
-    const answer = await submit(server, 'on_gpu', [7], { prefer: 'wait=30' });
-    expect(await answer.json()).toMatchObject({ result: [7] });
-    expect((await shown(server, 'on_gpu')).ignored.join()).toContain('nvidia-l4');
   });
 
-  it('is refused by `sluice serve`, with the reason in its status', async () => {
-    const server = await started({ command: 'serve' });
-    await server.deploy('test/fixtures/functions/slow.py');
-    const replica = await eventually('the refusal is shown', async () => {
-      const one = await shown(server, 'on_gpu');
-      return one?.reason ? one : undefined;
+  if (store.name === 'embedded')
+    describe('the data directory', () => {
+      it('has one owner; a second server says who and what to do', async () => {
+        const server = await started();
+        const second = await sluice(['dev', '--port', '0', ...server.home.args]);
+        expect(second.code).toBe(1);
+        expect(second.stderr).toContain(server.home.args[1]);
+      });
     });
-    expect(replica.reason).toContain('nvidia-l4');
-    expect(replica.ready).toBe(0);
-  });
-});
 
-describe('the data directory', () => {
-  it('has one owner; a second server says who and what to do', async () => {
-    const server = await started();
-    const second = await sluice(['dev', '--port', '0', '--data', server.data]);
-    expect(second.code).toBe(1);
-    expect(second.stderr).toContain(server.data);
-  });
-});
-
-describe('API keys', () => {
-  it('are needed before the server listens beyond loopback, and then for every request', async () => {
-    const data = temporaryDirectory();
-    const bare = await sluice(['serve', '--host', '0.0.0.0', '--port', '0', '--data', data]);
-    expect(bare.code).toBe(1);
-    expect(bare.stderr).toContain('sluice keys create');
-    const local = await started({ data });
-    const made = await local.run(['keys', 'create', 'ops', '--scope', 'admin', '--json']);
-    expect(made.code, made.stderr).toBe(0);
-    const { secret } = JSON.parse(made.stdout) as { secret: string };
-    await local.kill('SIGTERM');
-    const open = await started({ data, args: ['--host', '0.0.0.0'] });
-    const port = new URL(open.url).port;
-    const functions = `http://127.0.0.1:${port}/v1/functions`;
-    expect((await fetch(functions)).status).toBe(401);
-    expect((await fetch(functions, { headers: { authorization: `Bearer ${secret}` } })).status).toBe(200);
-    expect((await fetch(functions, { headers: { authorization: 'Bearer sk_wrong' } })).status).toBe(401);
-  });
-});
-
-describe('the examples', () => {
-  it('http: curl alone deploys, submits, polls and reads', async () => {
-    const server = await started();
-    const { stdout } = await run('bash', ['examples/http/run.sh'], {
-      cwd: ROOT,
-      env: { ...process.env, ...server.env() },
+  if (store.name === 'embedded')
+    describe('sluice dev', () => {
+      it('stays on the embedded store in one process, and says so when it is told otherwise', async () => {
+        const args = ['--store', 'redis://u:s3cret@127.0.0.1:1', '--role', 'worker', '--health-port', '0'];
+        const server = await started({ args: [...args, '--port', '0'] });
+        expect(server.log).toContain('--store redis://u:***@127.0.0.1:1 is for `sluice serve`');
+        expect(server.log).toContain('--role worker is for `sluice serve`');
+        expect(server.log).not.toContain('s3cret');
+        const { store: kind } = (await (await fetch(`${server.url}/v1/server`)).json()) as { store: string };
+        expect(kind).toBe('embedded');
+        expect((await fetch(`${server.healthUrl}/readyz`)).status).toBe(200);
+        expect(await (await fetch(`${server.healthUrl}/metrics`)).text()).toContain('sluice_disk_bytes');
+      });
     });
-    expect(stdout).toContain('"result":[1,2,3]');
+
+  describe('API keys', () => {
+    it('are needed before the server listens beyond loopback, and then for every request', async () => {
+      const home = await makeHome();
+      const bare = await sluice(['serve', '--host', '0.0.0.0', '--port', '0', ...home.args]);
+      expect(bare.code).toBe(1);
+      expect(bare.stderr).toContain('sluice keys create');
+      const local = await started({ home });
+      const made = await local.run(['keys', 'create', 'ops', '--scope', 'admin', '--json']);
+      expect(made.code, made.stderr).toBe(0);
+      const { secret } = JSON.parse(made.stdout) as { secret: string };
+      await local.kill('SIGTERM');
+      const open = await started({ home, args: ['--host', '0.0.0.0'] });
+      const port = new URL(open.url).port;
+      const functions = `http://127.0.0.1:${port}/v1/functions`;
+      expect((await fetch(functions)).status).toBe(401);
+      expect((await fetch(functions, { headers: { authorization: `Bearer ${secret}` } })).status).toBe(200);
+      expect((await fetch(functions, { headers: { authorization: 'Bearer sk_wrong' } })).status).toBe(401);
+    });
   });
 
-  it('row-errors and typescript: deployed and called as their README says', async () => {
-    const server = await started();
-    const env = { ...process.env, ...server.env(), SLUICE_PYTHON: PYTHON };
-    await server.deploy('examples/row-errors/prices.py');
-    const rows = await run(PYTHON, ['examples/row-errors/run.py'], { cwd: ROOT, env });
-    expect(rows.stdout.length).toBeGreaterThan(0);
-    await server.deploy('examples/typescript/embed.ts');
-    const typed = await run(process.execPath, [path.join(ROOT, 'examples/typescript/client.ts')], {
-      cwd: ROOT,
-      env,
+  describe('the examples', () => {
+    it('http: curl alone deploys, submits, polls and reads', async () => {
+      const server = await started();
+      const { stdout } = await run('bash', ['examples/http/run.sh'], {
+        cwd: ROOT,
+        env: { ...process.env, ...server.env() },
+      });
+      expect(stdout).toContain('"result":[1,2,3]');
     });
-    expect(typed.stdout.length).toBeGreaterThan(0);
-    rmSync(path.join(ROOT, 'examples/row-errors/out.parquet'), { force: true });
+
+    it('row-errors and typescript: deployed and called as their README says', async () => {
+      const server = await started();
+      const env = { ...process.env, ...server.env(), SLUICE_PYTHON: PYTHON };
+      await server.deploy('examples/row-errors/prices.py');
+      const rows = await run(PYTHON, ['examples/row-errors/run.py'], { cwd: ROOT, env });
+      expect(rows.stdout.length).toBeGreaterThan(0);
+      await server.deploy('examples/typescript/embed.ts');
+      const typed = await run(process.execPath, [path.join(ROOT, 'examples/typescript/client.ts')], {
+        cwd: ROOT,
+        env,
+      });
+      expect(typed.stdout.length).toBeGreaterThan(0);
+      rmSync(path.join(ROOT, 'examples/row-errors/out.parquet'), { force: true });
+    });
   });
 });

@@ -22,38 +22,78 @@ export const sluice = (args: readonly string[], env: Record<string, string> = {}
 
 export const temporaryDirectory = (): string => mkdtempSync(path.join(os.tmpdir(), 'sluice-e2e-'));
 
+/** What servers come and go on: a data directory, or a prefix in a Redis. */
+export type Home = {
+  readonly command: 'dev' | 'serve';
+  /** The flags that put a server on it. */
+  readonly args: readonly string[];
+  readonly remove: () => Promise<void>;
+};
+
+export const directoryHome = (data = temporaryDirectory()): Home => ({
+  command: 'dev',
+  args: ['--data', data],
+  remove: async () => rmSync(data, { recursive: true, force: true }),
+});
+
 export type ServerOptions = {
-  readonly data?: string;
+  /** One that a test brings outlives the server. */
+  readonly home?: Home;
   readonly command?: 'dev' | 'serve';
   readonly args?: readonly string[];
   readonly env?: Record<string, string>;
 };
 
-/** A server under test. `kill` is a SIGKILL of the whole server process; handlers notice the closed socket by themselves. */
-export class SluiceServer {
+/** What tests need of a server, however many processes it is. */
+export type Deployment = {
   readonly url: string;
-  readonly data: string;
+  env(): Record<string, string>;
+  run(args: readonly string[]): Promise<CommandResult>;
+  deploy(file: string): Promise<void>;
+  dispose(): Promise<void>;
+};
+
+/** Deploys a fixture and fails with its message when that does not work. */
+export const deployTo = async (server: Pick<Deployment, 'run'>, file: string): Promise<void> => {
+  const result = await server.run(['deploy', file]);
+  if (result.code !== 0) throw new Error(`deploy ${file}: ${result.stdout}${result.stderr}`);
+};
+
+/** A server under test. `kill` is a SIGKILL of the whole server process; handlers notice the closed socket by themselves. */
+export class SluiceServer implements Deployment {
+  /** Of the API; '' where the process has no such role. */
+  readonly url: string;
+  /** Of the health port; '' where it has none. */
+  readonly healthUrl: string;
+  readonly home: Home;
+  readonly #ownsHome: boolean;
   #child: ChildProcess;
   #exited: Promise<number | null>;
   #log: string[];
 
   private constructor(
     child: ChildProcess,
-    url: string,
-    data: string,
+    greeting: string,
+    home: Home,
+    ownsHome: boolean,
     exited: Promise<number | null>,
     log: string[],
   ) {
     this.#child = child;
-    this.url = url;
-    this.data = data;
+    this.url = /listens on (http:\/\/\S+:\d+)/.exec(greeting)?.[1] ?? '';
+    this.healthUrl = /health on (http:\/\/\S+:\d+)/.exec(greeting)?.[1] ?? '';
+    this.home = home;
+    this.#ownsHome = ownsHome;
     this.#exited = exited;
     this.#log = log;
   }
 
   static async start(options: ServerOptions = {}): Promise<SluiceServer> {
-    const data = options.data ?? temporaryDirectory();
-    const args = [LAUNCHER, options.command ?? 'dev', '--port', '0', '--data', data, ...(options.args ?? [])];
+    const home = options.home ?? directoryHome();
+    const given = options.args ?? [];
+    const role = given.includes('--role') ? given[given.indexOf('--role') + 1]! : 'all';
+    const port = /all|ingress/.test(role) ? ['--port', '0'] : [];
+    const args = [LAUNCHER, options.command ?? home.command, ...port, ...home.args, ...given];
     const env = { ...process.env, SLUICE_PYTHON: PYTHON, ...options.env };
     const child = spawn(process.execPath, args, { cwd: ROOT, env, stdio: ['ignore', 'pipe', 'pipe'] });
     const log: string[] = [];
@@ -63,17 +103,16 @@ export class SluiceServer {
     };
     createInterface({ input: child.stderr! }).on('line', keep);
     const exited = new Promise<number | null>((resolve) => child.once('exit', (code) => resolve(code)));
-    const url = await new Promise<string>((resolve, reject) => {
+    const greeting = await new Promise<string>((resolve, reject) => {
       createInterface({ input: child.stdout! }).on('line', (line) => {
         keep(line);
-        const match = /(http:\/\/\S+?:\d+)/.exec(line);
-        if (match?.[1]) resolve(match[1]);
+        if (/^Sluice (listens|runs)/.test(line)) resolve(line);
       });
       void exited.then((code) =>
         reject(new Error(`sluice left with ${code} before it listened:\n${log.join('\n')}`)),
       );
     });
-    return new SluiceServer(child, url, data, exited, log);
+    return new SluiceServer(child, greeting, home, options.home === undefined, exited, log);
   }
 
   get pid(): number {
@@ -92,10 +131,8 @@ export class SluiceServer {
     return sluice(args, this.env());
   }
 
-  /** Deploys a fixture and fails with its message when that does not work. */
-  async deploy(file: string): Promise<void> {
-    const result = await this.run(['deploy', file]);
-    if (result.code !== 0) throw new Error(`deploy ${file}: ${result.stdout}${result.stderr}`);
+  deploy(file: string): Promise<void> {
+    return deployTo(this, file);
   }
 
   /** Process ids of the handler processes of this server. */
@@ -112,10 +149,10 @@ export class SluiceServer {
     return this.#exited;
   }
 
-  /** Ends the server and removes its data. */
+  /** Ends the server, and removes its data where they are its own. */
   async dispose(): Promise<void> {
     await this.kill('SIGKILL');
-    rmSync(this.data, { recursive: true, force: true });
+    if (this.#ownsHome) await this.home.remove();
   }
 }
 
