@@ -1,17 +1,17 @@
 import { Buffer } from '../../services/buffer/buffer.ts';
 import { type Call, isFinished } from '../../shared/domain/call.ts';
 import { silentLog } from '../../shared/runtime/log.ts';
-import { openEmbeddedStore } from '../../shared/store/embedded/index.ts';
 import type { ResultPart } from '../../shared/store/ports/queue.ts';
 import type { StoreServer } from '../../shared/store/ports/server.ts';
 import type { Store } from '../../shared/store/ports/store.ts';
 import { answerOf, kindOf, outputOf, type Plan, payloadOf, readOutput, runRows, specOf } from './plan.ts';
 import { Random } from './random.ts';
+import { VerbCount } from './verb-count.ts';
 import { VirtualTime } from './virtual-time.ts';
 import { SimulatedWorker } from './worker.ts';
 
 export type WorldOptions = {
-  readonly directory: string;
+  readonly open: () => Promise<StoreServer>;
   readonly seed: number;
   readonly claimsMax: number;
   readonly killers: boolean;
@@ -35,6 +35,8 @@ export class World {
   #time = new VirtualTime();
   #server: StoreServer | null = null;
   #store!: Store;
+  #verbs!: VerbCount;
+  #versionId = 0;
   #buffer!: Buffer;
   #workers: SimulatedWorker[] = [];
   #submitted: Submitted[] = [];
@@ -66,22 +68,15 @@ export class World {
   }
 
   async #open(): Promise<void> {
-    this.#server = await openEmbeddedStore({
-      directory: this.#options.directory,
-      durability: 'memory',
-      limitBytes: 2 ** 30,
-      reserveBytes: 0,
-      queueRowsMax: 1e9,
-      queueBytesMax: 1e12,
-      retentionMs: 86_400_000,
-      acknowledgedRetentionMs: 60_000,
-    });
-    this.#store = this.#server.connect();
+    this.#server = await this.#options.open();
+    this.#verbs = new VerbCount(this.#server.connect());
+    this.#store = this.#verbs.store;
     const { record } = await this.#store.registry.deploy({
       now: this.#time.wall,
       spec: specOf(this.#random),
     });
     const { spec, id } = record.current;
+    this.#versionId = id;
     this.#buffer = new Buffer(this.#store, silentLog(), this.#time.clocks);
     await this.#buffer.start();
     const { transientShare, silentShare, releaseShare } = this.#options;
@@ -136,7 +131,7 @@ export class World {
     const { callId } = await this.#store.queue.admit({
       now,
       functionName: 'double',
-      versionId: 1,
+      versionId: this.#versionId,
       apiKeyId: 0,
       lane: '',
       priority: 0,
@@ -165,16 +160,18 @@ export class World {
     }
   }
 
-  /** Waits until no request of anyone is under way and every event has been delivered: the store has run no other verb. */
+  /** Waits until no request of anyone is under way and every event has been delivered: nobody has asked for more. */
   async #quiet(): Promise<void> {
     let calm = 0;
     let before = -1;
     for (let turns = 0; calm < 2; turns += 1) {
       if (turns > 10_000) throw new Error('the store does not come to rest');
-      const { verbs = 0 } = await this.#store.counters();
+      // What was told before the answer has been heard after it.
+      await this.#store.counters();
       await new Promise((resolve) => setImmediate(resolve));
-      calm = this.#pending === 0 && verbs - before <= 1 ? calm + 1 : 0;
-      before = verbs;
+      const { asked, open } = this.#verbs;
+      calm = this.#pending === 0 && open === 0 && asked === before ? calm + 1 : 0;
+      before = asked;
     }
   }
 
