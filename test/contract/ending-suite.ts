@@ -12,6 +12,7 @@ export const endingSuite = (factory: StoreFactory): void => {
     const ended = shop.collect('ended');
     expect(await shop.queue.cancel({ now: shop.now, callId: id })).toEqual({ calls: 1, rows: 6 });
     expect(await shop.queue.cancel({ now: shop.now, callId: id })).toEqual({ calls: 0, rows: 0 });
+    await shop.settled();
     expect(ended.flat()).toEqual([id]);
     expect(await shop.call(id)).toMatchObject({
       status: 'cancelled',

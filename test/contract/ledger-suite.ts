@@ -240,6 +240,7 @@ export const ledgerSuite = (factory: StoreFactory): void => {
       async (steps) => {
         runs += 1;
         shop.versionId = await shop.deploy(specOf(`m${runs}`));
+        await shop.own(`m${runs}`);
         const run = new Run(shop, `m${runs}`, factory.capabilities.keepsLeases);
         for (const one of steps) {
           await run.take(one);

@@ -126,7 +126,9 @@ export const readingSuite = (factory: StoreFactory): void => {
     await using shop = await Workshop.make(factory);
     const id = await shop.admit(4);
     const events = shop.collect('call', id);
+    await shop.settled();
     await shop.settleOk(await shop.run([id, 0, 2]));
+    await shop.settled();
     const batch = await shop.run([id, 2, 2]);
     await shop.settle(batch, [
       { callId: id, from: 2, count: 1, state: 'ok', outputRow: 0 },

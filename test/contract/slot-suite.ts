@@ -41,11 +41,13 @@ export const slotSuite = (factory: StoreFactory): void => {
   it('ends the offers of a silent worker', async () => {
     await using shop = await Workshop.make(factory);
     await shop.offer(2);
+    await shop.settled();
     const slots = shop.collect('slots');
     expect(await shop.expire()).toMatchObject({ nextAt: shop.now + LEASE_MS });
     shop.now += LEASE_MS;
     await shop.expire();
     expect(await shop.free()).toEqual({ idle: 0, prefetch: 0 });
+    await shop.settled();
     expect(slots).toEqual([{ versionId: shop.versionId, idle: 0, prefetch: 0 }]);
   });
 

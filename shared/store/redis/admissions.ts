@@ -1,0 +1,147 @@
+/** The verb `admit`: the calls of a tick that go to one function travel in one script. */
+import type { CallStatus } from '../../domain/call.ts';
+import { BugError, SluiceError } from '../../errors/sluice-error.ts';
+import type { Admission, Admitted } from '../ports/queue.ts';
+import { callIdOf, functionOfVersion, isFunctionNumber, serialOfVersion } from './layout.ts';
+import { headOf, idempotencyOf, pack, payloadOf, STATUSES, unpack } from './packing.ts';
+import { bump, noVersion, type QueueContext, runScript } from './queue-context.ts';
+
+/** Calls and payload bytes in one script: some milliseconds, in which all others wait. */
+const SCRIPT_CALLS_MAX = 256;
+const SCRIPT_BYTES_MAX = 2 ** 20;
+/** What a refused caller waits: long enough that a refusal costs less than it saves, short against any queue. */
+const RETRY_AFTER_SECONDS = 2;
+/** Numbers of an answer: code, a, b (scripts/admit.lua). */
+const ANSWER_WIDTH = 3;
+const CODE = { admitted: 0, attached: 1, mismatch: 2, rowsFull: 3, bytesFull: 4, noVersion: 5 } as const;
+
+type Asked = {
+  readonly admission: Admission;
+  readonly kind: number;
+  readonly payload: Uint8Array;
+  readonly resolve: (admitted: Admitted) => void;
+  readonly reject: (error: Error) => void;
+};
+type Group = { readonly fn: number; readonly name: string; asked: Asked[]; bytes: number };
+
+const isWhole = (value: number): boolean => Number.isSafeInteger(value) && value >= 0;
+
+const checkNumbers = ({ now, rows, bytes, apiKeyId, deadlineAt }: Admission): void => {
+  for (const [name, value] of Object.entries({ now, rows, bytes, apiKeyId, deadlineAt: deadlineAt ?? 0 }))
+    if (!isWhole(value)) throw new BugError(`a call is admitted with ${name} ${value}`);
+};
+
+export class Admissions {
+  readonly #context: QueueContext;
+  #groups = new Map<string, Group>();
+  #isScheduled = false;
+
+  constructor(context: QueueContext) {
+    this.#context = context;
+  }
+
+  admit(admission: Admission): Promise<Admitted> {
+    const fn = functionOfVersion(admission.versionId);
+    try {
+      checkNumbers(admission);
+      if (!isFunctionNumber(fn)) throw noVersion(admission.versionId);
+      this.#context.checkRoom();
+    } catch (error) {
+      if (error instanceof SluiceError) bump(this.#context, 'admissions_refused');
+      return Promise.reject(error as Error);
+    }
+    const { kind, bytes } = payloadOf(admission);
+    return new Promise((resolve, reject) => {
+      this.#add(fn, { admission, kind, payload: bytes, resolve, reject });
+    });
+  }
+
+  /** Sends what was asked so far, so that what is asked next comes behind it. */
+  flush(): void {
+    const groups = this.#groups;
+    if (groups.size === 0) return;
+    this.#groups = new Map();
+    for (const group of groups.values()) void this.#send(group);
+  }
+
+  #add(fn: number, asked: Asked): void {
+    const name = asked.admission.functionName;
+    const key = `${fn} ${name}`;
+    let group = this.#groups.get(key);
+    if (group === undefined) {
+      group = { fn, name, asked: [], bytes: 0 };
+      this.#groups.set(key, group);
+    }
+    group.asked.push(asked);
+    group.bytes += asked.payload.byteLength;
+    if (group.asked.length >= SCRIPT_CALLS_MAX || group.bytes >= SCRIPT_BYTES_MAX) {
+      this.#groups.delete(key);
+      void this.#send(group);
+    }
+    if (this.#isScheduled) return;
+    this.#isScheduled = true;
+    setImmediate(() => {
+      this.#isScheduled = false;
+      this.flush();
+    });
+  }
+
+  async #send({ fn, name, asked }: Group): Promise<void> {
+    const { queueRowsMax, queueBytesMax } = this.#context.limits;
+    const facts: (number | string | false)[] = [];
+    const values: Uint8Array[] = [];
+    let now = 0;
+    for (const { admission, kind, payload } of asked) {
+      const { versionId, rows, bytes, deadlineAt, idempotency } = admission;
+      const idempotencyKey = idempotencyOf(admission);
+      facts.push(serialOfVersion(versionId), rows, bytes, deadlineAt ?? false);
+      facts.push(idempotencyKey, idempotency?.bodyDigest ?? false, kind);
+      values.push(headOf(admission, kind), payload);
+      now = Math.max(now, admission.now);
+    }
+    const args = [queueRowsMax, queueBytesMax, name, pack(facts), ...values];
+    try {
+      const answers = unpack<number[]>(await runScript<Buffer>(this.#context, 'admit', fn, now, args));
+      asked.forEach((one, index) => {
+        this.#answer(fn, one, answers.slice(index * ANSWER_WIDTH, (index + 1) * ANSWER_WIDTH));
+      });
+    } catch (error) {
+      if (error instanceof SluiceError && error.code === 'memory_full')
+        bump(this.#context, 'admissions_refused', asked.length);
+      for (const { reject } of asked) reject(error as Error);
+    }
+  }
+
+  #answer(fn: number, { admission, resolve, reject }: Asked, answer: readonly number[]): void {
+    const [code, a, b] = answer as [number, number, number];
+    if (code === CODE.admitted || code === CODE.attached) {
+      const status: CallStatus = STATUSES[b]!;
+      resolve({ callId: callIdOf(fn, a), attached: code === CODE.attached, status });
+      return;
+    }
+    bump(this.#context, 'admissions_refused');
+    reject(this.#refusal(admission, code, a));
+  }
+
+  #refusal({ functionName, versionId, rows, bytes, idempotency }: Admission, code: number, waits: number) {
+    const { queueRowsMax, queueBytesMax } = this.#context.limits;
+    if (code === CODE.noVersion)
+      return new SluiceError(
+        'function_not_found',
+        `There is no function "${functionName}" with the version ${versionId}.`,
+      );
+    if (code === CODE.mismatch)
+      return new SluiceError(
+        'idempotency_mismatch',
+        `The Idempotency-Key "${idempotency?.key}" was used with another body; use a new key for a new body.`,
+        { field: 'Idempotency-Key' },
+      );
+    const detail =
+      code === CODE.rowsFull
+        ? `${waits} rows wait, ${rows} more would pass queueRowsMax (${queueRowsMax})`
+        : `${waits} bytes wait, ${bytes} more would pass queueBytesMax (${queueBytesMax})`;
+    return new SluiceError('queue_full', `The queue of function "${functionName}" is full: ${detail}.`, {
+      retry_after_seconds: RETRY_AFTER_SECONDS,
+    });
+  }
+}

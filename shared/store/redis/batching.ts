@@ -1,0 +1,292 @@
+/** The verbs of batches: offer, seal, lease, extend, release, settle. */
+import { randomBytes } from 'node:crypto';
+import type { Outcome, RowError, Slice } from '../../domain/call.ts';
+import { BugError } from '../../errors/sluice-error.ts';
+import type {
+  BatchCall,
+  Continuation,
+  ExtendRequest,
+  LeasedBatch,
+  LeaseRef,
+  LeaseRequest,
+  Offer,
+  Sealed,
+  SealRequest,
+  SettleAnswer,
+  Settlement,
+} from '../ports/queue.ts';
+import type { DispatchedBatch } from './dispatch.ts';
+import {
+  batchIdOf,
+  callIdOf,
+  functionOfId,
+  functionOfVersion,
+  isFunctionNumber,
+  serialOfId,
+  serialOfVersion,
+} from './layout.ts';
+import { MODES, PART, pack, REASONS, readCall, SLICE_WIDTH, type StoredCall, unpack } from './packing.ts';
+import { bump, dispatchReady, noVersion, type QueueContext, runScript } from './queue-context.ts';
+
+const versionOf = (versionId: number): { fn: number; v: number } => {
+  const fn = functionOfVersion(versionId);
+  if (!isFunctionNumber(fn)) throw noVersion(versionId);
+  return { fn, v: serialOfVersion(versionId) };
+};
+
+export const offer = async (context: QueueContext, request: Offer): Promise<void> => {
+  const { now, workerId, versionId, idle, prefetch, until } = request;
+  const { fn, v } = versionOf(versionId);
+  await runScript(context, 'offer', fn, now, [v, workerId, idle, prefetch, until]);
+};
+
+/** Numbers of slices; calls of another function get `foreign`. */
+export const packSlices = (fn: number, slices: readonly Slice[], foreign: number): number[] => {
+  const numbers: number[] = [];
+  for (const { callId, from, count } of slices)
+    numbers.push(functionOfId(callId) === fn ? serialOfId(callId) : foreign, from, count);
+  return numbers;
+};
+
+export const unpackSlices = (fn: number, numbers: readonly number[]): Slice[] => {
+  const slices: Slice[] = [];
+  for (let at = 0; at < numbers.length; at += SLICE_WIDTH)
+    slices.push({ callId: callIdOf(fn, numbers[at]!), from: numbers[at + 1]!, count: numbers[at + 2]! });
+  return slices;
+};
+
+type SealReply = [
+  fenced: number,
+  batch: number,
+  idle: number,
+  prefetch: number,
+  refused: number[],
+  added: number[],
+];
+
+export const seal = async (context: QueueContext, request: SealRequest): Promise<Sealed> => {
+  const { now, versionId, slices, reason, fence } = request;
+  const { fn, v } = versionOf(versionId);
+  const args = [v, fence, REASONS.indexOf(reason), pack(packSlices(fn, slices, 0))];
+  const reply = unpack<SealReply>(await runScript<Buffer>(context, 'seal', fn, now, args));
+  const [fenced, batch, idle, prefetch, refused, added] = reply;
+  await dispatchReady(context, fn, added);
+  return {
+    fenced: fenced === 1,
+    batchId: batch === 0 ? null : batchIdOf(fn, batch),
+    refused: refused.map((index) => slices[index]!),
+    free: { versionId, idle, prefetch },
+  };
+};
+
+/** Tokens of another life of this process never match. */
+const tokenPrefix = randomBytes(9).toString('base64url');
+let tokens = 0;
+
+type LeasedMeta = [
+  m: number,
+  token: string,
+  attempts: number,
+  claims: number,
+  mode: number,
+  reason: number,
+  until: number,
+  slices: number[],
+  calls: number[],
+];
+
+export const lease = async (
+  context: QueueContext,
+  request: LeaseRequest,
+): Promise<readonly LeasedBatch[]> => {
+  const { now, workerId, versionId, leaseMs, max } = request;
+  const { fn, v } = versionOf(versionId);
+  const jobs = (await context.dispatch?.take(versionId, workerId, max, leaseMs)) ?? null;
+  if (jobs !== null && jobs.length === 0) return [];
+  tokens += 1;
+  const wanted =
+    jobs === null ? '' : pack(jobs.flatMap(({ batchId, attempt }) => [serialOfId(batchId), attempt]));
+  const args = [v, workerId, leaseMs, max, `${tokenPrefix}.${tokens}`, wanted];
+  const [added, ...leased] = await runScript<(Buffer | Buffer[])[]>(context, 'lease', fn, now, args);
+  await dispatchReady(context, fn, unpack<number[]>(added as Buffer));
+  const batches: LeasedBatch[] = [];
+  for (let at = 0; at < leased.length; at += 2) {
+    const meta = unpack<LeasedMeta>(leased[at] as Buffer);
+    const batch = await describe(context, fn, versionId, meta, leased[at + 1] as Buffer[]);
+    if (batch !== null) batches.push(batch);
+    else await release(context, { now, batchId: batchIdOf(fn, meta[0]), token: meta[1] });
+  }
+  keepJobs(context, jobs ?? [], batches);
+  return batches;
+};
+
+/** A job whose batch was not given is a repeat, or its batch is over. */
+const keepJobs = (
+  { dispatch, jobs }: QueueContext,
+  taken: readonly DispatchedBatch[],
+  batches: readonly LeasedBatch[],
+): void => {
+  for (const { batchId, job } of taken) {
+    const batch = batches.find((one) => one.batchId === batchId);
+    if (batch !== undefined) jobs.set(batchId, { token: batch.token, job });
+    else dispatch?.done(job).catch(() => undefined);
+  }
+};
+
+/** null: a payload is not there any more, since its call ended meanwhile. */
+const describe = async (
+  context: QueueContext,
+  fn: number,
+  versionId: number,
+  meta: LeasedMeta,
+  values: readonly Buffer[],
+): Promise<LeasedBatch | null> => {
+  const [m, token, attempts, claims, mode, reason, leaseUntil, slices, numbers] = meta;
+  const stored = values.map((value, index) => readCall(fn, numbers[index]!, value));
+  const payloads = await Promise.all(stored.map((call) => payloadOf(context, fn, call)));
+  if (payloads.includes(null)) return null;
+  return {
+    batchId: batchIdOf(fn, m),
+    versionId,
+    token,
+    attempts,
+    claims,
+    mode: MODES[mode]!,
+    reason: REASONS[reason]!,
+    leaseUntil,
+    slices: unpackSlices(fn, slices),
+    calls: stored.map((call, index) => batchCall(call, payloads[index]!)),
+  };
+};
+
+const batchCall = (call: StoredCall, bytes: Uint8Array): BatchCall => ({
+  callId: call.id,
+  rows: call.rows,
+  payload:
+    call.kind % 2 === 0 ? { kind: 'json', text: Buffer.from(bytes).toString() } : { kind: 'arrow', bytes },
+  arrivedAt: call.arrivedAt,
+  deadlineAt: call.deadlineAt,
+  metadata: call.extra.metadata,
+  traceparent: call.extra.traceparent,
+});
+
+/** A large payload is read once, not once for each of its call's batches. */
+const payloadOf = async (
+  { link, layout, blobs }: QueueContext,
+  fn: number,
+  { id, kind, payload }: StoredCall,
+): Promise<Uint8Array | null> => {
+  if (kind < 2) return payload;
+  const known = blobs.get(-id);
+  if (known !== undefined) return known;
+  const bytes = await link.command<Buffer | null>('GET', layout.key(fn, 'payload', serialOfId(id)));
+  if (bytes !== null) blobs.set(-id, bytes);
+  return bytes;
+};
+
+export const extend = async (
+  context: QueueContext,
+  { now, leaseMs, leases }: ExtendRequest,
+): Promise<{ readonly lost: readonly number[] }> => {
+  const groups = Map.groupBy(leases, ({ batchId }) => functionOfId(batchId));
+  const asking = [...groups].map(async ([fn, refs]): Promise<number[]> => {
+    if (!isFunctionNumber(fn)) return refs.map(({ batchId }) => batchId);
+    const args = refs.flatMap(({ batchId, token }) => [serialOfId(batchId), token]);
+    const lost = await runScript<number[]>(context, 'extend', fn, now, [leaseMs, ...args]);
+    return lost.map((m) => batchIdOf(fn, m));
+  });
+  const lost = new Set((await Promise.all(asking)).flat());
+  for (const batchId of lost) await endJob(context, batchId);
+  const held = leases.flatMap(({ batchId, token }) => {
+    const known = context.jobs.get(batchId);
+    return known?.token === token ? [known.job] : [];
+  });
+  await context.dispatch?.extend(held, leaseMs).catch(() => undefined);
+  return { lost: leases.flatMap(({ batchId }) => (lost.has(batchId) ? [batchId] : [])) };
+};
+
+/** The dispatcher need not be told at once: a job of a turn that is over names nothing. */
+const endJob = async ({ jobs, dispatch }: QueueContext, batchId: number, token?: string): Promise<void> => {
+  const known = jobs.get(batchId);
+  if (known === undefined || (token !== undefined && known.token !== token)) return;
+  jobs.delete(batchId);
+  await dispatch?.done(known.job).catch(() => undefined);
+};
+
+export const release = async (
+  context: QueueContext,
+  { now, batchId, token }: LeaseRef & { readonly now: number },
+): Promise<boolean> => {
+  const fn = functionOfId(batchId);
+  if (!isFunctionNumber(fn)) return false;
+  const reply = await runScript<Buffer>(context, 'release', fn, now, [serialOfId(batchId), token]);
+  const [held, added] = unpack<[number, number[]]>(reply);
+  await endJob(context, batchId, token);
+  await dispatchReady(context, fn, added);
+  return held === 1;
+};
+
+type PackedOutcomes = { readonly outcomes: number[]; readonly errors: string };
+
+/** Outcomes as numbers (scripts/parts/ending.lua) and their distinct errors; a failed one's place is its error's index. */
+export const packOutcomes = (fn: number, list: readonly Outcome[]): PackedOutcomes => {
+  const places = new Map<string, number>();
+  const seen = new Map<RowError, number>();
+  const place = (error: RowError): number => {
+    let index = seen.get(error);
+    if (index !== undefined) return index;
+    const text = JSON.stringify(error);
+    index = places.get(text) ?? places.size;
+    places.set(text, index);
+    seen.set(error, index);
+    return index;
+  };
+  const outcomes: number[] = [];
+  for (const one of list) {
+    const at = one.state === 'ok' ? one.outputRow : one.state === 'failed' ? place(one.error) : 0;
+    const n = functionOfId(one.callId) === fn ? serialOfId(one.callId) : -1;
+    outcomes.push(PART[one.state], n, one.from, one.count, at);
+  }
+  return { outcomes, errors: places.size === 0 ? '' : `[${[...places.keys()].join(',')}]` };
+};
+
+export type PackedPart = [
+  slices: number[],
+  attempts: number,
+  claims: number,
+  mode: number,
+  notBefore: number,
+];
+
+export const packParts = (fn: number, parts: readonly Continuation[]): PackedPart[] =>
+  parts.map(({ slices, attempts, claims, mode, notBefore }) => [
+    packSlices(fn, slices, -1),
+    attempts,
+    claims,
+    MODES.indexOf(mode),
+    notBefore,
+  ]);
+
+export const settle = async (context: QueueContext, settlement: Settlement): Promise<SettleAnswer> => {
+  const { now, batchId, token, output, continuations, startedAt, handlerMs } = settlement;
+  const fn = functionOfId(batchId);
+  if (output === null && settlement.outcomes.some(({ state }) => state === 'ok'))
+    throw new BugError(`batch ${batchId} settles ok rows without an output`);
+  const stale = { accepted: false, stale: true };
+  if (!isFunctionNumber(fn)) return stale;
+  const { outcomes, errors } = packOutcomes(fn, settlement.outcomes);
+  const asked = pack([outcomes, packParts(fn, continuations), startedAt, handlerMs]);
+  const args = [serialOfId(batchId), token, asked, errors, output ?? ''];
+  const reply = await runScript<Buffer>(context, 'settle', fn, now, args);
+  const [code, told, added] = unpack<[number, number | string, number[]]>(reply);
+  if (code === 2)
+    throw new BugError(`outcomes and continuations of batch ${batchId} do not cover its rows: ${told}`);
+  await endJob(context, batchId, token);
+  if (code === 0) {
+    bump(context, 'settle_conflicts');
+    return stale;
+  }
+  bump(context, 'late_rows', told as number);
+  await dispatchReady(context, fn, added);
+  return { accepted: true, stale: false };
+};

@@ -1,0 +1,121 @@
+/** The verbs that end what is due or unwanted: `expired` and `cancel`. */
+import type { Slice } from '../../domain/call.ts';
+import { afterLostLease } from '../../domain/retry.ts';
+import { SluiceError } from '../../errors/sluice-error.ts';
+import type { CancelAnswer, CancelQuery, ExpiredAnswer, ExpiredQuery } from '../ports/queue.ts';
+import { packOutcomes, packParts, unpackSlices } from './batching.ts';
+import { functionOfId, isFunctionNumber, serialOfId, versionIdOf } from './layout.ts';
+import { MODES, pack, unpack } from './packing.ts';
+import { bump, dispatchReady, type QueueContext, runScript } from './queue-context.ts';
+
+/** Calls cancelled in one script: some milliseconds, in which all others wait. */
+const STEP_CALLS = 500;
+/** Open batches whose calls are cancelled in one script. */
+const STEP_BATCHES = 10;
+
+type Lost = [
+  m: number,
+  token: string,
+  v: number,
+  attempts: number,
+  claims: number,
+  mode: number,
+  slices: number[],
+];
+type ExpiredReply = [
+  lost: Lost[],
+  leases: number,
+  calls: number,
+  isCut: number,
+  nextAt: number,
+  added: number[],
+  turn: number,
+];
+
+/**
+ * What falls due in the functions that this process owns. A batch that became ready before the last look and has no job
+ * yet was left by a crash between the two: it is dispatched again.
+ */
+export class Expiry {
+  readonly #context: QueueContext;
+  readonly #turns = new Map<number, number>();
+
+  constructor(context: QueueContext) {
+    this.#context = context;
+  }
+
+  async expired(query: ExpiredQuery): Promise<ExpiredAnswer> {
+    const owned = this.#context.functions.owned();
+    for (const fn of this.#turns.keys()) if (!owned.includes(fn)) this.#turns.delete(fn);
+    const answers = await Promise.all(owned.map((fn) => this.#expireFunction(fn, query)));
+    const times = answers.flatMap(({ nextAt }) => (nextAt === null ? [] : [nextAt]));
+    return {
+      leases: answers.reduce((sum, { leases }) => sum + leases, 0),
+      calls: answers.reduce((sum, { calls }) => sum + calls, 0),
+      more: answers.some(({ more }) => more),
+      nextAt: times.length === 0 ? null : Math.min(...times),
+    };
+  }
+
+  async #expireFunction(fn: number, { now, claimsMax, limit }: ExpiredQuery): Promise<ExpiredAnswer> {
+    const context = this.#context;
+    const run = async (decisions: readonly unknown[]): Promise<ExpiredReply> => {
+      const args = [limit, pack(decisions), this.#turns.get(fn) ?? 0];
+      const reply = unpack<ExpiredReply>(await runScript<Buffer>(context, 'expired', fn, now, args));
+      await dispatchReady(context, fn, reply[5]);
+      return reply;
+    };
+    const first = await run([]);
+    this.#turns.set(fn, first[6]);
+    const last = first[0].length === 0 ? first : await run(await this.#decide(fn, first[0], claimsMax));
+    const [, leases, calls, isCut, nextAt] = last;
+    bump(context, 'leases_lost', leases);
+    const more = isCut === 1 || (last !== first && first[3] === 1);
+    return { leases, calls, more, nextAt: nextAt === 0 ? null : nextAt };
+  }
+
+  #decide(fn: number, lost: readonly Lost[], claimsMax: number): Promise<unknown[]> {
+    const deciding = lost.map(async ([m, token, v, attempts, claims, mode, numbers]) => {
+      const slices: Slice[] = unpackSlices(fn, numbers);
+      const facts = await this.#context.functions.version(versionIdOf(fn, v));
+      const run = { slices, attempts, claims, mode: MODES[mode]! };
+      const decision = afterLostLease(run, claimsMax, facts?.isolation);
+      const { outcomes, errors } = packOutcomes(fn, decision.outcomes);
+      return [m, token, outcomes, errors, packParts(fn, decision.continuations)];
+    });
+    return Promise.all(deciding);
+  }
+}
+
+export const cancel = async (context: QueueContext, query: CancelQuery): Promise<CancelAnswer> => {
+  const { now } = query;
+  if ('callId' in query) {
+    const fn = functionOfId(query.callId);
+    if (!isFunctionNumber(fn)) return { calls: 0, rows: 0 };
+    const n = serialOfId(query.callId);
+    const [calls, rows] = await runScript<number[]>(context, 'cancel', fn, now, ['calls', n, 0, n]);
+    return { calls: calls!, rows: rows! };
+  }
+  const fn = await context.functions.number(query.functionName);
+  if (fn === undefined)
+    throw new SluiceError('function_not_found', `There is no function "${query.functionName}".`);
+  return purge(context, fn, now);
+};
+
+/** In bounded steps; calls that are admitted after it began are not its business. */
+const purge = async (context: QueueContext, fn: number, now: number): Promise<CancelAnswer> => {
+  const [highest] = await runScript<number[]>(context, 'call', fn, now, []);
+  const sum = { calls: 0, rows: 0 };
+  const step = async (...args: (string | number)[]): Promise<boolean> => {
+    const [calls, rows, more] = await runScript<number[]>(context, 'cancel', fn, now, args);
+    sum.calls += calls!;
+    sum.rows += rows!;
+    return more === 1;
+  };
+  while (await step('waiting', highest!, STEP_CALLS));
+  // What does not wait and is unfinished has rows in an open batch.
+  const open = await context.link.command<Buffer[]>('HKEYS', context.layout.key(fn, 'batches'));
+  for (let at = 0; at < open.length; at += STEP_BATCHES)
+    await step('batches', highest!, 0, ...open.slice(at, at + STEP_BATCHES).map(String));
+  return sum;
+};

@@ -1,0 +1,26 @@
+/**
+ * Which worker tries which batch next. What a batch is and who may settle it is in the store's own scripts; a dispatcher
+ * only names batches that are ready. One that names a batch twice, late or never does no harm but waiting.
+ */
+export type Job = unknown;
+
+export type DispatchedBatch = {
+  readonly batchId: number;
+  /** As it was added: a number for each time that the batch became ready. */
+  readonly attempt: number;
+  readonly job: Job;
+};
+
+export interface Dispatch {
+  /** The same batch and attempt again makes no second job. */
+  add(versionId: number, batchId: number, attempt: number, delayUntil: number | null): Promise<void>;
+  take(
+    versionId: number,
+    workerId: string,
+    max: number,
+    leaseMs: number,
+  ): Promise<readonly DispatchedBatch[]>;
+  extend(jobs: readonly Job[], leaseMs: number): Promise<void>;
+  done(job: Job): Promise<void>;
+  handBack(job: Job): Promise<void>;
+}

@@ -1,0 +1,99 @@
+/** What the verbs of the queue share: the way to the scripts, the limits, and who tells what the registry knows. */
+import type { Isolation } from '../../domain/function.ts';
+import { SluiceError } from '../../errors/sluice-error.ts';
+import type { BlobCache } from '../embedded/blob-cache.ts';
+import type { Dispatch, Job } from './dispatch.ts';
+import { batchIdOf, type Layout, versionIdOf } from './layout.ts';
+import type { Argument, Link, Reply } from './link.ts';
+
+export type QueueLimits = {
+  readonly queueRowsMax: number;
+  readonly queueBytesMax: number;
+  readonly retentionMs: number;
+  readonly acknowledgedRetentionMs: number;
+};
+
+export type VersionFacts = {
+  readonly functionName: string;
+  readonly digest: string;
+  readonly isolation: Isolation;
+};
+
+/** What the queue asks the registry. */
+export interface FunctionDirectory {
+  /** Versions of removed functions as well, as long as they are kept. */
+  version(versionId: number): Promise<VersionFacts | undefined>;
+  /** undefined: there is no such function, or it was removed. */
+  number(functionName: string): Promise<number | undefined>;
+  /** Every function that may have calls, removed ones as well. */
+  numbers(): Promise<readonly number[]>;
+  /** Functions whose buffers this process owns. */
+  owned(): readonly number[];
+}
+
+export type QueueContext = {
+  readonly link: Link;
+  readonly layout: Layout;
+  readonly generation: string;
+  readonly durability: string;
+  readonly limits: QueueLimits;
+  readonly functions: FunctionDirectory;
+  /** null: workers take what is ready in the order of the store. */
+  readonly dispatch: Dispatch | null;
+  /** Refuses an admission while the server is nearly full. */
+  readonly checkRoom: () => void;
+  readonly counters: Record<string, number>;
+  /** Outputs by record, payloads by the negative id of their call. */
+  readonly blobs: BlobCache;
+  /** Jobs of the leases that this process holds, by batch. */
+  readonly jobs: Map<number, { readonly token: string; readonly job: Job }>;
+};
+
+export const bump = ({ counters }: QueueContext, name: string, by = 1): void => {
+  counters[name] = (counters[name] ?? 0) + by;
+};
+
+/** Runs a script of the queue on a function's slot; see scripts/parts/base.lua. */
+export const runScript = <T = Reply>(
+  context: QueueContext,
+  script: string,
+  fn: number,
+  now: number,
+  args: readonly Argument[],
+): Promise<T> => {
+  const { link, layout, generation, limits } = context;
+  bump(context, 'verbs');
+  return link.run<T>(script, [layout.key(fn, 'generation')], [generation, now, limits.retentionMs, ...args]);
+};
+
+export const noVersion = (versionId: number): SluiceError =>
+  new SluiceError('function_not_found', `There is no function version ${versionId}.`);
+
+/**
+ * Batches that a script made ready (number, turn, version of each) get their jobs; then the workers are told. What
+ * fails here is found again in the outbox by `expired`.
+ */
+export const dispatchReady = async (
+  context: QueueContext,
+  fn: number,
+  added: readonly number[],
+): Promise<void> => {
+  if (added.length === 0) return;
+  const { link, layout, dispatch } = context;
+  const versions = new Set<number>();
+  const adding: Promise<unknown>[] = [];
+  for (let at = 0; at < added.length; at += 3) {
+    const [m, turn, v] = [added[at]!, added[at + 1]!, added[at + 2]!];
+    versions.add(v);
+    if (dispatch === null) continue;
+    const done = dispatch
+      .add(versionIdOf(fn, v), batchIdOf(fn, m), turn, null)
+      .then(() => link.command('ZREMRANGEBYSCORE', layout.key(fn, 'outbox'), turn, turn));
+    adding.push(done);
+  }
+  await Promise.allSettled(adding);
+  const telling = [...versions].map((v) =>
+    link.command('PUBLISH', layout.channel(fn, 'ready'), versionIdOf(fn, v)),
+  );
+  await Promise.allSettled(telling);
+};

@@ -1,0 +1,50 @@
+/** The queue port on Redis: each verb is a script (scripts/NAME.lua) or a few of them, and this is the list of them. */
+import { BugError } from '../../errors/sluice-error.ts';
+import type { QueueStore, StoreEvents, Unwatch, WatchQuery } from '../ports/queue.ts';
+import { Admissions } from './admissions.ts';
+import { extend, lease, offer, release, seal, settle } from './batching.ts';
+import { cancel, Expiry } from './call-ending.ts';
+import { list } from './listing.ts';
+import type { QueueContext } from './queue-context.ts';
+import { call, open, result } from './reading.ts';
+
+export interface QueueEvents {
+  watch<K extends keyof StoreEvents>(
+    query: WatchQuery<K>,
+    listener: (event: StoreEvents[K]) => void,
+  ): Unwatch;
+}
+
+export const makeQueue = (context: QueueContext, events: QueueEvents): QueueStore => {
+  const admissions = new Admissions(context);
+  const expiry = new Expiry(context);
+  /** What was asked first goes first: admissions wait for the end of their tick. */
+  const behind = <Q, A>(verb: (context: QueueContext, query: Q) => Promise<A>) => {
+    return (query: Q): Promise<A> => {
+      admissions.flush();
+      return verb(context, query);
+    };
+  };
+  return {
+    generation: context.generation,
+    durability: context.durability,
+    admit: (admission) => admissions.admit(admission),
+    open: behind(open),
+    offer: behind(offer),
+    seal: behind(seal),
+    lease: behind(lease),
+    extend: behind(extend),
+    release: behind(release),
+    settle: behind(settle),
+    expired: behind((_, query) => expiry.expired(query)),
+    call: behind(call),
+    list: behind(list),
+    watch: (query, listener) => {
+      if (query.kind === 'call' && query.callId === undefined)
+        throw new BugError('a watch of a call names no call');
+      return events.watch(query, listener);
+    },
+    result: behind(result),
+    cancel: behind(cancel),
+  };
+};

@@ -1,0 +1,99 @@
+#!lua
+-- Admits calls of one function, in order, each with its idempotency key or not at all.
+-- KEYS  1 generation (see parts/base)
+-- ARGV  1-3 see parts/base; 4 waiting rows and 5 waiting bytes of the function at most; 6 the function's name;
+--       7 MessagePack list, for each call: version, rows, bytes, deadline or false, idempotency ('KEY_ID:KEY') or false,
+--       body digest or false, kind; 8, 9, … for each call: head (parts/calls), payload
+-- Result  MessagePack list, for each call: code, a, b
+--       0 admitted: number, status; 1 attached: number, status; 2 the key has another body; 3 rows, 4 bytes: what waits;
+--       5 there is no such version
+-- include: base
+-- include: calls
+-- include: batches
+-- include: ending
+local rows_max, bytes_max = tonumber(ARGV[4]), tonumber(ARGV[5])
+local facts = cmsgpack.unpack(ARGV[7])
+local time = redis.call('TIME')
+local stamp = tonumber(time[1]) * 1000000 + tonumber(time[2])
+local named = redis.call('HMGET', key('function'), 'name', 'removed')
+local is_there = named[1] == ARGV[6] and not named[2]
+local versions = {}
+local answers = {}
+local writes = {}
+local has_waiting = false
+
+local function answer(code, a, b)
+  for _, number in ipairs({ code, a, b }) do answers[#answers + 1] = number end
+end
+
+local function write(n, value)
+  local bucket = bucket_of(n)
+  local args = writes[bucket]
+  if args == nil then
+    args = {}
+    writes[bucket] = args
+  end
+  args[#args + 1] = n % BUCKET
+  args[#args + 1] = value
+end
+
+local function flush_writes()
+  for bucket, args in pairs(writes) do redis.call('HSET', bucket_key(bucket), unpack(args)) end
+  writes = {}
+end
+
+-- The call that the idempotency key names.
+local function attached(idempotency, digest)
+  local known = redis.call('GET', key('idempotency', idempotency))
+  if not known then return false end
+  local digest_length, n = struct.unpack('>BI4', known)
+  if string.sub(known, 6, 5 + digest_length) ~= digest then
+    answer(2, 0, 0)
+    return true
+  end
+  flush_writes()
+  local call = call_of(n)
+  answer(1, n, call and call.status or COMPLETED)
+  return true
+end
+
+local function admit(at, head, payload)
+  local version, rows, bytes, deadline = facts[at], facts[at + 1], facts[at + 2], facts[at + 3]
+  local idempotency, digest, kind = facts[at + 4], facts[at + 5], facts[at + 6]
+  if versions[version] == nil then versions[version] = is_there and has_version(version) end
+  if not versions[version] then return answer(5, 0, 0) end
+  if idempotency and attached(idempotency, digest) then return end
+  if counter('waiting_rows') + rows > rows_max then return answer(3, counter('waiting_rows'), 0) end
+  if counter('waiting_bytes') + bytes > bytes_max then return answer(4, counter('waiting_bytes'), 0) end
+  count('call', 1)
+  local n = counter('call')
+  if idempotency then
+    redis.call('SET', key('idempotency', idempotency), struct.pack('>BI4', #digest, n) .. digest)
+  end
+  local value = struct.pack('>BI3I7', PENDING, #head, stamp) .. head
+  count('live_calls', 1)
+  change_live(n, 1)
+  if rows == 0 then
+    calls[n] = parse_call(n, value)
+    finish(calls[n], PART_CANCELLED)
+    return answer(0, n, COMPLETED)
+  end
+  if kind >= 2 then redis.call('SET', key('payload', n), payload) else value = value .. payload end
+  write(n, value)
+  redis.call('XADD', key('waiting'), string.format('%.0f-0', n), 'v', '')
+  if deadline then redis.call('ZADD', key('deadlines'), deadline, n) end
+  has_waiting = true
+  count('waiting_calls', 1)
+  count('waiting_rows', rows)
+  count('waiting_bytes', bytes)
+  answer(0, n, PENDING)
+end
+
+for at = 1, #facts, 7 do
+  local argument = 8 + (at - 1) / 7 * 2
+  admit(at, ARGV[argument], ARGV[argument + 1])
+end
+flush_writes()
+flush()
+if has_waiting then redis.call('PUBLISH', key('to-owner'), 'waiting') end
+return cmsgpack.pack(answers)

@@ -1,0 +1,51 @@
+#!lua flags=allow-oom
+-- Makes a batch of the slices that may still be sealed.
+-- KEYS  1 generation (see parts/base)
+-- ARGV  1-3 see parts/base; 4 version; 5 fence of the buffer's ownership; 6 reason; 7 MessagePack list: call (0: of another
+--       function), first row, rows of each slice
+-- Result  MessagePack { fenced 0|1, batch or 0, idle, prefetch, { positions of refused slices, from 0 }, { added } }
+-- include: base
+-- include: calls
+-- include: batches
+local version, slices = tonumber(ARGV[4]), cmsgpack.unpack(ARGV[7])
+if not has_version(version) then return no_version(version) end
+if redis.call('HGET', key('owner'), 'fence') ~= ARGV[5] then
+  local idle, prefetch = free_slots(version)
+  return cmsgpack.pack({ 1, 0, idle, prefetch, {}, {} })
+end
+preload(slices, 1, 3)
+
+-- Only the head of the waiting tail may be sealed, and nothing that is past its deadline.
+local function is_sealable(call, from, rows)
+  if not call then return false end
+  local head = call.head
+  return head[VERSION] == version and head[SEALED] == from and rows > 0 and from + rows <= head[ROWS]
+    and not (head[DEADLINE] and head[DEADLINE] <= now)
+end
+
+local accepted, refused = {}, {}
+for i = 1, #slices, 3 do
+  local n, from, rows = slices[i], slices[i + 1], slices[i + 2]
+  local call = n > 0 and live_call(n)
+  if is_sealable(call, from, rows) then
+    take_rows(call, rows)
+    for j = i, i + 2 do accepted[#accepted + 1] = slices[j] end
+  else
+    refused[#refused + 1] = (i - 1) / 3
+  end
+end
+local number = 0
+if #accepted > 0 then
+  local batch = add_batch({ version, tonumber(ARGV[6]), 0, 0, 0, 0, 0, accepted })
+  number = batch.m
+  make_ready(batch)
+  -- Every seal tells its slots, so that a buffer which counts its seals in flight needs no other source.
+  told_always[version] = true
+end
+flush_calls()
+flush_waiting()
+flush_batches()
+flush_counters()
+tell_slots()
+local idle, prefetch = free_slots(version)
+return cmsgpack.pack({ 0, number, idle, prefetch, refused, added })

@@ -1,0 +1,63 @@
+#!lua flags=allow-oom
+-- Commits what became of a leased batch: the first settle whose token is current wins.
+-- KEYS  1 generation (see parts/base)
+-- ARGV  1-3 see parts/base; 4 number; 5 token; 6 MessagePack { outcomes, parts, started, run ms } (parts/ending; calls of
+--       another function are -1); 7 errors, JSON list or ''; 8 output or ''
+-- Result  MessagePack { 1 committed | 0 stale | 2 not what was leased, late rows or what was leased, { added } }
+-- include: base
+-- include: calls
+-- include: batches
+-- include: ending
+local batch = held_batch(tonumber(ARGV[4]), ARGV[5])
+if not batch then return cmsgpack.pack({ 0, 0, {} }) end
+local asked = cmsgpack.unpack(ARGV[6])
+local outcomes, parts = asked[1], asked[2]
+local leased = batch.fields[SLICES]
+
+-- The usual case: one outcome for each slice, in the same order.
+local function is_same_order()
+  if #parts > 0 or #leased / 3 ~= #outcomes / 5 then return false end
+  for i = 0, #leased / 3 - 1 do
+    for j = 1, 3 do if leased[i * 3 + j] ~= outcomes[i * 5 + 1 + j] then return false end end
+  end
+  return true
+end
+
+-- Slices in order, neighbours joined, as text: overlaps and gaps show as a difference.
+local function joined(lists)
+  local runs, texts = {}, {}
+  for _, list in ipairs(lists) do
+    local numbers, first, width = list[1], list[2], list[3]
+    for i = first, #numbers, width do runs[#runs + 1] = { numbers[i], numbers[i + 1], numbers[i + 2] } end
+  end
+  table.sort(runs, function(a, b)
+    if a[1] ~= b[1] then return a[1] < b[1] end
+    return a[2] < b[2]
+  end)
+  local n, from, to = 0, 0, 0
+  for i = 1, #runs + 1 do
+    local run = runs[i]
+    if run and run[1] == n and run[2] == to then
+      to = to + run[3]
+    else
+      if to > from then texts[#texts + 1] = n .. ':' .. from .. '-' .. to end
+      if run then n, from, to = run[1], run[2], run[2] + run[3] end
+    end
+  end
+  return table.concat(texts, ',')
+end
+
+if not is_same_order() then
+  local lists = { { outcomes, 2, 5 } }
+  for _, part in ipairs(parts) do lists[#lists + 1] = { part[1], 1, 3 } end
+  local want = joined({ { leased, 1, 3 } })
+  local given = joined(lists)
+  if want ~= given then
+    return cmsgpack.pack({ 2, string.sub('leased ' .. want .. ', given ' .. given, 1, 2000), {} })
+  end
+end
+local late = conclude(batch, {
+  outcomes = outcomes, errors = ARGV[7], output = ARGV[8], parts = parts, started = asked[3], run_ms = asked[4],
+})
+flush()
+return cmsgpack.pack({ 1, late, added })

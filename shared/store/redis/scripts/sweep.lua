@@ -1,0 +1,85 @@
+#!lua flags=allow-oom
+-- Drops calls that are past their retention. A swept call is gone until its number falls to the floor, then unknown:
+-- the highest number swept until a time becomes the floor one retention later, so nothing is kept for a swept call.
+-- KEYS  1 generation (see parts/base)
+-- ARGV  1-3 see parts/base; 4 calls at most
+-- Result  calls that were dropped
+-- include: base
+-- include: calls
+local limit = tonumber(ARGV[4])
+-- Marks kept for one retention: a call is gone for up to a 24th longer than said.
+local MARKS = 24
+local swept, highest = 0, 0
+local fields = {}
+
+local function drop(call)
+  local head, n = call.head, call.n
+  for m in pairs(records_of(call)) do
+    if redis.call('HINCRBY', key('output', m), 'r', -1) <= 0 then redis.call('UNLINK', key('output', m)) end
+  end
+  if head[PARTS] == true then redis.call('UNLINK', key('parts', n)) end
+  if head[IDEMPOTENCY] then redis.call('DEL', key('idempotency', head[IDEMPOTENCY])) end
+  local bucket = bucket_of(n)
+  fields[bucket] = fields[bucket] or {}
+  table.insert(fields[bucket], n % BUCKET)
+  calls[n] = false
+  swept = swept + 1
+  highest = math.max(highest, n)
+end
+
+-- Drops the calls of one entry, and keeps the rest of it where the limit cuts.
+local function sweep_entry(packed, score)
+  local numbers, rest = cmsgpack.unpack(packed), {}
+  redis.call('ZREM', key('expiries'), packed)
+  preload(numbers, 1, 1)
+  for _, n in ipairs(numbers) do
+    local call = call_of(n)
+    if swept == limit then
+      rest[#rest + 1] = n
+    elseif call and call.status >= COMPLETED and call.head[EXPIRES] <= now then
+      drop(call)
+    end
+  end
+  if #rest > 0 then redis.call('ZADD', key('expiries'), score, cmsgpack.pack(rest)) end
+end
+
+local function move_floor()
+  local packed = redis.call('HGET', key('queue'), 'marks')
+  local marks = packed and cmsgpack.unpack(packed) or {}
+  local has_moved = false
+  while marks[1] and marks[1][1] + retention <= now do
+    set_counter('floor', math.max(counter('floor'), table.remove(marks, 1)[2]))
+    has_moved = true
+  end
+  local last = marks[#marks]
+  if highest > 0 and last and last[1] >= now then
+    last[2] = math.max(last[2], highest)
+  elseif highest > 0 then
+    marks[#marks + 1] = { now + math.floor(retention / MARKS), highest }
+  end
+  if has_moved or highest > 0 then redis.call('HSET', key('queue'), 'marks', cmsgpack.pack(marks)) end
+end
+
+local function drop_buckets()
+  for bucket, list in pairs(fields) do
+    redis.call('HDEL', bucket_key(bucket), unpack(list))
+    -- What is left is the count of live calls.
+    if redis.call('HLEN', bucket_key(bucket)) == 1 then redis.call('DEL', bucket_key(bucket)) end
+  end
+  local low, last = counter('low'), bucket_of(counter('call'))
+  for _ = 1, 1000 do
+    if low >= last or redis.call('EXISTS', bucket_key(low)) == 1 then break end
+    low = low + 1
+  end
+  if low ~= counter('low') then set_counter('low', low) end
+end
+
+for _ = 1, limit do
+  local entry = redis.call('ZRANGEBYSCORE', key('expiries'), '-inf', now, 'WITHSCORES', 'LIMIT', 0, 1)
+  if swept == limit or not entry[1] then break end
+  sweep_entry(entry[1], entry[2])
+end
+move_floor()
+drop_buckets()
+flush_counters()
+return swept
