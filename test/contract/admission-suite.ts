@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import type { StoreFactory } from './factory.ts';
-import { Workshop } from './workshop.ts';
+import { okOutcomes, Workshop } from './workshop.ts';
 
 const refusal = (code: string, extra: Record<string, unknown> = {}) =>
   expect.objectContaining({ code, ...extra });
@@ -59,14 +59,51 @@ export const admissionSuite = (factory: StoreFactory): void => {
     expect(await shop.load()).toMatchObject({ waitingCalls: 0, waitingRows: 0 });
   });
 
-  it('refuses more rows or bytes than may wait, and takes more when they have left', async () => {
+  it('refuses more unfinished rows or bytes than its limits, and takes more when some have finished', async () => {
     await using shop = await Workshop.make(factory, { queueRowsMax: 10, queueBytesMax: 100 });
     const id = await shop.admit(8);
     const full = refusal('queue_full', { extra: { retry_after_seconds: expect.any(Number) } });
-    await expect(shop.admit(3)).rejects.toEqual(full);
-    await expect(shop.admit(1, { bytes: 37 })).rejects.toEqual(full);
-    await shop.seal([id, 0, 8]);
+    const refuses = async (): Promise<void> => {
+      await expect(shop.admit(3)).rejects.toEqual(full);
+      await expect(shop.admit(1, { bytes: 37 })).rejects.toEqual(full);
+    };
+    await refuses();
+    // In a batch, and in a batch that waits for its next run, rows are as many as before.
+    const batch = await shop.run([id, 0, 8]);
+    await refuses();
+    const later = shop.continuation(batch.slices, { notBefore: shop.now + 3_600_000 });
+    await shop.settle(batch, [], [later]);
+    await refuses();
+    await shop.reopen({ queueRowsMax: 10, queueBytesMax: 100 });
+    await refuses();
+    shop.now = later.notBefore;
+    const again = await shop.leaseOne();
+    const [done, rest] = [
+      again.slices.map((slice) => ({ ...slice, count: 2 })),
+      [{ callId: id, from: 2, count: 6 }],
+    ];
+    await shop.settle(again, okOutcomes(done), [shop.continuation(rest)]);
     await expect(shop.admit(3)).resolves.toBeGreaterThan(id);
+    await expect(shop.admit(1, { bytes: 37 })).rejects.toEqual(full);
+    await shop.queue.cancel({ now: shop.now, callId: id });
+    await expect(shop.admit(1, { bytes: 37 })).resolves.toBeGreaterThan(id);
+  });
+
+  it('hands the same payload to a run after a long wait', async () => {
+    await using shop = await Workshop.make(factory);
+    for (const payload of [
+      { kind: 'json', text: '[[1,2]]' },
+      { kind: 'arrow', bytes: new Uint8Array([1, 2, 3]) },
+      { kind: 'arrow', bytes: new Uint8Array(100_000).fill(7) },
+    ] as const) {
+      const batch = await shop.run([await shop.admit(2, { payload }), 0, 2]);
+      expect(batch.calls[0]?.payload).toEqual(payload);
+      await shop.settle(batch, [], [shop.continuation(batch.slices, { notBefore: shop.now + 60_000 })]);
+      shop.now += 60_000;
+      const again = await shop.leaseOne();
+      expect(again.calls[0]?.payload).toEqual(payload);
+      await shop.settleOk(again);
+    }
   });
 
   it.runIf(factory.capabilities.limitsBytes)(

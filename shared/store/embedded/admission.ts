@@ -104,7 +104,7 @@ const admitOne = (
   owner.liveCalls += 1;
   owner.waitingCalls += 1;
   owner.waitingRows += call.rows;
-  owner.waitingBytes += call.bytes;
+  owner.openBytes += call.bytes;
   if (call.rows === 0) {
     finish(ledger, call, admission.now, 'cancelled', false);
   } else {
@@ -134,16 +134,17 @@ const attached = (ledger: Ledger, { idempotency, keyId, version }: Admission): n
 const checkLimits = (ledger: Ledger, { version, rows, bytes }: Admission): void => {
   const { owner } = version;
   const { queueRowsMax, queueBytesMax, limitBytes } = ledger.options;
-  if (owner.waitingRows + rows > queueRowsMax) {
+  // Sealed rows count: those in a long back-off are as many as those that wait.
+  if (owner.waitingRows + owner.sealedRows + rows > queueRowsMax) {
     throw queueFull(
       owner,
-      `${owner.waitingRows} rows wait, ${rows} more would pass queueRowsMax (${queueRowsMax})`,
+      `${owner.waitingRows} rows wait and ${owner.sealedRows} are in batches, ${rows} more would pass queueRowsMax (${queueRowsMax})`,
     );
   }
-  if (owner.waitingBytes + bytes > queueBytesMax) {
+  if (owner.openBytes + bytes > queueBytesMax) {
     throw queueFull(
       owner,
-      `${owner.waitingBytes} bytes wait, ${bytes} more would pass queueBytesMax (${queueBytesMax})`,
+      `its unfinished rows have ${Math.round(owner.openBytes)} bytes, ${bytes} more would pass queueBytesMax (${queueBytesMax})`,
     );
   }
   if (ledger.isRefusing || ledger.disk.isFullFor(bytes)) throw diskFull(limitBytes);

@@ -7,7 +7,7 @@ import { INLINE_BYTES_MAX } from './admission.ts';
 import { dropBatch, finish, forgetBatch } from './ending.ts';
 import type { Ledger } from './ledger.ts';
 import type { ContinuationMessage } from './messages.ts';
-import { type Batch, type LiveCall, OUTCOME_WIDTH, PART, SETTLED, SLICE_WIDTH } from './model.ts';
+import { addPart, type Batch, type LiveCall, OUTCOME_WIDTH, PART, SETTLED, SLICE_WIDTH } from './model.ts';
 import { packNumbers } from './packing.ts';
 import { addBatch, makeReady } from './sealing.ts';
 import type { SegmentRef } from './segments.ts';
@@ -122,11 +122,7 @@ const apply = (
       applied[at + 4]!,
     ];
     const call = ledger.live.get(id)!;
-    call.parts.push(state, from, count, recordId, place);
-    call.settled += count;
-    call.version.owner.sealedRows -= count;
-    if (state === PART.failed) call.failed += count;
-    if (state === PART.expired) call.expired += count;
+    addPart(call, state, from, count, recordId, place);
     if (call.settled === call.rows) {
       finished.push(call);
     } else {

@@ -98,10 +98,10 @@ const countDown = (call: LiveCall): void => {
   const waiting = call.rows - call.sealed;
   owner.liveCalls -= 1;
   owner.sealedRows -= call.sealed - call.settled;
+  owner.openBytes -= call.rows === 0 ? call.bytes : (call.bytes * (call.rows - call.settled)) / call.rows;
   if (waiting === 0 && call.rows > 0) return;
   owner.waitingCalls -= 1;
   owner.waitingRows -= waiting;
-  owner.waitingBytes -= call.rows === 0 ? call.bytes : (call.bytes * waiting) / call.rows;
 };
 
 /** Whether some call of the batch is unfinished. */

@@ -5,7 +5,7 @@ import { conclude } from './concluding.ts';
 import { finish } from './ending.ts';
 import { shed } from './leasing.ts';
 import type { Ledger } from './ledger.ts';
-import { type Batch, type LiveCall, MODES, PART, SLICE_WIDTH } from './model.ts';
+import { addPart, type Batch, type LiveCall, MODES, PART, SLICE_WIDTH } from './model.ts';
 import { packNumbers } from './packing.ts';
 import { makeReady, takeRows, wakeDelayed } from './sealing.ts';
 import { endOffers } from './slots.ts';
@@ -139,10 +139,7 @@ const expireCall = (ledger: Ledger, call: LiveCall, now: number): void => {
     null,
     null,
   );
-  call.parts.push(PART.expired, from, count, id, 0);
-  call.settled += count;
-  call.expired += count;
-  call.version.owner.sealedRows -= count;
+  addPart(call, PART.expired, from, count, id, 0);
   ledger.outbox.touch(call, null);
 };
 

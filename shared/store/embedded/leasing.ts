@@ -6,7 +6,7 @@ import { conclude } from './concluding.ts';
 import { dropBatch } from './ending.ts';
 import type { Ledger } from './ledger.ts';
 import type { LeasedMessage } from './messages.ts';
-import { type Batch, type LiveCall, PART, SLICE_WIDTH } from './model.ts';
+import { type Batch, isInSegment, type LiveCall, PART, SLICE_WIDTH } from './model.ts';
 import { readPayload } from './payloads.ts';
 import { makeReady, wakeDelayed } from './sealing.ts';
 import { takeSlot } from './slots.ts';
@@ -57,7 +57,7 @@ export const leaseAgain = (
 
 /** Why the call's payload cannot be read, null when it can. Inline payloads are SQLite's to check. */
 const damageOf = (ledger: Ledger, call: LiveCall): string | null => {
-  if (typeof call.payload !== 'object' || !('segment' in call.payload)) return null;
+  if (!isInSegment(call.payload)) return null;
   try {
     readPayload(ledger, call);
     return null;

@@ -11,7 +11,14 @@ import type { EmbeddedOptions } from '../ports/server.ts';
 import { BlobCache } from './blob-cache.ts';
 import { Disk } from './disk.ts';
 import { DueHeap } from './due-heap.ts';
-import type { Batch, FunctionState, Lease, LiveCall, VersionState } from './model.ts';
+import {
+  type Batch,
+  type FunctionState,
+  isInSegment,
+  type Lease,
+  type LiveCall,
+  type VersionState,
+} from './model.ts';
 import { Outbox } from './outbox.ts';
 import type { Segments } from './segments.ts';
 import { prepareStatements, type Statements } from './statements.ts';
@@ -146,7 +153,7 @@ export class Ledger {
   /** A call that has finished. */
   drop(call: LiveCall): void {
     if (!this.live.delete(call.id) && this.#recent.has(call.id)) this.#forget(call);
-    if (call.payload !== undefined && typeof call.payload === 'object' && 'segment' in call.payload) {
+    if (isInSegment(call.payload)) {
       this.segments.refer(call.payload.segment, -1);
       this.blobs.delete(-call.id);
     }

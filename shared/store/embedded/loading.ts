@@ -3,11 +3,11 @@ import type { Batching, FunctionSpec } from '../../domain/function.ts';
 import { isNoSpace } from './errors.ts';
 import type { Ledger } from './ledger.ts';
 import {
+  addPart,
   type Batch,
   type FunctionState,
   type LiveCall,
   OUTCOME_WIDTH,
-  PART,
   PART_WIDTH,
   SLICE_WIDTH,
 } from './model.ts';
@@ -93,7 +93,7 @@ export const newFunction = (id: number, name: string, current: number, now: numb
   updatedAt: now,
   isRemoved: false,
   waitingRows: 0,
-  waitingBytes: 0,
+  openBytes: 0,
   waitingCalls: 0,
   sealedRows: 0,
   liveCalls: 0,
@@ -135,7 +135,7 @@ const loadCounters = (ledger: Ledger): void => {
     owner.liveCalls += calls;
     owner.waitingCalls += calls;
     owner.waitingRows += rows;
-    owner.waitingBytes += bytes;
+    owner.openBytes += bytes;
   }
   const highest = (table: string): number =>
     (ledger.db.prepare(`SELECT max(id) AS id FROM ${table}`).get() as { id: number | null }).id ?? 0;
@@ -224,11 +224,7 @@ const loadOutcomes = (ledger: Ledger): void => {
       const call = ledger.call(id);
       if (call === undefined) continue;
       sealUpTo(ledger, call, from + count);
-      call.parts.push(state, from, count, row.id, place);
-      call.settled += count;
-      call.version.owner.sealedRows -= count;
-      if (state === PART.failed) call.failed += count;
-      if (state === PART.expired) call.expired += count;
+      addPart(call, state, from, count, row.id, place);
       if (!seen.has(id)) noteRun(call, row);
       seen.add(id);
     }

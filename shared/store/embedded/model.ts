@@ -27,6 +27,10 @@ export const OUTCOME_WIDTH = 5;
 
 export type StoredPayload = string | Uint8Array | (SegmentRef & { readonly kind: 0 | 1 });
 
+export const isInSegment = (
+  payload: StoredPayload | undefined,
+): payload is SegmentRef & { readonly kind: 0 | 1 } => typeof payload === 'object' && 'segment' in payload;
+
 /** A call that is not finished. Waiting ones are only cached; those with sealed rows stay until they finish. */
 export type LiveCall = {
   readonly id: number;
@@ -106,7 +110,8 @@ export type FunctionState = {
   updatedAt: number;
   isRemoved: boolean;
   waitingRows: number;
-  waitingBytes: number;
+  /** Payload bytes of rows without an outcome, waiting or sealed. */
+  openBytes: number;
   waitingCalls: number;
   sealedRows: number;
   /** Calls that are not finished. */
@@ -120,4 +125,22 @@ export const rowsOf = (slices: readonly number[]): number => {
   let rows = 0;
   for (let i = 2; i < slices.length; i += SLICE_WIDTH) rows += slices[i]!;
   return rows;
+};
+
+/** Gives sealed rows of a call their outcome: PART_WIDTH numbers, and the counters of the call and its function. */
+export const addPart = (
+  call: LiveCall,
+  state: number,
+  from: number,
+  count: number,
+  record: number,
+  place: number,
+): void => {
+  const { owner } = call.version;
+  call.parts.push(state, from, count, record, place);
+  call.settled += count;
+  owner.sealedRows -= count;
+  owner.openBytes -= (call.bytes * count) / call.rows;
+  if (state === PART.failed) call.failed += count;
+  if (state === PART.expired) call.expired += count;
 };

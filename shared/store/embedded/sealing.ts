@@ -1,7 +1,7 @@
 /** The verb `seal`, and how a batch becomes ready. */
 import type { Ledger } from './ledger.ts';
 import type { SealMessage } from './messages.ts';
-import { type Batch, type LiveCall, SLICE_WIDTH, type VersionState } from './model.ts';
+import { type Batch, isInSegment, type LiveCall, SLICE_WIDTH, type VersionState } from './model.ts';
 import { packNumbers } from './packing.ts';
 import { freeSlots } from './slots.ts';
 
@@ -67,7 +67,6 @@ export const takeRows = (call: LiveCall, count: number): void => {
   const { owner } = call.version;
   call.sealed += count;
   owner.waitingRows -= count;
-  owner.waitingBytes -= (call.bytes * count) / call.rows;
   owner.sealedRows += count;
   if (call.sealed === call.rows) owner.waitingCalls -= 1;
 };
@@ -110,11 +109,20 @@ export const addBatch = (
 export const makeReady = (ledger: Ledger, batch: Batch, now = 0): void => {
   if (batch.notBefore > now) {
     ledger.delayed.push(batch.notBefore, batch);
+    forgetPayloads(ledger, batch);
     return;
   }
   batch.version.ready.add(batch);
   ledger.outbox.slots.add(batch.version);
   ledger.outbox.ready.add(batch.version.id);
+};
+
+/** A back-off may last hours: what is in the table is read from there when it is over. */
+const forgetPayloads = (ledger: Ledger, { slices }: Batch): void => {
+  for (let at = 0; at < slices.length; at += SLICE_WIDTH) {
+    const call = ledger.live.get(slices[at]!);
+    if (call !== undefined && !isInSegment(call.payload)) call.payload = undefined;
+  }
 };
 
 /** Makes the batches ready whose back-off is over; at most `limit`, and says how many. */
