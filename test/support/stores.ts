@@ -1,6 +1,6 @@
 /**
  * The stores that one definition of a suite runs on. Their tests have the same names below `the NAME store`;
- * test/script/store-parity.test.ts compares them.
+ * test/store-parity.test.ts compares them.
  */
 import { randomBytes } from 'node:crypto';
 import { afterAll, describe } from 'vitest';
