@@ -69,6 +69,23 @@ onEveryStore((store) => {
     });
   });
 
+  describe('a grace that is over', () => {
+    it('hands back what runs, and the next server finishes it', async () => {
+      const server = await started({ args: ['--grace', '1s'] });
+      await server.deploy('test/fixtures/functions/slow.py');
+      const accepted = (await (await submit(server, 'slow', [1, 2, 3])).json()) as { call_id: string };
+      const at = `/v1/calls/${accepted.call_id}`;
+      await eventually('the first row runs', async () => {
+        const call = (await (await fetch(server.url + at)).json()) as { status: string };
+        return call.status === 'running';
+      });
+      expect(await server.kill('SIGTERM'), server.log).toBe(0);
+      const again = await started({ home: server.home });
+      const answer = await fetch(`${again.url}${at}/result?wait=60`);
+      expect(await answer.json()).toMatchObject({ status: 'completed', result: [1, 2, 3], errors: [] });
+    });
+  });
+
   describe.skipIf(HAS_GPU)('a function that asks for a GPU on a machine without one', () => {
     if (store.name === 'embedded')
       it('runs under `sluice dev`, which says so', async () => {
