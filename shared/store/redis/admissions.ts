@@ -120,10 +120,15 @@ export class Admissions {
       return;
     }
     bump(this.#context, 'admissions_refused');
-    reject(this.#refusal(admission, code, a));
+    reject(this.#refusal(admission, code, a, b));
   }
 
-  #refusal({ functionName, versionId, rows, bytes, idempotency }: Admission, code: number, waits: number) {
+  #refusal(
+    { functionName, versionId, rows, bytes, idempotency }: Admission,
+    code: number,
+    a: number,
+    b: number,
+  ) {
     const { queueRowsMax, queueBytesMax } = this.#context.limits;
     if (code === CODE.noVersion)
       return new SluiceError(
@@ -138,8 +143,8 @@ export class Admissions {
       );
     const detail =
       code === CODE.rowsFull
-        ? `${waits} rows wait, ${rows} more would pass queueRowsMax (${queueRowsMax})`
-        : `${waits} bytes wait, ${bytes} more would pass queueBytesMax (${queueBytesMax})`;
+        ? `${a} rows wait and ${b} are in batches, ${rows} more would pass queueRowsMax (${queueRowsMax})`
+        : `its unfinished rows have ${a} bytes, ${bytes} more would pass queueBytesMax (${queueBytesMax})`;
     return new SluiceError('queue_full', `The queue of function "${functionName}" is full: ${detail}.`, {
       retry_after_seconds: RETRY_AFTER_SECONDS,
     });

@@ -1,7 +1,7 @@
 /** The verbs of batches: offer, seal, lease, extend, release, settle. */
 import { randomBytes } from 'node:crypto';
 import type { Outcome, RowError, Slice } from '../../domain/call.ts';
-import { BugError } from '../../errors/sluice-error.ts';
+import { BugError, SluiceError } from '../../errors/sluice-error.ts';
 import type {
   BatchCall,
   Continuation,
@@ -25,7 +25,17 @@ import {
   serialOfId,
   serialOfVersion,
 } from './layout.ts';
-import { MODES, PART, pack, REASONS, readCall, SLICE_WIDTH, type StoredCall, unpack } from './packing.ts';
+import {
+  MODES,
+  PART,
+  pack,
+  plain,
+  REASONS,
+  readCall,
+  SLICE_WIDTH,
+  type StoredCall,
+  unpack,
+} from './packing.ts';
 import { bump, dispatchReady, noVersion, type QueueContext, runScript } from './queue-context.ts';
 
 const versionOf = (versionId: number): { fn: number; v: number } => {
@@ -95,20 +105,57 @@ type LeasedMeta = [
   calls: number[],
 ];
 
+type Worker = LeaseRequest & { readonly fn: number; readonly v: number };
+type Leased = { readonly batches: readonly LeasedBatch[]; readonly hasAdded: boolean };
+
+/** Rounds of jobs that turn out to be repeats, before a worker waits for the next notification. */
+const TAKES_MAX = 8;
+
 export const lease = async (
   context: QueueContext,
   request: LeaseRequest,
 ): Promise<readonly LeasedBatch[]> => {
-  const { now, workerId, versionId, leaseMs, max } = request;
-  const { fn, v } = versionOf(versionId);
-  const jobs = (await context.dispatch?.take(versionId, workerId, max, leaseMs)) ?? null;
-  if (jobs !== null && jobs.length === 0) return [];
+  const { versionId, workerId, leaseMs, max } = request;
+  const worker = { ...request, ...versionOf(versionId) };
+  const { dispatch } = context;
+  if (dispatch === null) return (await leaseJobs(context, worker, null, max)).batches;
+  const given: LeasedBatch[] = [];
+  for (let takes = 0; given.length < max && takes < TAKES_MAX; takes += 1) {
+    const most = max - given.length;
+    const jobs = await dispatch.take(versionId, workerId, most, leaseMs).catch(whileFull);
+    const { batches, hasAdded } = await leaseJobs(context, worker, jobs, most);
+    given.push(...batches);
+    const isOver = jobs === null || (jobs.length === 0 ? !hasAdded : batches.length === jobs.length);
+    if (isOver) break;
+  }
+  return given;
+};
+
+/** A dispatcher that has no room must not hold up the work that makes room: its order is left out meanwhile. */
+const whileFull = (error: unknown): null => {
+  if (error instanceof SluiceError && error.code === 'memory_full') return null;
+  throw error;
+};
+
+/** @param jobs null: what is ready in the store's own order; none: what has no job yet, and what a back-off lets go */
+const leaseJobs = async (
+  context: QueueContext,
+  { now, fn, v, versionId, workerId, leaseMs }: Worker,
+  jobs: readonly DispatchedBatch[] | null,
+  max: number,
+): Promise<Leased> => {
   tokens += 1;
   const wanted =
     jobs === null ? '' : pack(jobs.flatMap(({ batchId, attempt }) => [serialOfId(batchId), attempt]));
   const args = [v, workerId, leaseMs, max, `${tokenPrefix}.${tokens}`, wanted];
-  const [added, ...leased] = await runScript<(Buffer | Buffer[])[]>(context, 'lease', fn, now, args);
-  await dispatchReady(context, fn, unpack<number[]>(added as Buffer));
+  const handBack = (error: unknown): never => {
+    for (const { job } of jobs ?? []) void context.dispatch?.handBack(job).catch(() => undefined);
+    throw error;
+  };
+  const reply = await runScript<(Buffer | Buffer[])[]>(context, 'lease', fn, now, args).catch(handBack);
+  const [first, ...leased] = reply;
+  const added = unpack<number[]>(first as Buffer);
+  await dispatchReady(context, fn, added);
   const batches: LeasedBatch[] = [];
   for (let at = 0; at < leased.length; at += 2) {
     const meta = unpack<LeasedMeta>(leased[at] as Buffer);
@@ -117,7 +164,7 @@ export const lease = async (
     else await release(context, { now, batchId: batchIdOf(fn, meta[0]), token: meta[1] });
   }
   keepJobs(context, jobs ?? [], batches);
-  return batches;
+  return { batches, hasAdded: added.length > 0 };
 };
 
 /** A job whose batch was not given is a repeat, or its batch is over. */
@@ -126,9 +173,11 @@ const keepJobs = (
   taken: readonly DispatchedBatch[],
   batches: readonly LeasedBatch[],
 ): void => {
+  const tokensOf = new Map(batches.map(({ batchId, token }) => [batchId, token]));
   for (const { batchId, job } of taken) {
-    const batch = batches.find((one) => one.batchId === batchId);
-    if (batch !== undefined) jobs.set(batchId, { token: batch.token, job });
+    const token = tokensOf.get(batchId);
+    tokensOf.delete(batchId);
+    if (token !== undefined) jobs.set(batchId, { token, job });
     else dispatch?.done(job).catch(() => undefined);
   }
 };
@@ -163,7 +212,9 @@ const batchCall = (call: StoredCall, bytes: Uint8Array): BatchCall => ({
   callId: call.id,
   rows: call.rows,
   payload:
-    call.kind % 2 === 0 ? { kind: 'json', text: Buffer.from(bytes).toString() } : { kind: 'arrow', bytes },
+    call.kind % 2 === 0
+      ? { kind: 'json', text: Buffer.from(bytes).toString() }
+      : { kind: 'arrow', bytes: plain(bytes) },
   arrivedAt: call.arrivedAt,
   deadlineAt: call.deadlineAt,
   metadata: call.extra.metadata,

@@ -29,6 +29,10 @@ export const SLICE_WIDTH = 3;
 /** Above this a payload has a key of its own: a call's value is written again at each of its steps. */
 export const INLINE_BYTES_MAX = 512;
 
+/** Bytes as the ports give them: a Buffer is not equal to the same bytes elsewhere. */
+export const plain = ({ buffer, byteOffset, byteLength }: Uint8Array): Uint8Array =>
+  new Uint8Array(buffer, byteOffset, byteLength);
+
 const packr = new Packr({ useRecords: false, int64AsType: 'number' });
 export const pack = (value: unknown): Buffer => packr.pack(value);
 export const unpack = <T>(bytes: Buffer): T => packr.unpack(bytes) as T;

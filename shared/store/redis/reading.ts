@@ -22,6 +22,7 @@ import {
   PART,
   PART_STATES,
   PART_WIDTH,
+  plain,
   readCall,
   type StoredCall,
   showCall,
@@ -186,11 +187,11 @@ class RecordReader {
     const { link, layout, blobs } = this.#context;
     const batchId = batchIdOf(this.#fn, record);
     const known = blobs.get(batchId);
-    if (known !== undefined) return { batchId, bytes: known };
+    if (known !== undefined) return { batchId, bytes: plain(known) };
     const bytes = await link.command<Buffer | null>('HGET', layout.key(this.#fn, 'output', record), 'o');
     if (bytes === null) return null;
     blobs.set(batchId, bytes);
-    return { batchId, bytes };
+    return { batchId, bytes: plain(bytes) };
   }
 
   #errorsOf(record: number): Promise<readonly RowError[]> {

@@ -1,12 +1,12 @@
 #!lua
 -- Admits calls of one function, in order, each with its idempotency key or not at all.
 -- KEYS  1 generation (see parts/base)
--- ARGV  1-3 see parts/base; 4 waiting rows and 5 waiting bytes of the function at most; 6 the function's name;
+-- ARGV  1-3 see parts/base; 4 unfinished rows and 5 their bytes at most; 6 the function's name;
 --       7 MessagePack list, for each call: version, rows, bytes, deadline or false, idempotency ('KEY_ID:KEY') or false,
 --       body digest or false, kind; 8, 9, … for each call: head (parts/calls), payload
 -- Result  MessagePack list, for each call: code, a, b
---       0 admitted: number, status; 1 attached: number, status; 2 the key has another body; 3 rows, 4 bytes: what waits;
---       5 there is no such version
+--       0 admitted: number, status; 1 attached: number, status; 2 the key has another body; 3 too many rows: those that
+--       wait, those in batches; 4 too many bytes: those of unfinished rows; 5 there is no such version
 -- include: base
 -- include: calls
 -- include: batches
@@ -23,7 +23,8 @@ local writes = {}
 local has_waiting = false
 
 local function answer(code, a, b)
-  for _, number in ipairs({ code, a, b }) do answers[#answers + 1] = number end
+  local at = #answers
+  answers[at + 1], answers[at + 2], answers[at + 3] = code, a, b
 end
 
 local function write(n, value)
@@ -63,8 +64,10 @@ local function admit(at, head, payload)
   if versions[version] == nil then versions[version] = is_there and has_version(version) end
   if not versions[version] then return answer(5, 0, 0) end
   if idempotency and attached(idempotency, digest) then return end
-  if counter('waiting_rows') + rows > rows_max then return answer(3, counter('waiting_rows'), 0) end
-  if counter('waiting_bytes') + bytes > bytes_max then return answer(4, counter('waiting_bytes'), 0) end
+  if counter('waiting_rows') + counter('sealed_rows') + rows > rows_max then
+    return answer(3, counter('waiting_rows'), counter('sealed_rows'))
+  end
+  if counter('open_bytes') + bytes > bytes_max then return answer(4, counter('open_bytes'), 0) end
   count('call', 1)
   local n = counter('call')
   if idempotency then
@@ -85,7 +88,7 @@ local function admit(at, head, payload)
   has_waiting = true
   count('waiting_calls', 1)
   count('waiting_rows', rows)
-  count('waiting_bytes', bytes)
+  count('open_bytes', bytes)
   answer(0, n, PENDING)
 end
 

@@ -85,8 +85,6 @@ local function expire(call)
   if rows == 0 then return end
   take_rows(call, rows)
   add_part(call, PART_EXPIRED, from, rows, 0, 0)
-  head[SETTLED], head[EXPIRED] = head[SETTLED] + rows, head[EXPIRED] + rows
-  count('sealed_rows', -rows)
   tell_advanced(call)
 end
 

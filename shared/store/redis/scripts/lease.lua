@@ -2,7 +2,8 @@
 -- Gives batches to a worker: those that the dispatcher names, else the oldest that are ready.
 -- KEYS  1 generation (see parts/base)
 -- ARGV  1-3 see parts/base; 4 version; 5 worker; 6 lease, milliseconds; 7 batches at most; 8 tokens begin with this;
---       9 MessagePack list of number, turn of the dispatcher's jobs, or '' to take the oldest
+--       9 MessagePack list of number, turn of the dispatcher's jobs (none: the oldest that have no job yet), or '' to take
+--       the oldest
 -- Result  { MessagePack { added }, then for each batch: MessagePack { number, token, attempts, claims, mode, reason,
 --       until, slices, numbers of its calls }, { value of each call (parts/calls) } }
 -- include: base
@@ -18,6 +19,11 @@ wake_delayed(100)
 local function candidates()
   if ARGV[9] == '' then return redis.call('ZRANGE', key('ready', version), 0, most * 4 + 15) end
   local jobs, wanted = cmsgpack.unpack(ARGV[9]), {}
+  if #jobs == 0 then
+    for _, m in ipairs(redis.call('ZRANGE', key('ready', version), 0, most * 4 + 15)) do
+      if redis.call('ZSCORE', key('outbox'), m) then wanted[#wanted + 1] = m end
+    end
+  end
   for i = 1, #jobs, 2 do
     -- A job of another turn is a repeat, or late.
     if tonumber(redis.call('ZSCORE', key('ready', version), jobs[i]) or 0) == jobs[i + 1] then

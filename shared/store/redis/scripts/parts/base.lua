@@ -23,9 +23,9 @@ local function id_of(n) return string.format('%.0f', fn * 4294967296 + n) end
 local function version_id_of(v) return string.format('%.0f', fn * 4096 + v) end
 
 -- The function's counters, one hash: read at the first use, written once by flush_counters.
---   call, batch, turn: numbers given last; waiting_rows, waiting_bytes, waiting_calls, sealed_rows, live_calls: what is
---   there; low: no bucket of calls below this one; floor: missing calls above it are gone, others unknown
-local NAMES = { 'call', 'batch', 'turn', 'waiting_rows', 'waiting_bytes', 'waiting_calls', 'sealed_rows', 'live_calls', 'low', 'floor' }
+--   call, batch, turn: numbers given last; waiting_rows, waiting_calls, sealed_rows, live_calls: what is there;
+--   open_bytes: payload bytes of rows without an outcome; low: no bucket of calls below this one; floor: missing calls above it are gone, others unknown
+local NAMES = { 'call', 'batch', 'turn', 'waiting_rows', 'open_bytes', 'waiting_calls', 'sealed_rows', 'live_calls', 'low', 'floor' }
 local counters
 local changed_counters = {}
 

@@ -1,7 +1,7 @@
 -- Calls: one packed value each, in buckets (hashes) of 128 neighbours, so that a waiting call of one row costs no key.
 --   value = status (1 byte), length of the head (3), arrival by the server's clock in microseconds (7: the order of lists),
 --           head (MessagePack, the fields below), payload (only where KIND says that it is inline and the call is live)
--- A head that was never changed ends after IDEMPOTENCY; the others are 0 or false then.
+-- A head that was never changed ends after IDEMPOTENCY (the others are 0 or false then), one of a live call after PARTS.
 -- A bucket's field `l` counts its live calls: a bucket without any gets the TTL of its youngest.
 local VERSION, API_KEY, ROWS, BYTES, ARRIVED, DEADLINE, EXTRA, KIND, IDEMPOTENCY = 1, 2, 3, 4, 5, 6, 7, 8, 9
 local SEALED, SETTLED, FAILED, EXPIRED, LEASED, STARTED, HANDLER_MS, BATCHES, PARTS = 10, 11, 12, 13, 14, 15, 16, 17, 18
@@ -25,9 +25,8 @@ local function parse_call(n, raw)
   local status, length, stamp = struct.unpack('>BI3I7', raw)
   local head = cmsgpack.unpack(string.sub(raw, HEAD_AT, HEAD_AT + length - 1))
   if head[SEALED] == nil then
-    for i = SEALED, FILL do head[i] = 0 end
+    head[SEALED], head[SETTLED], head[FAILED], head[EXPIRED], head[HANDLER_MS] = 0, 0, 0, 0, 0
     head[LEASED], head[STARTED], head[BATCHES], head[PARTS] = false, false, false, false
-    head[FINISHED], head[EXPIRES] = false, false
   end
   return { n = n, status = status, stamp = stamp, head = head, raw = raw, payload_at = HEAD_AT + length }
 end
@@ -126,20 +125,30 @@ local function stop_waiting(call)
   count('waiting_calls', -1)
 end
 
--- Bytes that the rows from `sealed` on stand for.
-local function waiting_bytes(head, sealed)
-  return math.floor(head[BYTES] * (head[ROWS] - sealed) / head[ROWS])
+-- Bytes that the rows without an outcome stand for.
+local function open_bytes(head)
+  return math.floor(head[BYTES] * (head[ROWS] - head[SETTLED]) / head[ROWS])
 end
 
 -- Moves rows from waiting to sealed, in the call and in the counters.
 local function take_rows(call, rows)
   local head = call.head
-  count('waiting_bytes', waiting_bytes(head, head[SEALED] + rows) - waiting_bytes(head, head[SEALED]))
   head[SEALED] = head[SEALED] + rows
   count('waiting_rows', -rows)
   count('sealed_rows', rows)
   if head[SEALED] == head[ROWS] then stop_waiting(call) end
   touch_call(call)
+end
+
+-- Gives sealed rows of a call their outcome: in the call and in the counters.
+local function settle_rows(call, state, rows)
+  local head = call.head
+  local before = open_bytes(head)
+  head[SETTLED] = head[SETTLED] + rows
+  count('open_bytes', open_bytes(head) - before)
+  count('sealed_rows', -rows)
+  if state == PART_FAILED then head[FAILED] = head[FAILED] + rows end
+  if state == PART_EXPIRED then head[EXPIRED] = head[EXPIRED] + rows end
 end
 
 local function write_part(n, state, from, rows, record, place)
@@ -148,6 +157,7 @@ end
 
 local function add_part(call, state, from, rows, record, place)
   local head = call.head
+  settle_rows(call, state, rows)
   touch_call(call)
   if head[PARTS] == true then return write_part(call.n, state, from, rows, record, place) end
   local parts = head[PARTS] or {}

@@ -21,15 +21,14 @@ local function finish(call, fill, record)
   local head = call.head
   local open = head[ROWS] - head[SETTLED]
   local waiting = head[ROWS] - head[SEALED]
+  head[FINISHED], head[EXPIRES], head[CANCELLED], head[FILL] = now, now + retention, 0, fill
   if fill == PART_CANCELLED then head[CANCELLED] = open else head[EXPIRED] = head[EXPIRED] + open end
-  head[FILL] = fill
-  head[FINISHED], head[EXPIRES] = now, now + retention
   call.status = status_of_end(head)
   count('live_calls', -1)
   count('sealed_rows', head[SETTLED] - head[SEALED])
+  if open > 0 then count('open_bytes', -open_bytes(head)) end
   if waiting > 0 then
     count('waiting_rows', -waiting)
-    count('waiting_bytes', -waiting_bytes(head, head[SEALED]))
     stop_waiting(call)
   end
   if head[DEADLINE] then redis.call('ZREM', key('deadlines'), call.n) end
@@ -121,10 +120,6 @@ local function apply(applied, record)
     local head = call.head
     local has_data = state == PART_OK or state == PART_FAILED
     add_part(call, state, applied[i + 2], rows, record, applied[i + 4])
-    head[SETTLED] = head[SETTLED] + rows
-    count('sealed_rows', -rows)
-    if state == PART_FAILED then head[FAILED] = head[FAILED] + rows end
-    if state == PART_EXPIRED then head[EXPIRED] = head[EXPIRED] + rows end
     if has_data and not refers[call] then
       refers[call] = true
       references = references + 1
