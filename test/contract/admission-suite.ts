@@ -138,10 +138,22 @@ export const admissionSuite = (factory: StoreFactory): void => {
   it('answers a request that makes no sense and goes on with all others', async () => {
     await using shop = await Workshop.make(factory);
     const held = await shop.run([await shop.admit(1), 0, 1]);
-    const nonsense = shop.admit(1, { bytes: Number.NaN });
-    const [refused, offered] = [expect(nonsense).rejects.toThrow(/bug/), shop.offer(3)];
-    await refused;
-    await offered;
+    // All in one tick: the call before and the call behind it must not share its fate, nor may its key stay taken.
+    const idempotency = { key: 'k', bodyDigest: 'd' };
+    const [before, nonsense, behind, offered] = [
+      shop.admit(1),
+      expect(shop.admit(1, { bytes: Number.NaN, idempotency })).rejects.toThrow(/bug/),
+      shop.admit(2),
+      shop.offer(3),
+    ];
+    await Promise.all([nonsense, offered]);
+    expect(await shop.load()).toMatchObject({ waitingCalls: 2, waitingRows: 3 });
+    for (const [id, rows] of [
+      [await before, 1],
+      [await behind, 2],
+    ] as const)
+      expect(await shop.call(id)).toMatchObject({ rows, status: 'pending' });
+    expect(await shop.admitted(1, { idempotency })).toMatchObject({ attached: false });
     expect(await shop.free()).toEqual({ idle: 3, prefetch: 0 });
     expect(await shop.settleOk(held)).toMatchObject({ accepted: true });
     await expect(shop.admit(1)).resolves.toBeGreaterThan(0);

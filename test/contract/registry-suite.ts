@@ -140,6 +140,12 @@ export const registrySuite = (factory: StoreFactory): void => {
     expect(await registry.logs({ name: 'f', limit: 2 })).toEqual([line(2498), line(2499)]);
     expect(await registry.logs({ name: 'f', limit: 5000 })).toHaveLength(1000);
     expect(await registry.logs({ name: 'g', limit: 5 })).toEqual([]);
+    await registry.remove('f');
+    expect(await registry.logs({ name: 'f', limit: 5 })).toEqual([]);
+    // Handlers of a removed function may still print.
+    await registry.appendLogs([line(1)]);
+    await shop.deploy(specOf('f'));
+    expect(await registry.logs({ name: 'f', limit: 5 })).toEqual([]);
   });
 
   it('keeps API keys by the hash of their secret', async () => {

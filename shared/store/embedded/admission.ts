@@ -1,7 +1,8 @@
 /** The verb `admit`, for many calls at once. Each is checked, then written; a refusal leaves nothing behind. */
+import { writeSync } from 'node:fs';
 import { SluiceError } from '../../errors/sluice-error.ts';
 import { finish } from './ending.ts';
-import { isNoSpace, toErrorMessage } from './errors.ts';
+import { isDiskError, isNoSpace, toErrorMessage } from './errors.ts';
 import type { Ledger } from './ledger.ts';
 import {
   ADMIT_WIDTH,
@@ -10,7 +11,14 @@ import {
   type AdmitRequest,
   type ErrorMessage,
 } from './messages.ts';
-import type { FunctionState, LiveCall, StoredPayload, VersionState } from './model.ts';
+import {
+  type FunctionState,
+  isInSegment,
+  type LiveCall,
+  type StoredPayload,
+  unsealed,
+  type VersionState,
+} from './model.ts';
 import type { ClientPort } from './outbox.ts';
 import { statusOf } from './views.ts';
 import { watchCall } from './watching.ts';
@@ -55,13 +63,24 @@ export const admit = (ledger: Ledger, request: AdmitRequest, client: ClientPort)
       const isWatched = asked[at + 6] === 1;
       admitOne(ledger, admission, isWatched ? client : null, numbers, i * ADMITTED_WIDTH);
     } catch (error) {
-      if (!(error instanceof SluiceError)) throw error;
-      ledger.count('admissions_refused');
       errors ??= new Array<ErrorMessage | null>(count).fill(null);
-      errors[i] = toErrorMessage(error);
+      errors[i] = refusalOf(ledger, error);
     }
   }
   return { numbers, errors };
+};
+
+/** A refusal is one call's; so is what breaks in one, which shall not fail the calls that came in the same tick. */
+const refusalOf = (ledger: Ledger, error: unknown): ErrorMessage => {
+  if (error instanceof SluiceError) {
+    ledger.count('admissions_refused');
+    return toErrorMessage(error);
+  }
+  if (isDiskError(error) || !ledger.db.isTransaction) throw error;
+  const { message, stack } = error instanceof Error ? error : new Error(String(error));
+  const detail = `This is a bug in Sluice, please report it: the store's admit failed: ${message}`;
+  writeSync(2, `${JSON.stringify({ level: 50, msg: detail, err: stack })}\n`);
+  return { code: null, detail, extra: {} };
 };
 
 const openVersion = (ledger: Ledger, versionId: number, functionName: string): VersionState => {
@@ -93,13 +112,10 @@ const admitOne = (
   checkLimits(ledger, admission);
   const id = ledger.nextCall;
   const call = newCall(ledger, admission, id);
+  write(ledger, call, admission);
   // From here on only a broken or full disk can fail, and that undoes the whole commit.
   ledger.nextCall += 1;
   if (watcher !== null) ledger.outbox.watch(id, watcher);
-  if (admission.idempotency !== null) {
-    const { key, bodyDigest } = admission.idempotency;
-    ledger.sql.addIdempotent.run(admission.keyId, admission.version.owner.id, key, bodyDigest, id);
-  }
   const { owner } = admission.version;
   owner.liveCalls += 1;
   owner.waitingCalls += 1;
@@ -108,7 +124,6 @@ const admitOne = (
   if (call.rows === 0) {
     finish(ledger, call, admission.now, 'cancelled', false);
   } else {
-    write(ledger, call);
     ledger.remember(call);
     ledger.outbox.addWaiting(call);
   }
@@ -161,26 +176,18 @@ export const diskFull = (limitBytes: number): SluiceError =>
     `The data directory is at its limit of ${limitBytes} bytes, or its file system has too little free space.`,
   );
 
-const newCall = (ledger: Ledger, admission: Admission, id: number): LiveCall => ({
-  id,
-  version: admission.version,
-  keyId: admission.keyId,
-  rows: admission.rows,
-  bytes: admission.bytes,
-  arrivedAt: admission.now,
-  deadlineAt: admission.deadlineAt,
-  extra: admission.extra,
-  payload: place(ledger, admission, id),
-  sealed: 0,
-  settled: 0,
-  failed: 0,
-  expired: 0,
-  leasedAt: null,
-  startedAt: null,
-  handlerMs: 0,
-  parts: [],
-  batches: null,
-});
+const newCall = (ledger: Ledger, admission: Admission, id: number): LiveCall =>
+  unsealed({
+    id,
+    version: admission.version,
+    keyId: admission.keyId,
+    rows: admission.rows,
+    bytes: admission.bytes,
+    arrivedAt: admission.now,
+    deadlineAt: admission.deadlineAt,
+    extra: admission.extra,
+    payload: place(ledger, admission, id),
+  });
 
 /** A large payload goes to a segment before the row that refers to it is written. */
 const place = (ledger: Ledger, { payload, now, rows }: Admission, id: number): StoredPayload => {
@@ -200,36 +207,41 @@ const place = (ledger: Ledger, { payload, now, rows }: Admission, id: number): S
   }
 };
 
-const write = (ledger: Ledger, call: LiveCall): void => {
-  const { id, version, keyId, rows, bytes, arrivedAt, deadlineAt, extra, payload } = call;
-  if (typeof payload === 'object' && 'segment' in payload) {
-    ledger.sql.addLiveSegment.run(
-      id,
-      version.id,
-      keyId,
-      rows,
-      bytes,
-      arrivedAt,
-      deadlineAt,
-      deadlineAt,
-      extra,
-      payload.segment,
-      payload.at,
-      payload.length,
-      payload.kind,
-    );
-  } else {
-    ledger.sql.addLive.run(
-      id,
-      version.id,
-      keyId,
-      rows,
-      bytes,
-      arrivedAt,
-      deadlineAt,
-      deadlineAt,
-      extra,
-      payload ?? null,
-    );
+/** Writes a call's rows, or none of them: a row that SQLite refuses leaves nothing of its call behind. */
+const write = (ledger: Ledger, call: LiveCall, { idempotency }: Admission): void => {
+  try {
+    if (idempotency !== null) {
+      const { key, bodyDigest } = idempotency;
+      ledger.sql.addIdempotent.run(call.keyId, call.version.owner.id, key, bodyDigest, call.id);
+    }
+    if (call.rows > 0) addRow(ledger, call);
+  } catch (error) {
+    if (idempotency !== null) ledger.sql.dropIdempotent.run(call.id);
+    if (isInSegment(call.payload)) {
+      ledger.segments.refer(call.payload.segment, -1);
+      ledger.blobs.delete(-call.id);
+    }
+    throw error;
   }
+};
+
+const addRow = (ledger: Ledger, call: LiveCall): void => {
+  const { id, version, keyId, rows, bytes, arrivedAt, deadlineAt, extra, payload } = call;
+  const ref = isInSegment(payload) ? payload : null;
+  ledger.sql.addLive.run(
+    id,
+    version.id,
+    keyId,
+    rows,
+    bytes,
+    arrivedAt,
+    deadlineAt,
+    deadlineAt,
+    extra,
+    ref?.segment ?? null,
+    ref?.at ?? null,
+    ref?.length ?? null,
+    ref?.kind ?? null,
+    isInSegment(payload) ? null : (payload ?? null),
+  );
 };

@@ -1,5 +1,4 @@
 /** The registry: functions, their versions, what replicas report, and the lines that handlers print. */
-import { createHash } from 'node:crypto';
 import type {
   Batching,
   FunctionRecord,
@@ -9,24 +8,13 @@ import type {
 } from '../../domain/function.ts';
 import { SluiceError } from '../../errors/sluice-error.ts';
 import type { DeployAnswer, FunctionLoad, FunctionUpdate, LogLine } from '../ports/registry.ts';
+import { digestOf } from '../spec-digest.ts';
 import type { Ledger } from './ledger.ts';
 import { addVersion, newFunction } from './loading.ts';
 import type { FunctionState, VersionState } from './model.ts';
 
 /** Log lines kept of a function, in memory. */
 const LOG_LINES_MAX = 1000;
-
-/** JSON with sorted keys: the same spec has the same digest, whatever wrote it. */
-const canonical = (value: unknown): string => {
-  if (Array.isArray(value)) return `[${value.map(canonical).join(',')}]`;
-  if (value === null || typeof value !== 'object') return JSON.stringify(value) ?? 'null';
-  const entries = Object.entries(value).filter(([, member]) => member !== undefined);
-  entries.sort(([a], [b]) => (a < b ? -1 : 1));
-  return `{${entries.map(([key, member]) => `${JSON.stringify(key)}:${canonical(member)}`).join(',')}}`;
-};
-
-export const digestOf = (spec: FunctionSpec): string =>
-  createHash('sha256').update(canonical(spec)).digest('hex').slice(0, 12);
 
 export const deploy = (
   ledger: Ledger,
@@ -153,6 +141,7 @@ export const remove = (ledger: Ledger, name: string): boolean => {
   }
   const last = ledger.prepare('SELECT max(expires) AS at FROM done').get() as { at: number | null };
   owner.isRemoved = true;
+  ledger.logs.delete(name);
   ledger.prepare('UPDATE functions SET removed = ? WHERE id = ?').run(last.at ?? 0, owner.id);
   ledger
     .prepare('UPDATE versions SET removed = ? WHERE function = ? AND removed IS NULL')
@@ -224,6 +213,8 @@ const oldestAt = (ledger: Ledger, owner: FunctionState): number | null => {
 
 export const appendLogs = (ledger: Ledger, lines: readonly LogLine[]): void => {
   for (const line of lines) {
+    // Handlers of a removed function print until they are gone.
+    if (find(ledger, line.functionName) === undefined) continue;
     const kept = ledger.logs.get(line.functionName) ?? [];
     ledger.logs.set(line.functionName, kept);
     kept.push(line);

@@ -17,6 +17,7 @@ import {
   isInSegment,
   type Lease,
   type LiveCall,
+  unsealed,
   type VersionState,
 } from './model.ts';
 import { Outbox } from './outbox.ts';
@@ -178,7 +179,7 @@ export class Ledger {
     const version = this.versions.get(row.version);
     if (version === undefined)
       throw new BugError(`call ${row.id} names version ${row.version}, which is not there`);
-    return {
+    return unsealed({
       id: row.id,
       version,
       keyId: row.key,
@@ -191,16 +192,7 @@ export class Ledger {
         row.segment === null
           ? undefined
           : { segment: row.segment, at: row.at!, length: row.length!, kind: row.kind! },
-      sealed: 0,
-      settled: 0,
-      failed: 0,
-      expired: 0,
-      leasedAt: null,
-      startedAt: null,
-      handlerMs: 0,
-      parts: [],
-      batches: null,
-    };
+    });
   }
 
   #read(id: number): LiveCall | undefined {

@@ -31,8 +31,8 @@ export const isInSegment = (
   payload: StoredPayload | undefined,
 ): payload is SegmentRef & { readonly kind: 0 | 1 } => typeof payload === 'object' && 'segment' in payload;
 
-/** A call that is not finished. Waiting ones are only cached; those with sealed rows stay until they finish. */
-export type LiveCall = {
+/** What is fixed when a call is admitted, but for its version, which a repin changes. */
+export type CallFacts = {
   readonly id: number;
   version: VersionState;
   readonly keyId: number;
@@ -44,6 +44,10 @@ export type LiveCall = {
   readonly extra: string | null;
   /** undefined: read it from the table. */
   payload: StoredPayload | undefined;
+};
+
+/** A call that is not finished. Waiting ones are only cached; those with sealed rows stay until they finish. */
+export type LiveCall = CallFacts & {
   /** Rows before this one are sealed. */
   sealed: number;
   /** Rows with an outcome. */
@@ -58,6 +62,20 @@ export type LiveCall = {
   /** Unsettled batches with rows of this call; null before the first (a Set for each waiting call would cost more than the call). */
   batches: Set<Batch> | null;
 };
+
+/** A call of which nothing is sealed. */
+export const unsealed = (facts: CallFacts): LiveCall => ({
+  ...facts,
+  sealed: 0,
+  settled: 0,
+  failed: 0,
+  expired: 0,
+  leasedAt: null,
+  startedAt: null,
+  handlerMs: 0,
+  parts: [],
+  batches: null,
+});
 
 export type Lease = {
   readonly token: string;

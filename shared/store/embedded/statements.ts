@@ -6,9 +6,7 @@ const TEXTS = {
   commit: 'COMMIT',
   rollback: 'ROLLBACK',
   addLive:
-    'INSERT INTO live(id, version, key, rows, bytes, arrived, deadline, due, extra, payload) VALUES (?,?,?,?,?,?,?,?,?,?)',
-  addLiveSegment:
-    'INSERT INTO live(id, version, key, rows, bytes, arrived, deadline, due, extra, segment, at, length, kind) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)',
+    'INSERT INTO live(id, version, key, rows, bytes, arrived, deadline, due, extra, segment, at, length, kind, payload) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)',
   live: 'SELECT id, version, key, rows, bytes, arrived, deadline, extra, segment, at, length, kind FROM live WHERE id = ?',
   livePayload: 'SELECT payload FROM live WHERE id = ?',
   dropLive: 'DELETE FROM live WHERE id = ?',
@@ -27,6 +25,7 @@ const TEXTS = {
   batchErrors: 'SELECT errors FROM batches WHERE id = ?',
   idempotent: 'SELECT digest, call FROM idempotency WHERE key = ? AND function = ? AND name = ?',
   addIdempotent: 'INSERT INTO idempotency VALUES (?,?,?,?,?)',
+  dropIdempotent: 'DELETE FROM idempotency WHERE call = ?',
   clearDue: 'UPDATE live SET due = NULL WHERE id = ?',
 } as const;
 

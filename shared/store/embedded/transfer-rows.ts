@@ -216,11 +216,18 @@ export class ArrivingRows {
       packExtra(call),
     ] as const;
     if (length <= INLINE_BYTES_MAX) {
-      this.#ledger.sql.addLive.run(...columns, typeof stored === 'string' ? stored : unshared(stored));
+      this.#ledger.sql.addLive.run(
+        ...columns,
+        null,
+        null,
+        null,
+        null,
+        typeof stored === 'string' ? stored : unshared(stored),
+      );
     } else {
       const text = typeof stored === 'string';
       const ref = this.#ledger.segments.append(text ? Buffer.from(stored) : stored, Date.now());
-      this.#ledger.sql.addLiveSegment.run(...columns, ref.segment, ref.at, ref.length, text ? 0 : 1);
+      this.#ledger.sql.addLive.run(...columns, ref.segment, ref.at, ref.length, text ? 0 : 1, null);
     }
     if (call.startedAt !== null || call.handlerMs > 0)
       this.#sql('INSERT INTO carried VALUES (?,?,?)').run(id, call.startedAt, call.handlerMs);
