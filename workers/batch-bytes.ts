@@ -5,12 +5,29 @@ import type { RefusedRow } from '../shared/domain/retry.ts';
 import { SluiceError } from '../shared/errors/sluice-error.ts';
 import type { BatchCall, LeasedBatch } from '../shared/store/ports/queue.ts';
 import { sharedBytes } from './frames.ts';
-import type { HandlerContext, HandlerOutput } from './handler.ts';
+import type { HandlerAnswer, HandlerBatch, HandlerContext, HandlerOutput } from './handler.ts';
 
 const END_OF_STREAM = new Uint8Array([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
 
+/**
+ * The batch for its handler, or the failure of a batch with a payload that cannot be read: such a row fails alike in
+ * every run, so isolation looks for it at once.
+ */
+export const batchOf = (
+  leased: LeasedBatch,
+  rows: number,
+  spec: FunctionSpec,
+): HandlerBatch | HandlerAnswer => {
+  try {
+    return { rows, parts: inputOf(leased, spec) };
+  } catch (cause) {
+    const message = `the rows could not be read as the function's input: ${messageOf(cause)}`;
+    return { end: 'error', error: { code: 'internal', message }, mro: [], isFinal: true };
+  }
+};
+
 /** The batch's rows as Arrow streams in row order. */
-export const inputOf = (leased: LeasedBatch, spec: FunctionSpec): Uint8Array[] => {
+const inputOf = (leased: LeasedBatch, spec: FunctionSpec): Uint8Array[] => {
   const payloads = new Map(leased.calls.map(({ callId, payload }) => [callId, payload]));
   const parts = leased.slices.map(({ callId, from, count }): InputPart => {
     const payload = payloads.get(callId);
@@ -19,6 +36,8 @@ export const inputOf = (leased: LeasedBatch, spec: FunctionSpec): Uint8Array[] =
   });
   return buildInput(parts, spec.inputs);
 };
+
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
 const earliestDeadline = (calls: readonly BatchCall[]): number | null => {
   let earliest: number | null = null;
@@ -89,6 +108,16 @@ const refusedOf = (outputs: readonly HandlerOutput[]): RefusedRow[] => {
   return [...refused.values()].sort((a, b) => a.row - b.row);
 };
 
+/** Bytes of a handler may be anything; whatever reading them throws is that handler's failure. */
+const checkedStream = ({ stream, rows }: HandlerOutput, expected: FunctionSpec['output']): ArrowStream => {
+  try {
+    return checkOutput(stream, expected, rows);
+  } catch (error) {
+    if (error instanceof SluiceError) throw error;
+    throw new SluiceError('handler_output_invalid', `the answer is no Arrow stream: ${messageOf(error)}`);
+  }
+};
+
 /**
  * Checks an answer: n rows in, n rows out, of the declared type.
  * @throws SluiceError `handler_output_invalid` naming what differs
@@ -108,7 +137,7 @@ export const outputOf = (
   const refused = refusedOf(outputs);
   // Refused rows are null in the answer, also where the output is not nullable.
   const expected = { type: spec.output.type, nullable: spec.output.nullable || refused.length > 0 };
-  const streams = outputs.map((output) => checkOutput(output.stream, expected, output.rows));
+  const streams = outputs.map((output) => checkedStream(output, expected));
   const [only] = streams;
   return { output: streams.length === 1 && only ? only.bytes : joinStreams(streams), refused };
 };

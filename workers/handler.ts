@@ -45,6 +45,8 @@ export type HandlerAnswer =
       readonly end: 'error';
       readonly error: RowError;
       readonly mro: readonly string[];
+      /** Another run would fail alike. */
+      readonly isFinal?: boolean;
       readonly outputs?: readonly HandlerOutput[];
     }
   /** The handler died under this batch. `outputs` here and above: sub-batches that a generator had yielded before. */

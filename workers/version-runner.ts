@@ -14,10 +14,10 @@ import { IsolationTrail } from '../shared/domain/retry.ts';
 import type { Log } from '../shared/runtime/log.ts';
 import type { LeasedBatch } from '../shared/store/ports/queue.ts';
 import type { Store } from '../shared/store/ports/store.ts';
-import { contextOf, inputOf } from './batch-bytes.ts';
+import { batchOf, contextOf } from './batch-bytes.ts';
 import { BatchRun } from './batch-run.ts';
 import { endBatchSpan, startBatchSpan, traceparentOf } from './batch-trace.ts';
-import type { HandlerAnswer } from './handler.ts';
+import type { Handler, HandlerAnswer, HandlerBatch, HandlerContext } from './handler.ts';
 import type { Launcher } from './launcher.ts';
 import { PrefetchDepth } from './prefetch-depth.ts';
 import { Replica } from './replica.ts';
@@ -308,24 +308,33 @@ export class VersionRunner {
       wantsCalls: handler.wantsCalls,
       callIdText,
     });
-    const batch = { rows: run.rows, parts: inputOf(run.leased, spec) };
-    let timer: NodeJS.Timeout | undefined;
-    const begun = (): void => {
-      run.begin();
-      timer = setTimeout(
-        () => {
-          run.timedOut = true;
-          replica.killForTimeout();
-        },
-        Math.min(spec.callTimeoutMs, TIMER_MS_MAX),
-      );
-    };
-    const answer = await handler.run(batch, context, run.abort.signal, begun);
-    clearTimeout(timer);
+    const batch = batchOf(run.leased, run.rows, spec);
+    const answer = 'end' in batch ? batch : await this.#run(run, replica, handler, batch, context);
     const end = run.timedOut ? 'timeout' : answer.end;
     endBatchSpan(span, end, 'error' in answer ? answer.error.message : null);
     this.#metrics.ran(end, run.handlerMs);
     if (end === 'ok') this.#depth.observe(run.handlerMs);
+    return answer;
+  }
+
+  async #run(
+    run: BatchRun,
+    replica: Replica,
+    handler: Handler,
+    batch: HandlerBatch,
+    context: HandlerContext,
+  ): Promise<HandlerAnswer> {
+    const timeoutMs = Math.min(this.version.spec.callTimeoutMs, TIMER_MS_MAX);
+    let timer: NodeJS.Timeout | undefined;
+    const begun = (): void => {
+      run.begin();
+      timer = setTimeout(() => {
+        run.timedOut = true;
+        replica.killForTimeout();
+      }, timeoutMs);
+    };
+    const answer = await handler.run(batch, context, run.abort.signal, begun);
+    clearTimeout(timer);
     return answer;
   }
 

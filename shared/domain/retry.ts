@@ -38,7 +38,13 @@ export type AnsweredRows = {
 
 type Failure =
   /** The handler raised, or answered wrongly. `mro`: the exception's class names, most derived first. */
-  | { readonly end: 'error'; readonly error: RowError; readonly mro: readonly string[] }
+  | {
+      readonly end: 'error';
+      readonly error: RowError;
+      readonly mro: readonly string[];
+      /** Another run would fail alike: no retry, isolation at once. */
+      readonly isFinal?: boolean;
+    }
   | { readonly end: 'timeout'; readonly error: RowError }
   /** The process died under the batch: a claim, never an attempt. */
   | { readonly end: 'crash'; readonly error: RowError };
@@ -187,7 +193,7 @@ const afterRun = (
   const terminal =
     run.end === 'timeout'
       ? policy.retry.terminalOn.includes('TimeoutError')
-      : isTerminal(policy.retry, run.mro);
+      : run.isFinal === true || isTerminal(policy.retry, run.mro);
   return afterFailure(batch, policy, { error: run.error, terminal }, circumstances);
 };
 
