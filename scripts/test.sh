@@ -7,6 +7,8 @@ step() { printf '\n== %s\n' "$1"; }
 command -v redis-server >/dev/null || bash scripts/preflight.sh
 step "verify: format, lint, types, unit, contract and house-rule tests"
 npm run --silent verify
+step "podman, for the test that builds the image"
+bash scripts/podman.sh
 step "end to end: the real command, server and handlers"
 npm run --silent test:e2e
 step "Python: the sluice package"
