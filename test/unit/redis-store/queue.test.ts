@@ -1,0 +1,173 @@
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { describeWithRedis, RedisCluster, RedisServer } from '../../support/redis-servers.ts';
+import { QueueRig, UnreliableDispatch } from './queue-rig.ts';
+
+let server: RedisServer;
+let prefixes = 0;
+const open = (dispatch = new UnreliableDispatch()): Promise<QueueRig> => {
+  prefixes += 1;
+  return QueueRig.open(server.url, `t${prefixes}`, dispatch);
+};
+
+describeWithRedis('the queue on Redis', () => {
+  beforeAll(async () => {
+    server = await RedisServer.start({ aof: 'no' });
+  });
+  afterAll(() => server.stop());
+
+  it('refuses the seal of an owner that was replaced, and changes nothing', async () => {
+    await using rig = await open();
+    const id = await rig.admit(4);
+    expect(await rig.seal(id, 0, 4, 'old')).toMatchObject({ fenced: true, batchId: null, refused: [] });
+    await rig.command('DEL', 'owner');
+    expect(await rig.seal(id, 0, 4)).toMatchObject({ fenced: true, batchId: null });
+    const { calls } = await rig.queue.open({ versionId: null, after: 0, limit: 10 });
+    expect(calls).toMatchObject([{ callId: id, from: 0, rows: 4 }]);
+  });
+
+  it('gives each row one result when every delivery is doubled and out of order', async () => {
+    await using rig = await open();
+    const id = await rig.admit(20);
+    for (let from = 0; from < 20; from += 2) await rig.seal(id, from, 2);
+    const leased = [...(await rig.lease(4)), ...(await rig.lease(100))];
+    expect(leased).toHaveLength(10);
+    expect(await rig.lease(100)).toEqual([]);
+    for (const batch of leased.toReversed()) {
+      expect(await rig.settle(batch)).toMatchObject({ accepted: true });
+      expect(await rig.settle(batch)).toMatchObject({ stale: true });
+    }
+    const page = await rig.queue.result({ callId: id, from: 0, bytesMax: 2 ** 20 });
+    expect(page).toMatchObject({ call: { status: 'completed', counts: { ok: 20 } }, next: null });
+    const parts = page === undefined || page === 'gone' ? [] : page.parts;
+    expect(parts.map(({ from, count }) => [from, count])).toEqual(
+      Array.from({ length: 10 }, (_, index) => [index * 2, 2]),
+    );
+  });
+
+  it('gives a batch whose job was never made to the next worker that asks, and makes it later', async () => {
+    const dispatch = new UnreliableDispatch();
+    await using rig = await open(dispatch);
+    dispatch.isBroken = true;
+    const ids = [await rig.admit(1), await rig.admit(1)];
+    for (const id of ids) await rig.seal(id, 0, 1);
+    expect(await rig.command<number>('ZCARD', 'outbox')).toBe(2);
+    const [first] = await rig.lease(1);
+    expect(first?.slices).toMatchObject([{ callId: ids[0] }]);
+    dispatch.isBroken = false;
+    // The first look notes what there is, the second finds what is still without a job.
+    await rig.expire();
+    await rig.expire();
+    expect(await rig.command<number>('ZCARD', 'outbox')).toBe(0);
+    expect(await dispatch.take(rig.versionId, 'w', 10)).toMatchObject([{}, {}]);
+    expect(await rig.settle(first!)).toMatchObject({ accepted: true });
+  });
+
+  it('says that the data is lost when it is', async () => {
+    await using rig = await open();
+    const id = await rig.admit(1);
+    await rig.seal(id, 0, 1);
+    const [batch] = await rig.lease();
+    await rig.command('SET', 'generation', 'another');
+    const lost = expect.objectContaining({ code: 'data_lost' });
+    await expect(rig.admit(1)).rejects.toEqual(lost);
+    await expect(rig.seal(id, 0, 1)).rejects.toEqual(lost);
+    await expect(rig.settle(batch!)).rejects.toEqual(lost);
+    await expect(rig.queue.call(id)).rejects.toEqual(lost);
+    await expect(rig.queue.result({ callId: id, from: 0, bytesMax: 1 })).rejects.toEqual(lost);
+  });
+
+  it('refuses admissions at maxmemory, and still seals, leases, settles and reads', async () => {
+    await using full = await RedisServer.start({ aof: 'no' });
+    await using rig = await QueueRig.open(full.url, 'full');
+    const id = await rig.admit(2, 2000);
+    await full.ask((redis) => redis.config('SET', 'maxmemory', '1mb'));
+    await expect(rig.admit(1)).rejects.toMatchObject({ code: 'memory_full' });
+    await rig.seal(id, 0, 2);
+    const [batch] = await rig.lease();
+    expect(batch?.calls[0]?.payload).toMatchObject({ kind: 'arrow', bytes: { byteLength: 2000 } });
+    expect(await rig.settle(batch!, 100_000)).toMatchObject({ accepted: true });
+    expect(await rig.queue.call(id)).toMatchObject({ status: 'completed' });
+    await rig.passRetention();
+    expect(await rig.queue.call(id)).toBe('gone');
+    await full.ask((redis) => redis.config('SET', 'maxmemory', '0'));
+    await expect(rig.admit(1)).resolves.toBeGreaterThan(id);
+  });
+
+  it('keeps the many parts of a call in row order, and pages through them', async () => {
+    await using rig = await open();
+    const id = await rig.admit(30, 3000);
+    for (let from = 0; from < 30; from += 2) await rig.seal(id, from, 2);
+    const leased = await rig.lease(15);
+    const batches = leased.toSorted((a, b) => a.slices[0]!.from - b.slices[0]!.from);
+    const order = [7, 0, 14, 3, 9, 1, 12, 5, 2, 13, 4, 11];
+    for (const index of order) await rig.settle(batches[index]!, 1000);
+    const pages: string[][] = [];
+    for (let from: number | null = 0; from !== null; ) {
+      const page = await rig.queue.result({ callId: id, from, bytesMax: 4000 });
+      if (page === undefined || page === 'gone') throw new Error('the call is not there');
+      pages.push(page.parts.map((part) => `${part.state} ${part.from}+${part.count}`));
+      from = page.next;
+    }
+    const expected = Array.from({ length: 15 }, (_, index) =>
+      order.includes(index) ? `ok ${index * 2}+2` : `pending ${index * 2}+2`,
+    );
+    expect(pages.flat()).toEqual(expected);
+    expect(pages.length).toBeGreaterThan(2);
+  });
+
+  it('leaves nothing of a call behind its retention, and gives each of its keys an end before', async () => {
+    await using rig = await open();
+    await rig.settle(await leaseOf(rig, await rig.admit(1)));
+    await rig.passRetention();
+    const empty = await rig.keys();
+    const large = await rig.admit(12, 5000, 'k');
+    const small = await rig.admit(1);
+    for (let from = 0; from < 12; from += 2) await rig.seal(large, from, 2);
+    for (const batch of await rig.lease(6)) await rig.settle(batch);
+    const own = (await rig.keys()).filter((key) => /^(calls|output|parts|payload|idempotency):/.test(key));
+    expect(own.map((key) => key.split(':')[0])).toEqual([
+      'calls',
+      'idempotency',
+      ...Array(6).fill('output'),
+      'parts',
+    ]);
+    const ends = async (): Promise<string[]> => {
+      const times = await Promise.all(own.map((key) => rig.command<number>('PTTL', key)));
+      return own.filter((_, index) => times[index]! > 0);
+    };
+    // The bucket holds a call that waits.
+    expect(await ends()).toEqual(own.filter((key) => !key.startsWith('calls')));
+    await rig.settle(await leaseOf(rig, small));
+    expect(await ends()).toEqual(own);
+    const later = await rig.admit(1);
+    expect(await ends()).toEqual(own.filter((key) => !key.startsWith('calls')));
+    await rig.queue.cancel({ now: rig.now, callId: later });
+    await rig.passRetention();
+    expect(await rig.keys()).toEqual(empty);
+  });
+
+  it('takes a call through a cluster: each script keeps to one slot', async () => {
+    await using cluster = await RedisCluster.start({ aof: 'no' });
+    await using rig = await QueueRig.open(cluster.url, 'c', new UnreliableDispatch());
+    const id = await rig.admit(12, 5000, 'k');
+    for (let from = 0; from < 12; from += 2) await rig.seal(id, from, 2);
+    for (const batch of await rig.lease(6)) expect(await rig.settle(batch)).toMatchObject({ accepted: true });
+    const late = await rig.admit(3);
+    await rig.expire();
+    expect(await rig.queue.cancel({ now: rig.now, functionName: 'f' })).toEqual({ calls: 1, rows: 3 });
+    const filter = { status: null, apiKeyId: null, before: null, limit: 5 };
+    const { calls } = await rig.queue.list({ ...filter, functionName: null });
+    expect(calls.map(({ id: found, status }) => [found, status])).toEqual([
+      [late, 'cancelled'],
+      [id, 'completed'],
+    ]);
+    await rig.passRetention();
+    expect(await rig.queue.call(id)).toBe('gone');
+  });
+});
+
+const leaseOf = async (rig: QueueRig, callId: number) => {
+  await rig.seal(callId, 0, 1);
+  const [batch] = await rig.lease();
+  return batch!;
+};
