@@ -12,6 +12,7 @@ import type {
 } from '../../shared/store/ports/queue.ts';
 import type { StoreServer } from '../../shared/store/ports/server.ts';
 import type { Store } from '../../shared/store/ports/store.ts';
+import { PLAIN_SPEC } from '../support/function-spec.ts';
 import type { StoreFactory, StoreHome, StoreLimits } from './factory.ts';
 
 export const START = 1_800_000_000_000;
@@ -20,19 +21,10 @@ export const CLAIMS_MAX = 5;
 export const BOOM: RowError = { code: 'handler_error', message: 'boom', kind: 'ValueError' };
 
 export const specOf = (name: string, changes: Partial<FunctionSpec> = {}): FunctionSpec => ({
+  ...PLAIN_SPEC,
   name,
-  runtime: 'python',
-  handler: { file: 'f.py', attribute: 'f' },
-  inputMode: 'columns',
-  inputs: [{ name: 'x', type: 'int64', nullable: false }],
-  output: { type: 'int64', nullable: false },
-  batching: { sizeRows: 10, durationMs: 5, bytesMax: 2 ** 20 },
-  retry: { retries: 3, initialMs: 10, multiplier: 2, maxMs: 1000, jitter: 0, retryOn: [], terminalOn: [] },
-  isolation: 'bisect',
+  retry: { ...PLAIN_SPEC.retry, retries: 3, initialMs: 10, multiplier: 2, maxMs: 1000 },
   callTimeoutMs: 1000,
-  replicas: { min: 1, max: 1 },
-  resources: { cpu: null, memoryBytes: null, gpu: null },
-  environment: { base: null, steps: [], env: {}, isolated: false, interpreter: null },
   source: [{ path: 'f.py', content: 'Zg==' }],
   ...changes,
 });

@@ -3,6 +3,7 @@ import type { Payload } from '../../shared/domain/call.ts';
 import type { FunctionSpec } from '../../shared/domain/function.ts';
 import type { RunEnd, RunPolicy } from '../../shared/domain/retry.ts';
 import type { LeasedBatch } from '../../shared/store/ports/queue.ts';
+import { PLAIN_SPEC } from '../support/function-spec.ts';
 import type { Random } from './random.ts';
 
 /** A row's value says how it behaves: see `kindOf`. */
@@ -70,26 +71,18 @@ export const readOutput = (bytes: Uint8Array, row: number): number =>
   new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength).getFloat64(row * 8, true);
 
 export const specOf = (random: Random): FunctionSpec => ({
+  ...PLAIN_SPEC,
   name: 'double',
-  runtime: 'python',
   handler: { file: 'double.py', attribute: 'double' },
-  inputMode: 'columns',
   inputs: [{ name: 'value', type: 'float64', nullable: false }],
   output: { type: 'float64', nullable: true },
   batching: { sizeRows: random.int(1, 24), durationMs: random.int(1, 200), bytesMax: random.int(40, 4000) },
   retry: {
+    ...PLAIN_SPEC.retry,
     retries: random.int(0, 3),
     initialMs: random.int(1, 100),
     multiplier: 2,
     maxMs: 1000,
     jitter: 0.2,
-    retryOn: [],
-    terminalOn: [],
   },
-  isolation: 'bisect',
-  callTimeoutMs: 60_000,
-  replicas: { min: 1, max: 1 },
-  resources: { cpu: null, memoryBytes: null, gpu: null },
-  environment: { base: null, steps: [], env: {}, isolated: false, interpreter: null },
-  source: [],
 });

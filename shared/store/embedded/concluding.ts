@@ -133,8 +133,16 @@ const apply = (
   return hasUnfinished;
 };
 
-const errorsText = ({ errors }: Conclusion): string | null =>
-  errors === undefined || errors.length === 0 ? null : `[${errors.join(',')}]`;
+/** The columns outcomes to output of a record. */
+const resultColumns = (applied: readonly number[], { errors }: Conclusion, { ref, inline }: Place) =>
+  [
+    packNumbers(applied),
+    errors === undefined || errors.length === 0 ? null : `[${errors.join(',')}]`,
+    ref?.segment ?? null,
+    ref?.at ?? null,
+    ref?.length ?? null,
+    inline,
+  ] as const;
 
 const addRecord = (
   ledger: Ledger,
@@ -143,7 +151,7 @@ const addRecord = (
   settled: number,
   applied: readonly number[],
   end: Conclusion,
-  { ref, inline }: Place,
+  place: Place,
 ): void => {
   ledger.sql.addOutcomes.run(
     id,
@@ -156,12 +164,7 @@ const addRecord = (
     end.startedAt ?? null,
     // The batch goes on and carries its handler time, this run's too: counted once after a restart.
     0,
-    packNumbers(applied),
-    errorsText(end),
-    ref?.segment ?? null,
-    ref?.at ?? null,
-    ref?.length ?? null,
-    inline,
+    ...resultColumns(applied, end, place),
   );
 };
 
@@ -171,20 +174,10 @@ const settleRecord = (
   settled: number,
   applied: readonly number[],
   end: Conclusion,
-  { ref, inline }: Place,
+  place: Place,
 ): void => {
-  ledger.sql.settleBatch.run(
-    settled,
-    end.startedAt ?? null,
-    batch.handlerMs,
-    packNumbers(applied),
-    errorsText(end),
-    ref?.segment ?? null,
-    ref?.at ?? null,
-    ref?.length ?? null,
-    inline,
-    batch.id,
-  );
+  const columns = resultColumns(applied, end, place);
+  ledger.sql.settleBatch.run(settled, end.startedAt ?? null, batch.handlerMs, ...columns, batch.id);
   forgetBatch(ledger, batch);
 };
 

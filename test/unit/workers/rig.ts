@@ -15,32 +15,18 @@ import type { CallEvent, LeasedBatch, QueueStore } from '../../../shared/store/p
 import type { StoreServer } from '../../../shared/store/ports/server.ts';
 import type { Store } from '../../../shared/store/ports/store.ts';
 import { makeWorkers, type WorkersOptions } from '../../../workers/main.ts';
+import { PLAIN_SPEC } from '../../support/function-spec.ts';
 
 export type SpecChanges = Partial<Omit<FunctionSpec, 'source'>>;
 
 /** A Node function of one utf8 column `text`; `body` is the module's text, which exports `run`. */
 export const nodeSpec = (body: string, changes: SpecChanges = {}): FunctionSpec => ({
-  name: 'f',
+  ...PLAIN_SPEC,
   runtime: 'node',
   handler: { file: 'f.mjs', attribute: 'run' },
-  inputMode: 'columns',
   inputs: [{ name: 'text', type: 'utf8', nullable: false }],
   output: { type: 'utf8', nullable: true },
   batching: { sizeRows: 8, durationMs: 5, bytesMax: 2 ** 26 },
-  retry: {
-    retries: 0,
-    initialMs: 1,
-    multiplier: 1,
-    maxMs: 1,
-    jitter: 0,
-    retryOn: [],
-    terminalOn: [],
-  },
-  isolation: 'bisect',
-  callTimeoutMs: 60_000,
-  replicas: { min: 1, max: 1 },
-  resources: { cpu: null, memoryBytes: null, gpu: null },
-  environment: { base: null, steps: [], env: {}, isolated: false, interpreter: null },
   ...changes,
   source: [{ path: changes.handler?.file ?? 'f.mjs', content: Buffer.from(body).toString('base64') }],
 });
