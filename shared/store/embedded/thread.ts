@@ -6,6 +6,7 @@
 import { writeSync } from 'node:fs';
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import type { EmbeddedOptions } from '../ports/server.ts';
+import { checkServable } from '../transfer-mark.ts';
 import { type Asked, Committer, tidy } from './committing.ts';
 import { openDatabase } from './database.ts';
 import { toErrorMessage } from './errors.ts';
@@ -14,7 +15,7 @@ import { load } from './loading.ts';
 import type { Control, Opened, ToThread } from './messages.ts';
 import type { ClientPort } from './outbox.ts';
 import { Segments } from './segments.ts';
-import { checkServable } from './transfer-mark.ts';
+import { readMark } from './transfer-mark.ts';
 
 /** Requests in one transaction at most: the first of a flood do not wait for its last. */
 const GROUP_MAX = 1024;
@@ -117,7 +118,7 @@ const die = (error: unknown): never => {
 const openLedger = (options: EmbeddedOptions): Ledger => {
   const db = openDatabase(options.directory, options.durability);
   try {
-    checkServable(db, options.directory);
+    checkServable(readMark(db), `embedded:${options.directory}`);
     const ledger = new Ledger(db, new Segments(options.directory, options.durability === 'fsync'), options);
     load(ledger, true);
     ledger.segments.recycle();

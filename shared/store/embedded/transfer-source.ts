@@ -9,6 +9,7 @@ import { tagOf } from '../../wire/call-id.ts';
 import type { EmbeddedOptions } from '../ports/server.ts';
 import type {
   FormerId,
+  IdSpan,
   TransferBatch,
   TransferCall,
   TransferFunction,
@@ -17,6 +18,7 @@ import type {
   TransferSource,
   TransferVersion,
 } from '../ports/transfer.ts';
+import { leavingTo } from '../transfer-mark.ts';
 import { openDatabase } from './database.ts';
 import { joinParts } from './ending.ts';
 import { parseExtra } from './extra.ts';
@@ -29,7 +31,7 @@ import { readOutput, readPayload } from './payloads.ts';
 import { Segments } from './segments.ts';
 import { countEmbedded } from './transfer-counts.ts';
 import { hasTable } from './transfer-lineage.ts';
-import { readMark, type TransferMark, writeMark } from './transfer-mark.ts';
+import { readMark, writeMark } from './transfer-mark.ts';
 import { type DoneRow, partsOfDone, call as viewOf } from './views.ts';
 
 /** Calls that one statement reads. */
@@ -105,6 +107,21 @@ const nextKeyId = ({ db }: Ledger): number => {
   return (row?.seq ?? 0) + 1;
 };
 
+const spanOf = ({ db }: Ledger, tables: readonly string[]): IdSpan => {
+  const spans = tables.flatMap((table) => {
+    const span = db.prepare(`SELECT min(id) AS first, max(id) AS last FROM ${table}`).get() as {
+      first: number | null;
+      last: number;
+    };
+    return span.first === null ? [] : [{ first: span.first, last: span.last }];
+  });
+  if (spans.length === 0) return { first: 1, last: 0 };
+  return {
+    first: Math.min(...spans.map(({ first }) => first)),
+    last: Math.max(...spans.map(({ last }) => last)),
+  };
+};
+
 class EmbeddedSource implements TransferSource {
   readonly place: string;
   readonly #ledger: Ledger;
@@ -118,7 +135,12 @@ class EmbeddedSource implements TransferSource {
 
   async begin({ now, to }: { readonly now: number; readonly to: string }) {
     const { db } = this.#ledger;
-    const mark = this.#leaving(to) ?? { state: 'leaving', id: randomUUID(), to, begunAt: now };
+    const mark = leavingTo(readMark(db), this.place, to) ?? {
+      state: 'leaving',
+      id: randomUUID(),
+      to,
+      begunAt: now,
+    };
     if (mark.state === 'left') return null;
     writeMark(db, mark);
     this.#begunAt = mark.begunAt;
@@ -129,30 +151,9 @@ class EmbeddedSource implements TransferSource {
       functions: functionsOf(this.#ledger),
       keys: keysOf(this.#ledger),
       nextKeyId: nextKeyId(this.#ledger),
+      callIds: spanOf(this.#ledger, ['live', 'done']),
+      batchIds: spanOf(this.#ledger, ['batches']),
     };
-  }
-
-  /** The mark of a migration to that place which was begun before. */
-  #leaving(to: string): Extract<TransferMark, { readonly to: string }> | null {
-    const mark = readMark(this.#ledger.db);
-    if (mark === null || mark.state === 'arrived') return null;
-    if ('from' in mark) {
-      throw new SluiceError(
-        'internal',
-        `${this.place} is not whole: a migration from ${mark.from} into it was cut off.`,
-        {
-          fix: `Finish that one first: sluice migrate --from ${mark.from} --to ${this.place}`,
-        },
-      );
-    }
-    if (mark.to === to) return mark;
-    throw new SluiceError(
-      'internal',
-      `What is in ${this.place} ${mark.state === 'left' ? 'moved' : 'is on its way'} to ${mark.to}.`,
-      {
-        fix: `Go on with --to ${mark.to}.`,
-      },
-    );
   }
 
   async *calls(after: number | null): AsyncGenerator<TransferCall> {

@@ -3,7 +3,7 @@
  * reaches, so that a run that was cut off goes on behind what is there. A batch's outcomes arrive call by call and are
  * put together in the end, since a record is written once.
  */
-import { BugError, SluiceError } from '../../errors/sluice-error.ts';
+import { BugError } from '../../errors/sluice-error.ts';
 import { tagOf } from '../../wire/call-id.ts';
 import type {
   TransferBatch,
@@ -13,13 +13,14 @@ import type {
   TransferPosition,
   TransferTarget,
 } from '../ports/transfer.ts';
+import { type ArrivingMark, refuseTaken, type TransferMark } from '../transfer-mark.ts';
 import { openDatabase } from './database.ts';
 import { Ledger } from './ledger.ts';
 import { load } from './loading.ts';
 import { Segments } from './segments.ts';
 import { countEmbedded } from './transfer-counts.ts';
 import { CARRIED_TABLE, FORMER_TABLE, hasTable } from './transfer-lineage.ts';
-import { readMark, type TransferMark, writeMark } from './transfer-mark.ts';
+import { readMark, writeMark } from './transfer-mark.ts';
 import { type ArrivingOutput, ArrivingRows, STAGING } from './transfer-rows.ts';
 import { generationOf, transferOptions } from './transfer-source.ts';
 
@@ -28,7 +29,6 @@ const OUTPUT_BYTES_MAX = 16 * 2 ** 20;
 /** Length at which the log is moved into the database file. */
 const LOG_BYTES_MAX = 64 * 2 ** 20;
 
-type Arriving = Extract<TransferMark, { readonly position: TransferPosition }>;
 type Output = (id: number) => Promise<Uint8Array>;
 
 class EmbeddedTarget implements TransferTarget {
@@ -61,16 +61,11 @@ class EmbeddedTarget implements TransferTarget {
   #refuseUnlessEmpty(mark: TransferMark | null, head: TransferHead): void {
     const { db } = this.#ledger;
     if (tagOf(generationOf(this.#ledger)) === head.tag) {
-      throw new SluiceError('internal', `${this.place} gives the same call ids as ${head.place}.`, {
-        fix: 'Give a directory that is not there yet.',
-      });
+      refuseTaken(this.place, `gives the same call ids as ${head.place}`);
     }
     const tables = ['functions', 'keys', 'live', 'done', 'batches'];
     const taken = tables.filter((table) => db.prepare(`SELECT 1 FROM ${table} LIMIT 1`).get() !== undefined);
-    if (mark === null && taken.length === 0) return;
-    throw new SluiceError('internal', `${this.place} is not empty, and two stores are never mixed.`, {
-      fix: 'Give a directory that is not there yet.',
-    });
+    if (mark !== null || taken.length > 0) refuseTaken(this.place, 'is not empty');
   }
 
   async addCalls(calls: readonly TransferCall[], output: Output): Promise<void> {
@@ -143,7 +138,7 @@ class EmbeddedTarget implements TransferTarget {
     this.#ledger.db.close();
   }
 
-  #mark(): Arriving {
+  #mark(): ArrivingMark {
     const mark = readMark(this.#ledger.db);
     if (mark === null || !('position' in mark))
       throw new BugError('nothing is on its way into this data directory');

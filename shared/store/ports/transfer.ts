@@ -128,6 +128,9 @@ export type TransferCounts = {
   };
 };
 
+/** `last` below `first`: there is none. */
+export type IdSpan = { readonly first: number; readonly last: number };
+
 export type TransferHead = {
   /** The same for every run of one migration. */
   readonly id: string;
@@ -139,6 +142,9 @@ export type TransferHead = {
   readonly keys: readonly TransferKey[];
   /** No key of the target may get an id below it: calls carry the ids of revoked keys. */
   readonly nextKeyId: number;
+  /** What the ids of calls, and of outputs and batches, lie between. */
+  readonly callIds: IdSpan;
+  readonly batchIds: IdSpan;
 };
 
 /** What the target has; null: nothing of that kind yet. */
