@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import type { CallEvent } from '../../shared/store/ports/queue.ts';
 import type { StoreFactory } from './factory.ts';
-import { BOOM, specOf, states, Workshop } from './workshop.ts';
+import { BOOM, LEASE_MS, specOf, states, Workshop } from './workshop.ts';
 
 /** Resolves with the event that ends the call. */
 const ended = (shop: Workshop, callId: number): Promise<CallEvent> =>
@@ -193,10 +193,15 @@ export const readingSuite = (factory: StoreFactory): void => {
     other.queue.watch({ kind: 'waiting' }, (calls) => seen.push(...calls));
     other.queue.watch({ kind: 'ready' }, (ready) => seen.push(ready));
     other.queue.watch({ kind: 'functions' }, (changed) => seen.push(changed));
+    // A client is told of the waiting rows of the functions that it owns; the member is the same.
+    const query = { now: shop.now, memberId: 'shop', functionName: 'f', leaseMs: LEASE_MS };
+    await other.coordination.own(query);
     await other.counters();
     const facts = { lane: 'x', priority: 2, schemaKey: 'k', deadlineAt: shop.now + 9 };
     const id = await shop.admit(3, facts);
+    await other.counters();
     await shop.seal([id, 0, 3]);
+    await other.counters();
     await shop.store.registry.update({ now: shop.now, name: 'f', update: { paused: true } });
     await other.counters();
     expect(seen).toEqual([

