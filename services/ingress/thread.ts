@@ -34,7 +34,7 @@ const { version } = JSON.parse(readFileSync(new URL('../../package.json', import
   version: string;
 };
 const log = makeLog(settings.logLevel, { part: 'ingress', thread: number });
-const store = attachStore(ticket);
+const store = await attachStore(ticket);
 const ids = new CallIds(store.queue.generation);
 const catalogue = new Catalogue(store, log);
 const guard = new Guard(store.keys, isLocal, !store.coordination.exclusive);

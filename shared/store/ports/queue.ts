@@ -263,6 +263,8 @@ export type StoreEvents = {
   readonly functions: { readonly name: string };
   /** Progress or end of one watched call. */
   readonly call: CallEvent;
+  /** The store's data was lost or replaced: no call that is watched will ever end, and every verb is refused. */
+  readonly lost: { readonly detail: string };
 };
 
 /** `callId` is required for `call` and absent for the others. */

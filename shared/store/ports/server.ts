@@ -26,3 +26,18 @@ export type EmbeddedOptions = {
   readonly retentionMs: number;
   readonly acknowledgedRetentionMs: number;
 };
+
+export type RedisOptions = {
+  /** redis://, rediss://, redis+sentinel:// or redis+cluster:// (shared/store/redis/address.ts). */
+  readonly url: string;
+  /** What every key begins with: stores of other prefixes share the server. */
+  readonly prefix: string;
+  readonly queueRowsMax: number;
+  readonly queueBytesMax: number;
+  readonly retentionMs: number;
+  readonly acknowledgedRetentionMs: number;
+  /** Replicas whose disks confirm each admission before it is answered (Redis 7.2); null: nobody is waited for. */
+  readonly waitReplicas: number | null;
+  /** Told in one sentence each what may lose accepted calls. */
+  readonly onWarning: (sentence: string) => void;
+};

@@ -92,6 +92,12 @@ export class Layout {
     return `${this.base(fn)}to-${channel}`;
   }
 
+  /** The pattern of one channel of every function. */
+  channels(channel: FunctionChannel): string {
+    const prefix = this.prefix.replace(/[*?[\]\\^-]/g, '\\$&');
+    return `{${prefix}:*}:to-${channel}`;
+  }
+
   /** The prefix and the name of a version's BullMQ queue: BullMQ puts a colon between them. */
   bull(versionId: number): { readonly prefix: string; readonly name: string } {
     const fn = functionOfVersion(versionId);

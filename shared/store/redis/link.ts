@@ -45,7 +45,9 @@ export type LinkOptions = {
   readonly waitMs?: number;
   /** How long a verb waits for its reply. */
   readonly replyMs?: number;
-  /** Told once of the first `data_lost`. */
+  /** Replicas whose disks confirm each admission (WAITAOF, with the server's own); null: none are asked. */
+  readonly waitReplicas?: number | null;
+  /** Told of each `data_lost`. */
   readonly onLost?: (error: SluiceError) => void;
 };
 
@@ -62,6 +64,7 @@ export class Link {
   #isClosed = false;
   #patience: NodeJS.Timeout | undefined;
   #inFlight = 0;
+  #lost: SluiceError | null = null;
   #drained: (() => void) | undefined;
 
   constructor(options: LinkOptions) {
@@ -117,6 +120,15 @@ export class Link {
     await this.subscriber.ping();
   }
 
+  /** From now on every verb is refused with this error. */
+  lose(error: SluiceError): void {
+    this.#lost = error;
+    const waiting = this.#queue;
+    this.#queue = [];
+    for (const { reject } of waiting) reject(error);
+    this.#checkDrained();
+  }
+
   /** What was asked is answered first, within the usual waits. Safe to call twice. */
   async close(): Promise<void> {
     if (this.#isClosed) return;
@@ -136,8 +148,8 @@ export class Link {
 
   #ask<T>(name: string, args: readonly Argument[], key: string, script: Script | null): Promise<T> {
     return new Promise<T>((resolve, reject) => {
-      if (this.#isClosed) {
-        reject(new SluiceError('shutting_down', 'The store is closed.'));
+      if (this.#isClosed || this.#lost !== null) {
+        reject(this.#lost ?? new SluiceError('shutting_down', 'The store is closed.'));
         return;
       }
       if (this.#queue.length >= WAITING_MAX) {
@@ -215,7 +227,9 @@ export class Link {
     this.#inFlight += 1;
     const pipeline = this.#connection.pipeline();
     for (const { name, args } of group) pipeline.callBuffer(name, ...args);
-    const { waitMs, replyMs } = this.#options;
+    const { waitMs, replyMs, waitReplicas } = this.#options;
+    const mustSync = waitReplicas != null && group.some(isAdmission);
+    if (mustSync) pipeline.callBuffer('WAITAOF', 1, waitReplicas, waitMs);
     const late = Promise.withResolvers<never>();
     // Beyond the socket's own limit: a cluster's redirections and new connections take their time as well.
     const timer = setTimeout(
@@ -224,7 +238,12 @@ export class Link {
     );
     try {
       const replies = (await Promise.race([pipeline.exec(), late.promise])) ?? [];
+      const unsynced = mustSync ? notSynced(replies.at(-1), waitReplicas) : null;
       group.forEach((asked, index) => {
+        if (unsynced !== null && isAdmission(asked)) {
+          this.#fail(asked, unsynced);
+          return;
+        }
         const [error, reply] = replies[index] ?? [new Error('Connection is closed.')];
         if (error === null) asked.resolve(reply as never);
         else this.#fail(asked, error);
@@ -267,6 +286,17 @@ const toArgument = (argument: Argument): string | number | Buffer =>
   argument instanceof Uint8Array && !Buffer.isBuffer(argument)
     ? Buffer.from(argument.buffer, argument.byteOffset, argument.byteLength)
     : (argument as string | number | Buffer);
+
+const isAdmission = ({ script }: Asked): boolean => script?.name === 'admit';
+
+/** @param told what WAITAOF answered: disks of the server itself (0 or 1), and of its replicas */
+const notSynced = (told: [Error | null, unknown] | undefined, replicas: number): Error | null => {
+  const [error, counts] = told ?? [new Error('Connection is closed.')];
+  if (error !== null) return error;
+  const [local = 0, others = 0] = counts as number[];
+  if (local >= 1 && others >= replicas) return null;
+  return unavailable(`${others} of ${replicas} replicas confirmed the call on their disks in time`);
+};
 
 /** The part of a key that decides its slot. */
 const tagOf = (key: string): string => /\{([^}]+)\}/.exec(key)?.[1] ?? key;

@@ -18,6 +18,7 @@ export class Subscriber {
   readonly #name: string;
   readonly #nodes: () => readonly RedisHost[];
   readonly #channels = new Map<string, Set<ChannelListener>>();
+  readonly #patterns = new Map<string, Set<ChannelListener>>();
   readonly #gapListeners = new Set<() => void>();
   #connection: Redis | undefined;
   #attempt = 0;
@@ -35,17 +36,13 @@ export class Subscriber {
    * Ends when the server will tell what is published from now on. Where it does not answer in time this ends as well:
    * the subscription is made later, and `onGap` told then.
    */
-  async add(channel: string, listener: ChannelListener): Promise<() => void> {
-    const entry: ChannelListener = (message) => listener(message);
-    const listeners = this.#channels.get(channel) ?? new Set();
-    this.#channels.set(channel, listeners);
-    listeners.add(entry);
-    await this.#subscribe([channel]);
-    return () => {
-      if (!listeners.delete(entry) || listeners.size > 0 || this.#channels.get(channel) !== listeners) return;
-      this.#channels.delete(channel);
-      if (this.#connection?.status === 'ready') this.#connection.unsubscribe(channel).catch(() => undefined);
-    };
+  add(channel: string, listener: ChannelListener): Promise<() => void> {
+    return this.#add(this.#channels, channel, listener);
+  }
+
+  /** All channels that a glob names, also those that are not used yet. */
+  addPattern(pattern: string, listener: ChannelListener): Promise<() => void> {
+    return this.#add(this.#patterns, pattern, listener);
   }
 
   /** Called when messages may have been missed. */
@@ -55,7 +52,10 @@ export class Subscriber {
 
   /** Ends when everything that came before it has been told. Does nothing without a connection. */
   async ping(): Promise<void> {
-    if (this.#channels.size > 0) await this.#subscribe([this.#channels.keys().next().value!]);
+    const [channel] = this.#channels.keys();
+    const [pattern] = this.#patterns.keys();
+    if (channel !== undefined) await this.#subscribe([channel], []);
+    else if (pattern !== undefined) await this.#subscribe([], [pattern]);
   }
 
   close(): void {
@@ -65,16 +65,33 @@ export class Subscriber {
     this.#connection?.disconnect();
   }
 
-  async #subscribe(channels: readonly string[]): Promise<void> {
+  async #add(
+    all: Map<string, Set<ChannelListener>>,
+    name: string,
+    listener: ChannelListener,
+  ): Promise<() => void> {
+    const entry: ChannelListener = (message) => listener(message);
+    const listeners = all.get(name) ?? new Set();
+    all.set(name, listeners);
+    listeners.add(entry);
+    const isPattern = all === this.#patterns;
+    await this.#subscribe(isPattern ? [] : [name], isPattern ? [name] : []);
+    return () => {
+      if (!listeners.delete(entry) || listeners.size > 0 || all.get(name) !== listeners) return;
+      all.delete(name);
+      const connection = this.#connection;
+      if (connection?.status !== 'ready') return;
+      const leaving = isPattern ? connection.punsubscribe(name) : connection.unsubscribe(name);
+      leaving.catch(() => undefined);
+    };
+  }
+
+  async #subscribe(channels: readonly string[], patterns: readonly string[]): Promise<void> {
     if (this.#isClosed) return;
     this.#connection ??= this.#connect();
-    const connection = this.#connection;
     const { promise, resolve } = Promise.withResolvers<void>();
     const timer = setTimeout(resolve, SUBSCRIBE_MS);
-    connection.subscribe(...channels).then(
-      () => resolve(),
-      () => resolve(),
-    );
+    ask(this.#connection, channels, patterns).then(resolve, () => resolve());
     await promise;
     clearTimeout(timer);
   }
@@ -83,7 +100,12 @@ export class Subscriber {
     const connection = connectSubscriber(this.#address, this.#name, this.#nodes(), this.#attempt);
     const isFirst = this.#attempt === 0;
     connection.on('error', () => undefined);
-    connection.on('message', (channel: string, message: string) => this.#tell(channel, message));
+    connection.on('message', (channel: string, message: string) =>
+      tell(this.#channels.get(channel), message),
+    );
+    connection.on('pmessage', (pattern: string, _channel: string, message: string) =>
+      tell(this.#patterns.get(pattern), message),
+    );
     connection.once('ready', () => void this.#resume(connection, isFirst));
     connection.once('end', () => this.#replace(connection));
     return connection;
@@ -93,9 +115,8 @@ export class Subscriber {
     clearInterval(this.#heartbeat);
     this.#heartbeat = setInterval(() => void this.#checkAlive(connection), HEARTBEAT_MS).unref();
     if (isFirst) return;
-    const channels = [...this.#channels.keys()];
     try {
-      if (channels.length > 0) await connection.subscribe(...channels);
+      await ask(connection, [...this.#channels.keys()], [...this.#patterns.keys()]);
     } catch {
       // The connection has ended again, and its successor subscribes.
       return;
@@ -118,8 +139,19 @@ export class Subscriber {
       if (!this.#isClosed) this.#connection = this.#connect();
     }, backoffMs(this.#attempt));
   }
-
-  #tell(channel: string, message: string): void {
-    for (const listener of [...(this.#channels.get(channel) ?? [])]) listener(message);
-  }
 }
+
+const tell = (listeners: ReadonlySet<ChannelListener> | undefined, message: string): void => {
+  for (const listener of [...(listeners ?? [])]) listener(message);
+};
+
+const ask = async (
+  connection: Redis,
+  channels: readonly string[],
+  patterns: readonly string[],
+): Promise<void> => {
+  const asked: Promise<unknown>[] = [];
+  if (channels.length > 0) asked.push(connection.subscribe(...channels));
+  if (patterns.length > 0) asked.push(connection.psubscribe(...patterns));
+  await Promise.all(asked);
+};

@@ -69,7 +69,7 @@ describe('a data directory', () => {
     const attach = path.resolve(import.meta.dirname, '../../../shared/store/attach.ts');
     const script = `const { workerData, parentPort } = require('node:worker_threads');
       import(${JSON.stringify(attach)}).then(async ({ attachStore }) => {
-        const store = attachStore(workerData);
+        const store = await attachStore(workerData);
         parentPort.postMessage(await store.queue.call(${id}));
         await store.close();
       });`;

@@ -1,0 +1,193 @@
+/**
+ * Dispatch by BullMQ: a queue for each function version, a job for each time that a batch becomes ready, with the id
+ * `b-<batch>-<attempt>` and nothing in it but these two numbers. BullMQ says which worker tries which batch; what a job
+ * came to is never asked of it. Its retries are off, finished jobs are removed at once, and a job whose worker went
+ * silent goes back to waiting: whoever takes it finds in the store that its turn is over, and drops it.
+ */
+import { type Job as BullJob, createRedisBackend, Queue, Worker } from 'bullmq';
+import type { RedisAddress } from './address.ts';
+import { type Connection, connectCommands } from './connecting.ts';
+import type { Dispatch, DispatchedBatch, Job } from './dispatch.ts';
+import type { Layout } from './layout.ts';
+import { unavailable } from './replies.ts';
+
+/** Entries of a queue's event stream: enough for tools that look at it, some kilobytes. */
+const EVENTS_MAX = 100;
+/** How often a worker looks for jobs whose lock is over. */
+const STALLED_MS = 30_000;
+/** Queues whose client is kept; one more makes the least recently used anew. */
+const QUEUES_MAX = 1000;
+const JOB_NAME = 'batch';
+
+type Data = { readonly batch: number; readonly attempt: number };
+type Held = { readonly versionId: number; readonly job: BullJob<Data>; readonly token: string };
+
+export type BullDispatchOptions = {
+  readonly address: RedisAddress;
+  readonly layout: Layout;
+  readonly name: string;
+  readonly replyMs: number;
+};
+
+export class BullDispatch implements Dispatch {
+  readonly #options: BullDispatchOptions;
+  readonly #queues = new Map<number, Queue<Data>>();
+  readonly #workers = new Map<number, Worker<Data>>();
+  #connection: Connection | undefined;
+  #ready: Promise<void> | undefined;
+  #tokens = 0;
+  #isClosed = false;
+
+  constructor(options: BullDispatchOptions) {
+    this.#options = options;
+  }
+
+  async add(versionId: number, batchId: number, attempt: number, delayUntil: number | null): Promise<void> {
+    const queue = await this.#queue(versionId);
+    const delay = delayUntil === null ? 0 : Math.max(delayUntil - Date.now(), 0);
+    const options = { jobId: `b-${batchId}-${attempt}`, delay };
+    await queue.add(JOB_NAME, { batch: batchId, attempt }, options).catch((error: Error) => {
+      // A queue that could not begin never will: the next job gets another.
+      this.#queues.delete(versionId);
+      throw unavailable(error.message);
+    });
+  }
+
+  async take(
+    versionId: number,
+    workerId: string,
+    max: number,
+    leaseMs: number,
+  ): Promise<readonly DispatchedBatch[]> {
+    const worker = await this.#worker(versionId);
+    worker.opts.lockDuration = leaseMs;
+    const taken: DispatchedBatch[] = [];
+    while (taken.length < max) {
+      this.#tokens += 1;
+      const token = `${workerId}:${this.#tokens}`;
+      const job = await this.#next(versionId, worker, token);
+      if (job === undefined) break;
+      const { batch, attempt } = job.data;
+      taken.push({ batchId: batch, attempt, job: { versionId, job, token } satisfies Held });
+    }
+    return taken;
+  }
+
+  async extend(jobs: readonly Job[], leaseMs: number): Promise<void> {
+    const held = Map.groupBy(jobs as readonly Held[], ({ versionId }) => versionId);
+    const extending = [...held].map(async ([versionId, list]) => {
+      const worker = await this.#worker(versionId);
+      const ids = list.map(({ job }) => job.id!);
+      await worker.extendJobLocks(
+        ids,
+        list.map(({ token }) => token),
+        leaseMs,
+      );
+    });
+    await Promise.all(extending);
+  }
+
+  /** A job that is not there any more is as good as done. */
+  async done(job: Job): Promise<void> {
+    const held = job as Held;
+    await held.job.moveToCompleted(null, held.token, false).catch(ignoreMissing);
+  }
+
+  async handBack(job: Job): Promise<void> {
+    const held = job as Held;
+    await held.job.moveToWait(held.token).catch(ignoreMissing);
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    const open = [...this.#workers.values(), ...this.#queues.values()];
+    await Promise.allSettled(open.map((one) => one.close()));
+    this.#connection?.disconnect();
+  }
+
+  async #next(versionId: number, worker: Worker<Data>, token: string): Promise<BullJob<Data> | undefined> {
+    try {
+      return await worker.getNextJob(token, { block: false });
+    } catch (error) {
+      this.#workers.delete(versionId);
+      void worker.close(true).catch(() => undefined);
+      throw unavailable((error as Error).message);
+    }
+  }
+
+  /** The shared connection, once it stands. */
+  async #open(): Promise<Connection> {
+    if (this.#isClosed) throw unavailable('the store is closed');
+    const { address, name, replyMs } = this.#options;
+    if (this.#connection === undefined) {
+      const connection = connectCommands(address, name, replyMs);
+      connection.setMaxListeners(0);
+      connection.on('error', () => undefined);
+      this.#connection = connection;
+    }
+    const connection = this.#connection;
+    if (connection.status === 'ready') return connection;
+    this.#ready ??= new Promise<void>((resolve, reject) => {
+      const timer = setTimeout(() => reject(unavailable('no connection for BullMQ')), replyMs);
+      connection.once('ready', () => {
+        clearTimeout(timer);
+        resolve();
+      });
+    }).finally(() => {
+      this.#ready = undefined;
+    });
+    await this.#ready;
+    return connection;
+  }
+
+  async #queue(versionId: number): Promise<Queue<Data>> {
+    const connection = await this.#open();
+    const known = this.#queues.get(versionId);
+    if (known !== undefined) {
+      this.#queues.delete(versionId);
+      this.#queues.set(versionId, known);
+      return known;
+    }
+    const { prefix, name } = this.#options.layout.bull(versionId);
+    const queue = new Queue<Data>(name, {
+      connection,
+      prefix,
+      defaultJobOptions: { attempts: 1, removeOnComplete: true, removeOnFail: true },
+      streams: { events: { maxLen: EVENTS_MAX } },
+    });
+    queue.on('error', () => undefined);
+    this.#queues.set(versionId, queue);
+    if (this.#queues.size > QUEUES_MAX) {
+      const [oldest, client] = this.#queues.entries().next().value!;
+      this.#queues.delete(oldest);
+      void client.close().catch(() => undefined);
+    }
+    return queue;
+  }
+
+  async #worker(versionId: number): Promise<Worker<Data>> {
+    const connection = await this.#open();
+    const known = this.#workers.get(versionId);
+    if (known !== undefined) return known;
+    const { prefix, name } = this.#options.layout.bull(versionId);
+    const options = {
+      connection,
+      prefix,
+      autorun: false,
+      skipLockRenewal: true,
+      stalledInterval: STALLED_MS,
+      // Whether a batch was lost too often is counted in the store.
+      maxStalledCount: Number.MAX_SAFE_INTEGER,
+    };
+    // Jobs are fetched when a slot is free and never waited for, so that no second, blocking connection is needed.
+    const worker = new Worker<Data>(name, null, options, (queue, opts) => createRedisBackend(queue, opts));
+    worker.on('error', () => undefined);
+    this.#workers.set(versionId, worker);
+    void worker.startStalledCheckTimer().catch(() => undefined);
+    return worker;
+  }
+}
+
+const ignoreMissing = (error: Error): void => {
+  if (!/Missing (lock|key)|not in the|Lock mismatch/i.test(error.message)) throw error;
+};

@@ -1,0 +1,189 @@
+/**
+ * Who waits for which call. A function's news are heard as long as somebody watches one of its calls, and for a while
+ * after; each piece of news is a call's id, and the call is looked at then.
+ */
+import { isFinished } from '../../domain/call.ts';
+import type { Admitted, CallEvent, Unwatch } from '../ports/queue.ts';
+import { functionOfId, isFunctionNumber } from './layout.ts';
+import type { QueueContext } from './queue-context.ts';
+import { callEvent } from './reading.ts';
+
+/** Ids heard of before anybody watched them (an admission's answer may come after its call's end), and the reverse. */
+const REMEMBERED_MAX = 65_536;
+/** Calls looked at in one poll: their looks take some 50 ms of the server. */
+const POLLED_MAX = 5000;
+/** Looks at once: each may bring a mebibyte. */
+const LOOKS_MAX = 256;
+/** Polls for which a function without watches is still heard. */
+const IDLE_POLLS_MAX = 10;
+
+type Listener = (event: CallEvent) => void;
+type Watch = {
+  readonly listeners: Set<Listener>;
+  /** What was told last; what is not new is not told again. */
+  told: string;
+  isLooking: boolean;
+  lookAgain: boolean;
+};
+type Channel = {
+  readonly opened: Promise<() => void>;
+  isOpen: boolean;
+  idlePolls: number;
+  watches: number;
+};
+
+const signatureOf = ({ status, counts }: Pick<CallEvent, 'status' | 'counts'>): string =>
+  [isFinished(status) && status, counts.ok, counts.failed, counts.cancelled, counts.expired].join();
+/** Of a call that nothing has happened to. */
+const UNTOUCHED = signatureOf({
+  status: 'pending',
+  counts: { ok: 0, failed: 0, cancelled: 0, expired: 0 },
+});
+
+export class CallWatches {
+  readonly #context: QueueContext;
+  readonly #watches = new Map<number, Watch>();
+  readonly #channels = new Map<number, Channel>();
+  /** Calls that were told of, and calls that will be told of, while nobody watches them. */
+  readonly #heard = new Set<number>();
+  readonly #expected = new Set<number>();
+  readonly #queue: number[] = [];
+  readonly #pending = new Set<Promise<unknown>>();
+  #looks = 0;
+  #polled = 0;
+
+  constructor(context: QueueContext) {
+    this.#context = context;
+  }
+
+  /** Before an admission with `watch`: whether its news are heard from now on. */
+  expectNews(fn: number): boolean {
+    return this.#channel(fn).isOpen;
+  }
+
+  /** After it, where its news were heard since before: its watch needs no look unless something was heard. */
+  expect({ callId, attached, status }: Admitted): void {
+    if (!attached && !isFinished(status)) remember(this.#expected, callId);
+  }
+
+  add(callId: number, listener: Listener): Unwatch {
+    const fn = functionOfId(callId);
+    if (!isFunctionNumber(fn)) return () => undefined;
+    let watch = this.#watches.get(callId);
+    if (watch === undefined) {
+      watch = { listeners: new Set(), told: UNTOUCHED, isLooking: false, lookAgain: false };
+      this.#watches.set(callId, watch);
+      const channel = this.#channel(fn);
+      channel.watches += 1;
+      const isQuiet = this.#expected.delete(callId) && !this.#heard.has(callId);
+      if (!isQuiet) this.#follow(channel.opened.then(() => this.#look(callId)));
+    }
+    const entry: Listener = (event) => listener(event);
+    watch.listeners.add(entry);
+    const kept = watch;
+    return () => {
+      if (kept.listeners.delete(entry) && kept.listeners.size === 0) this.#drop(callId, kept);
+    };
+  }
+
+  /** The slow poll: every watched call in turns; functions that nobody watches any more are left. */
+  lookAgain(): void {
+    for (const [fn, channel] of this.#channels) {
+      channel.idlePolls = channel.watches > 0 ? 0 : channel.idlePolls + 1;
+      if (channel.idlePolls <= IDLE_POLLS_MAX) continue;
+      this.#channels.delete(fn);
+      void channel.opened.then((close) => close());
+    }
+    const ids = [...this.#watches.keys()];
+    const start = this.#polled < ids.length ? this.#polled : 0;
+    const turn = ids.slice(start, start + POLLED_MAX);
+    this.#polled = start + turn.length;
+    for (const callId of turn) if (this.#watches.get(callId)?.isLooking === false) this.#look(callId);
+  }
+
+  async settled(): Promise<void> {
+    while (this.#pending.size > 0) await Promise.all(this.#pending);
+  }
+
+  #channel(fn: number): Channel {
+    const known = this.#channels.get(fn);
+    if (known !== undefined) return known;
+    const { link, layout } = this.#context;
+    const opened = link.subscriber.add(layout.channel(fn, 'calls'), (text) => this.#hear(text));
+    const channel: Channel = { opened, isOpen: false, idlePolls: 0, watches: 0 };
+    this.#channels.set(fn, channel);
+    const noteOpen = (): void => {
+      channel.isOpen = true;
+    };
+    this.#follow(opened.then(noteOpen));
+    return channel;
+  }
+
+  #hear(text: string): void {
+    for (const word of text.split(' ')) {
+      const callId = Number(word);
+      if (this.#watches.has(callId)) this.#look(callId);
+      else remember(this.#heard, callId);
+    }
+  }
+
+  #look(callId: number): void {
+    const watch = this.#watches.get(callId);
+    if (watch === undefined) return;
+    if (watch.isLooking) {
+      watch.lookAgain = true;
+      return;
+    }
+    watch.isLooking = true;
+    this.#queue.push(callId);
+    this.#next();
+  }
+
+  #next(): void {
+    while (this.#looks < LOOKS_MAX && this.#queue.length > 0) {
+      this.#looks += 1;
+      this.#follow(this.#lookNow(this.#queue.shift()!));
+    }
+  }
+
+  async #lookNow(callId: number): Promise<void> {
+    const watch = this.#watches.get(callId);
+    // What Redis does not answer now is asked again by the poll.
+    const event = watch && (await callEvent(this.#context, callId).catch(() => undefined));
+    this.#looks -= 1;
+    if (watch !== undefined && this.#watches.get(callId) === watch) {
+      watch.isLooking = false;
+      if (event !== undefined) this.#tell(callId, watch, event);
+      if (watch.lookAgain) {
+        watch.lookAgain = false;
+        this.#look(callId);
+      }
+    }
+    this.#next();
+  }
+
+  #tell(callId: number, watch: Watch, event: CallEvent): void {
+    const signature = signatureOf(event);
+    if (watch.told === signature) return;
+    watch.told = signature;
+    if (isFinished(event.status)) this.#drop(callId, watch);
+    for (const listener of [...watch.listeners]) listener(event);
+  }
+
+  #drop(callId: number, watch: Watch): void {
+    if (this.#watches.get(callId) !== watch) return;
+    this.#watches.delete(callId);
+    const channel = this.#channels.get(functionOfId(callId));
+    if (channel !== undefined) channel.watches -= 1;
+  }
+
+  #follow(work: Promise<unknown>): void {
+    const done = work.catch(() => undefined).finally(() => this.#pending.delete(done));
+    this.#pending.add(done);
+  }
+}
+
+const remember = (ids: Set<number>, callId: number): void => {
+  ids.add(callId);
+  if (ids.size > REMEMBERED_MAX) ids.delete(ids.values().next().value!);
+};

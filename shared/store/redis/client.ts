@@ -1,0 +1,208 @@
+/** One thread's client of the Redis store: its connections, what it hears, and the ports over them. */
+import { randomBytes } from 'node:crypto';
+import { SluiceError } from '../../errors/sluice-error.ts';
+import { BlobCache } from '../embedded/blob-cache.ts';
+import type { QueueStore } from '../ports/queue.ts';
+import type { Store } from '../ports/store.ts';
+import { parseAddress } from './address.ts';
+import { BullDispatch } from './bull-dispatch.ts';
+import { makeCoordination } from './coordination.ts';
+import { Directory } from './directory.ts';
+import { Events } from './events.ts';
+import { MemoryGuard } from './health.ts';
+import { makeKeys } from './keys.ts';
+import { functionOfVersion, isFunctionNumber, Layout } from './layout.ts';
+import { Link } from './link.ts';
+import { makeQueue } from './queue.ts';
+import type { QueueContext, QueueLimits } from './queue-context.ts';
+import { RedisRegistry } from './registry.ts';
+import { dataLost } from './replies.ts';
+import { makeRetention } from './retention.ts';
+
+/** Plain data: it crosses to other threads. */
+export type RedisTicket = {
+  readonly kind: 'redis';
+  readonly url: string;
+  readonly prefix: string;
+  readonly generation: string;
+  readonly durability: string;
+  readonly limits: QueueLimits;
+  /** Replicas that confirm admissions (WAITAOF); null: none are asked. */
+  readonly waitReplicas: number | null;
+};
+
+/** What stands behind notifications, the memory's limit and the generation are looked at this often. */
+const POLL_MS = 1000;
+/** Outputs and payloads that were just read; neighbours of one batch read the same. */
+const BLOB_BYTES_MAX = 64 * 2 ** 20;
+/** How long a verb waits for a connection, and for its reply. */
+export const WAIT_MS = 5000;
+export const REPLY_MS = 10_000;
+
+class Client {
+  readonly link: Link;
+  readonly layout: Layout;
+  readonly events: Events;
+  readonly context: QueueContext;
+  readonly directory: Directory;
+  readonly guard: MemoryGuard;
+  readonly dispatch: BullDispatch;
+  lost: SluiceError | null = null;
+  readonly #ticket: RedisTicket;
+  #poll: NodeJS.Timeout | undefined;
+  #checking: Promise<void> | undefined;
+  #closed: Promise<void> | undefined;
+
+  constructor(ticket: RedisTicket) {
+    this.#ticket = ticket;
+    const { url, prefix, waitReplicas } = ticket;
+    const address = parseAddress(url);
+    const name = `sluice-${randomBytes(4).toString('hex')}`;
+    this.layout = new Layout(prefix);
+    this.link = new Link({
+      address,
+      url,
+      name,
+      waitMs: WAIT_MS,
+      replyMs: REPLY_MS,
+      waitReplicas,
+      onLost: () => void this.check(),
+    });
+    const { link, layout } = this;
+    this.directory = new Directory({ link, layout, owned: () => this.events.owned() });
+    this.guard = new MemoryGuard(link);
+    this.dispatch = new BullDispatch({ address, layout, name: `${name}-bull`, replyMs: WAIT_MS });
+    this.context = {
+      link,
+      layout,
+      generation: ticket.generation,
+      durability: ticket.durability,
+      limits: ticket.limits,
+      functions: this.directory,
+      dispatch: this.dispatch,
+      checkRoom: this.guard.checkRoom,
+      counters: { settle_conflicts: 0, late_rows: 0 },
+      blobs: new BlobCache(BLOB_BYTES_MAX),
+      jobs: new Map(),
+    };
+    this.events = new Events(this.context, this.directory);
+    this.#schedule();
+  }
+
+  /** Looks whether the data is still that which this client opened. Safe to call at any time. */
+  check(): Promise<void> {
+    this.#checking ??= this.#checkNow().finally(() => {
+      this.#checking = undefined;
+    });
+    return this.#checking;
+  }
+
+  async settled(): Promise<void> {
+    await this.link.command('PING');
+    await this.link.catchUp();
+    await this.events.settled();
+  }
+
+  close(): Promise<void> {
+    clearTimeout(this.#poll);
+    this.#closed ??= (async () => {
+      this.events.close();
+      await this.link.close();
+      await this.dispatch.close();
+    })();
+    return this.#closed;
+  }
+
+  #schedule(): void {
+    this.#poll = setTimeout(() => {
+      void this.#look().finally(() => {
+        if (this.#closed === undefined && this.lost === null) this.#schedule();
+      });
+    }, POLL_MS);
+    this.#poll.unref();
+  }
+
+  async #look(): Promise<void> {
+    const { link, layout, guard, events } = this;
+    try {
+      const generation = await link.command<Buffer | null>('GET', layout.store('generation'));
+      if (String(generation) !== this.#ticket.generation) await this.check();
+      await Promise.all([guard.measure(), events.catchUp()]);
+    } catch {
+      // Redis does not answer; verbs say so, and the next look is soon.
+    }
+  }
+
+  async #checkNow(): Promise<void> {
+    if (this.lost !== null) return;
+    const { link, layout, directory } = this;
+    const { generation } = this.#ticket;
+    const isOurs = async (key: string): Promise<boolean> =>
+      String(await link.command<Buffer | null>('GET', key)) === generation;
+    try {
+      if (!(await isOurs(layout.store('generation')))) {
+        this.#lose('the server was emptied, or restored from another time');
+        return;
+      }
+      for (const [name, fn] of await directory.names())
+        if (!(await isOurs(`${layout.key(fn, 'generation')}`)))
+          this.#lose(`the part of the cluster that held function "${name}" was emptied`);
+    } catch {
+      // Redis does not answer; the next poll looks again.
+    }
+  }
+
+  #lose(why: string): void {
+    if (this.lost !== null) return;
+    this.lost = dataLost(why);
+    this.link.lose(this.lost);
+    this.events.lose(this.lost.message);
+  }
+}
+
+export const makeRedisClient = (ticket: RedisTicket): Store => {
+  const client = new Client(ticket);
+  const { context, directory, events, guard } = client;
+  const registry = new RedisRegistry(context, directory);
+  return {
+    queue: withNews(client, makeQueue(context, events)),
+    registry,
+    keys: makeKeys(context),
+    retention: makeRetention(context, registry, guard, () => client.lost),
+    coordination: makeCoordination(context, directory, events),
+    counters: async () => {
+      await client.settled();
+      return { ...context.counters };
+    },
+    close: () => client.close(),
+  };
+};
+
+const withNews = (client: Client, queue: QueueStore): QueueStore => {
+  const { calls } = client.events;
+  /** An id of a function that never was names nothing; that of a function whose slot is gone is told as such. */
+  const unlessUnknown = async <T>(asked: Promise<T>): Promise<T | undefined> => {
+    try {
+      return await asked;
+    } catch (error) {
+      if (!(error instanceof SluiceError) || error.code !== 'data_lost') throw error;
+      await client.check();
+      if (client.lost !== null) throw client.lost;
+      return undefined;
+    }
+  };
+  return {
+    ...queue,
+    admit: async (admission) => {
+      if (admission.watch !== true) return queue.admit(admission);
+      const fn = functionOfVersion(admission.versionId);
+      const isHeard = isFunctionNumber(fn) && calls.expectNews(fn);
+      const admitted = await queue.admit(admission);
+      if (isHeard) calls.expect(admitted);
+      return admitted;
+    },
+    call: (callId) => unlessUnknown(queue.call(callId)),
+    result: (query) => unlessUnknown(queue.result(query)),
+    cancel: async (query) => (await unlessUnknown(queue.cancel(query))) ?? { calls: 0, rows: 0 },
+  };
+};

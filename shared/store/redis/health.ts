@@ -1,0 +1,139 @@
+/**
+ * What the server says of itself: how durable it is, and how full. Admission stops at a share of its memory below the
+ * point where it would refuse by itself, so that what was accepted has room to settle.
+ */
+import { SluiceError } from '../../errors/sluice-error.ts';
+import type { Usage } from '../ports/retention.ts';
+import type { Link } from './link.ts';
+
+/** From here on nothing is admitted. */
+const FULL_SHARE = 0.85;
+/** And again from here on: results that expire free some percent at a time. */
+const ROOM_SHARE = 0.82;
+const RETRY_AFTER_SECONDS = 5;
+
+type Info = ReadonlyMap<string, string>;
+
+const parseInfo = (text: string): Info =>
+  new Map(
+    text.split('\r\n').flatMap((line): [string, string][] => {
+      const colon = line.indexOf(':');
+      return colon < 0 ? [] : [[line.slice(0, colon), line.slice(colon + 1)]];
+    }),
+  );
+
+const numberOf = (info: Info, name: string): number => Number(info.get(name) ?? 0);
+
+/** What counts against maxmemory: buffers to replicas do not. */
+const shareOf = (info: Info): number => {
+  const limit = numberOf(info, 'maxmemory');
+  return limit === 0
+    ? 0
+    : (numberOf(info, 'used_memory') - numberOf(info, 'mem_not_counted_for_evict')) / limit;
+};
+
+export class MemoryGuard {
+  readonly #link: Link;
+  #isFull = false;
+  #share = 0;
+
+  constructor(link: Link) {
+    this.#link = link;
+  }
+
+  /** @throws SluiceError `memory_full` while the server is nearly full */
+  readonly checkRoom = (): void => {
+    if (!this.#isFull) return;
+    throw new SluiceError(
+      'memory_full',
+      `The Redis server holds ${Math.round(this.#share * 100)} % of its maxmemory; nothing is admitted from ${FULL_SHARE * 100} % on, so that running work can settle. Wait until results expire, or raise maxmemory.`,
+      { retry_after_seconds: RETRY_AFTER_SECONDS },
+    );
+  };
+
+  /** Asks every node; the fullest counts, for any function may lie there. */
+  async measure(): Promise<Usage> {
+    const infos = (await this.#link.everywhere('INFO', 'memory')).map(parseInfo);
+    this.#share = Math.max(0, ...infos.map(shareOf));
+    this.#isFull = this.#share >= (this.#isFull ? ROOM_SHARE : FULL_SHARE);
+    const sum = (name: string): number => infos.reduce((all, info) => all + numberOf(info, name), 0);
+    const limits = infos.map((info) => numberOf(info, 'maxmemory') || numberOf(info, 'total_system_memory'));
+    return {
+      databaseBytes: sum('used_memory_dataset'),
+      segmentBytes: 0,
+      segmentFiles: 0,
+      limitBytes: limits.reduce((all, limit) => all + limit, 0),
+      full: this.#isFull,
+    };
+  }
+}
+
+export type Durable = {
+  /** `redis:aof=always`, with all that weakens it. */
+  readonly durability: string;
+  /** A sentence for each way in which accepted calls can be lost. */
+  readonly warnings: readonly string[];
+};
+
+const FSYNC_ORDER = ['no-aof', 'no', 'unknown', 'everysec', 'always'];
+
+/** @param waitReplicas replicas that confirm each admission on their disks (WAITAOF); null: nobody is waited for */
+export const readDurability = async (link: Link, waitReplicas: number | null): Promise<Durable> => {
+  const infos = (await link.everywhere('INFO')).map(parseInfo);
+  const settings = await link.everywhere('CONFIG', 'GET', 'appendfsync').catch(() => infos.map(() => ''));
+  const syncs = infos.map((info, index) => {
+    if (info.get('aof_enabled') !== '1') return 'no-aof';
+    return settings[index]!.split(',')[1] ?? 'unknown';
+  });
+  const weakest = syncs.toSorted((a, b) => FSYNC_ORDER.indexOf(a) - FSYNC_ORDER.indexOf(b))[0]!;
+  const evicting = infos.map((info) => info.get('maxmemory_policy') ?? 'noeviction');
+  const policy = evicting.find((name) => name !== 'noeviction');
+  const hasReplicas = infos.some((info) => numberOf(info, 'connected_slaves') > 0);
+  if (waitReplicas !== null) checkVersion(infos);
+  const words = [weakest === 'no-aof' ? 'aof=off' : `aof=${weakest}`];
+  if (waitReplicas !== null) words.push(`waitaof=1+${waitReplicas}`);
+  else if (hasReplicas) words.push('replicas=async');
+  if (policy !== undefined) words.push(`evicts=${policy}`);
+  return {
+    durability: `redis:${words.join(',')}`,
+    warnings: warningsOf(weakest, policy, hasReplicas && waitReplicas === null),
+  };
+};
+
+const checkVersion = (infos: readonly Info[]): void => {
+  for (const info of infos) {
+    const version = info.get('redis_version') ?? '0';
+    const [major = 0, minor = 0] = version.split('.').map(Number);
+    if (major > 7 || (major === 7 && minor >= 2)) continue;
+    throw new SluiceError(
+      'invalid_request',
+      `--redis-waitaof needs the command WAITAOF of Redis 7.2; the server is ${version}. Leave it out, or upgrade the server.`,
+      { field: 'redisWaitaof' },
+    );
+  }
+};
+
+const warningsOf = (sync: string, policy: string | undefined, isAsync: boolean): string[] => {
+  const warnings: string[] = [];
+  if (policy !== undefined)
+    warnings.push(
+      `Redis evicts keys (maxmemory-policy ${policy}), so accepted calls can vanish; set maxmemory-policy noeviction.`,
+    );
+  if (sync === 'no-aof')
+    warnings.push(
+      'Redis keeps no append-only file, so accepted calls are lost when it restarts; set appendonly yes.',
+    );
+  else if (sync === 'unknown')
+    warnings.push(
+      'How often Redis syncs its append-only file cannot be read (CONFIG GET appendfsync is refused), so some seconds of accepted calls may be lost in a crash.',
+    );
+  else if (sync !== 'always')
+    warnings.push(
+      `Redis syncs its append-only file with appendfsync ${sync}, so the last accepted calls can be lost in a power cut; set appendfsync always.`,
+    );
+  if (isAsync)
+    warnings.push(
+      'Redis replicates asynchronously, so a failover can lose the last accepted calls; set --redis-waitaof on Redis 7.2 or newer.',
+    );
+  return warnings;
+};

@@ -1,0 +1,78 @@
+/** The Redis store: many processes on any number of machines, one server, sentinels or a cluster (docs/decisions/0007). */
+import { randomUUID } from 'node:crypto';
+import { SluiceError } from '../../errors/sluice-error.ts';
+import type { RedisOptions, StoreServer } from '../ports/server.ts';
+import type { Store } from '../ports/store.ts';
+import { parseAddress } from './address.ts';
+import { makeRedisClient, REPLY_MS, type RedisTicket, WAIT_MS } from './client.ts';
+import { Directory } from './directory.ts';
+import { readDurability } from './health.ts';
+import { Layout } from './layout.ts';
+import { Link } from './link.ts';
+
+/** Without braces, which hash tags are made of, and short: it begins every key. */
+const PREFIX = /^[^{}\s]{1,32}$/;
+
+/**
+ * Reaches the server, makes or reads the store's generation, and says what its settings may lose.
+ *
+ * @throws SluiceError `invalid_request` (address, prefix, a server too old), `store_unavailable` (no answer in time)
+ */
+export const openRedisStore = async (options: RedisOptions): Promise<StoreServer> => {
+  const { url, prefix, waitReplicas } = options;
+  if (!PREFIX.test(prefix))
+    throw new SluiceError(
+      'invalid_request',
+      `--redis-prefix is ${JSON.stringify(prefix)}; give 1 to 32 characters without braces and blanks.`,
+      { field: 'redisPrefix' },
+    );
+  const address = parseAddress(url);
+  const link = new Link({ address, url, name: 'sluice-open', waitMs: WAIT_MS, replyMs: REPLY_MS });
+  try {
+    const layout = new Layout(prefix);
+    const generation = await readGeneration(link, layout);
+    const { durability, warnings } = await readDurability(link, waitReplicas);
+    const forgotten = await forgetLost(link, layout, generation);
+    for (const sentence of [...warnings, ...forgotten]) options.onWarning(sentence);
+    const { queueRowsMax, queueBytesMax, retentionMs, acknowledgedRetentionMs } = options;
+    const limits = { queueRowsMax, queueBytesMax, retentionMs, acknowledgedRetentionMs };
+    return serve({ kind: 'redis', url, prefix, generation, durability, limits, waitReplicas });
+  } finally {
+    await link.close();
+  }
+};
+
+const serve = (ticket: RedisTicket): StoreServer => {
+  const clients = new Set<Store>();
+  return {
+    connect: () => {
+      const client = makeRedisClient(ticket);
+      clients.add(client);
+      return client;
+    },
+    ticket: () => ({ data: ticket, transfer: [] }),
+    close: async () => {
+      await Promise.all([...clients].map((client) => client.close()));
+    },
+  };
+};
+
+const readGeneration = async (link: Link, layout: Layout): Promise<string> => {
+  const key = layout.store('generation');
+  await link.command('SET', key, randomUUID(), 'NX');
+  return String(await link.command<Buffer>('GET', key));
+};
+
+/** A node of a cluster that came back empty took its functions with it: their names are free to be deployed again. */
+const forgetLost = async (link: Link, layout: Layout, generation: string): Promise<string[]> => {
+  const directory = new Directory({ link, layout, owned: () => [] });
+  const keys = [layout.store('generation'), layout.store('functions')];
+  const sentences: string[] = [];
+  for (const [name, fn] of await directory.names()) {
+    const found = await link.command<Buffer | null>('GET', layout.key(fn, 'generation'));
+    if (String(found) === generation) continue;
+    await link.run('name-function', keys, [generation, name, '', fn]);
+    sentences.push(`The data of function "${name}" was lost; deploy it again.`);
+  }
+  return sentences;
+};

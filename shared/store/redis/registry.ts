@@ -1,0 +1,278 @@
+/** The registry port on Redis: a function's record and versions lie in its slot, only its name's number outside of it. */
+import type {
+  Batching,
+  FunctionRecord,
+  FunctionSpec,
+  FunctionVersion,
+  ReplicaReport,
+} from '../../domain/function.ts';
+import { SluiceError } from '../../errors/sluice-error.ts';
+import type { DeployAnswer, FunctionLoad, FunctionUpdate, LogLine, Registry } from '../ports/registry.ts';
+import { digestOf } from '../spec-digest.ts';
+import type { Directory } from './directory.ts';
+import { serialOfVersion, VERSIONS_MAX, versionIdOf } from './layout.ts';
+import { unpack } from './packing.ts';
+import { type QueueContext, runScript } from './queue-context.ts';
+import { pairsOf, runStoreScript } from './store-context.ts';
+
+/** Log lines kept of a function. */
+const LOG_LINES_MAX = 1000;
+/** Of one line: a handler that prints a table must not fill the server. */
+const LOG_CHARACTERS_MAX = 4096;
+/** Waiting calls that one script looks at when it moves them. */
+const STEP_CALLS = 500;
+/** Reading scripts use no time. */
+const NO_TIME = 0;
+
+type Versions = {
+  readonly shown: readonly FunctionVersion[];
+  /** The JSON of each version's batching, as it is stored. */
+  readonly batching: ReadonlyMap<string, Buffer>;
+};
+type Found = { readonly record: FunctionRecord; readonly versions: Versions };
+type Packed = [digest: string, createdAt: number, spec: string];
+
+const versionsOf = (
+  fn: number,
+  [, versions, batching, removed]: readonly (readonly Buffer[])[],
+): Versions => {
+  const [batchings, gone] = [pairsOf(batching!), pairsOf(removed!)];
+  const shown: FunctionVersion[] = [];
+  for (const [serial, packed] of pairsOf(versions!)) {
+    if (gone.has(serial)) continue;
+    const [digest, createdAt, text] = unpack<Packed>(packed);
+    const spec = JSON.parse(text) as FunctionSpec;
+    const live = JSON.parse(String(batchings.get(serial))) as Batching;
+    shown.push({ id: versionIdOf(fn, Number(serial)), digest, createdAt, spec: { ...spec, batching: live } });
+  }
+  return { shown: shown.sort((a, b) => b.id - a.id), batching: batchings };
+};
+
+export class RedisRegistry implements Registry {
+  readonly #context: QueueContext;
+  readonly #directory: Directory;
+  readonly #told: string;
+
+  constructor(context: QueueContext, directory: Directory) {
+    this.#context = context;
+    this.#directory = directory;
+    this.#told = context.layout.store('functions-changed');
+  }
+
+  async deploy({ now, spec }: { readonly now: number; readonly spec: FunctionSpec }): Promise<DeployAnswer> {
+    const named = await this.#directory.anyNumber(spec.name);
+    const known = named ?? (await this.#newNumber());
+    let fn = known;
+    let [version, created] = await this.#deployTo(fn, now, spec);
+    if (named === undefined) {
+      fn = await runStoreScript<number>(this.#context, 'name-function', ['functions'], [spec.name, fn, '']);
+      // Another has deployed the same name for the first time at the same moment.
+      if (fn !== known) [version, created] = await this.#deployTo(fn, now, spec);
+    }
+    const found = await this.#read(fn);
+    if (found === undefined) throw noFunction(spec.name);
+    const id = versionIdOf(fn, version);
+    const current = found.record.versions.find((one) => one.id === id) ?? found.record.current;
+    return { record: { ...found.record, current }, created: created === 1 };
+  }
+
+  async functions(): Promise<readonly FunctionRecord[]> {
+    const numbers = [...(await this.#directory.numbers())].sort((a, b) => a - b);
+    const found = await Promise.all(numbers.map((fn) => this.#read(fn)));
+    return found.flatMap((one) => (one === undefined ? [] : [one.record]));
+  }
+
+  async function(name: string): Promise<FunctionRecord | undefined> {
+    const fn = await this.#directory.anyNumber(name);
+    return fn === undefined ? undefined : (await this.#read(fn))?.record;
+  }
+
+  async update(query: {
+    readonly now: number;
+    readonly name: string;
+    readonly update: FunctionUpdate;
+  }): Promise<FunctionRecord | undefined> {
+    const fn = await this.#directory.anyNumber(query.name);
+    if (fn === undefined) return undefined;
+    const { paused, batching } = query.update;
+    for (;;) {
+      const found = await this.#read(fn);
+      if (found === undefined) return undefined;
+      const { current } = found.record;
+      const serial = serialOfVersion(current.id);
+      const before = batching === undefined ? '' : found.versions.batching.get(String(serial))!;
+      const after = batching === undefined ? '' : JSON.stringify({ ...current.spec.batching, ...batching });
+      const pause = paused === undefined ? '' : Number(paused);
+      const args = [pause, before, after, serial, this.#told];
+      const done = await runScript<number>(this.#context, 'update', fn, query.now, args);
+      if (done === 0) return undefined;
+      if (done === 1) return (await this.#read(fn))?.record;
+    }
+  }
+
+  async remove(name: string): Promise<boolean> {
+    const fn = await this.#directory.anyNumber(name);
+    if (fn === undefined) return false;
+    // The port gives no time: nothing but the end of the versions hangs on it.
+    const left = await runScript<number>(this.#context, 'remove', fn, Date.now(), [this.#told]);
+    if (left >= 0)
+      throw new SluiceError(
+        'function_busy',
+        `Function "${name}" has ${left} unfinished calls; purge it or wait until they are finished.`,
+      );
+    return left === -1;
+  }
+
+  async repin(query: {
+    readonly now: number;
+    readonly name: string;
+    readonly from: string;
+    readonly to: string;
+  }): Promise<number> {
+    const found = await this.function(query.name);
+    if (found === undefined) throw noFunction(query.name);
+    const [from, to] = [versionOf(found, query.from), versionOf(found, query.to)];
+    checkSchemas(found, from, to);
+    if (from === to) return 0;
+    const serials = [serialOfVersion(from.id), serialOfVersion(to.id)];
+    const [last] = await runScript<number[]>(this.#context, 'call', found.id, query.now, []);
+    let moved = 0;
+    for (let after = 0; ; ) {
+      const args = [...serials, after, last!, STEP_CALLS];
+      const [calls, next] = await runScript<number[]>(this.#context, 'move', found.id, query.now, args);
+      moved += calls!;
+      if (next === 0) return moved;
+      after = next!;
+    }
+  }
+
+  async report({ now, report }: { readonly now: number; readonly report: ReplicaReport }): Promise<void> {
+    const facts = await this.#context.functions.version(report.versionId);
+    if (facts === undefined) return;
+    const { versionId, workerId, until } = report;
+    const fn = await this.#directory.anyNumber(facts.functionName);
+    if (fn === undefined) return;
+    const args = [serialOfVersion(versionId), workerId, until, JSON.stringify(report)];
+    await runScript(this.#context, 'report', fn, now, args);
+  }
+
+  async reports({ now, name }: { readonly now: number; readonly name: string }): Promise<ReplicaReport[]> {
+    const fn = await this.#directory.number(name);
+    if (fn === undefined) return [];
+    const { link, layout } = this.#context;
+    const kept = pairsOf(await link.command<Buffer[]>('HGETALL', layout.key(fn, 'reports')));
+    return [...kept.values()].flatMap((packed) => {
+      const [until, text] = unpack<[number, string]>(packed);
+      return until > now ? [JSON.parse(text) as ReplicaReport] : [];
+    });
+  }
+
+  async load(): Promise<readonly FunctionLoad[]> {
+    const names = [...(await this.#directory.names())].sort(([, a], [, b]) => a - b);
+    const loads = await Promise.all(names.map(([name, fn]) => this.#loadOf(name, fn)));
+    return loads.filter((load) => load !== undefined);
+  }
+
+  async appendLogs(lines: readonly LogLine[]): Promise<void> {
+    const { link, layout } = this.#context;
+    for (const [name, some] of Map.groupBy(lines, ({ functionName }) => functionName)) {
+      const fn = await this.#directory.number(name);
+      if (fn === undefined) continue;
+      const texts = some
+        .slice(-LOG_LINES_MAX)
+        .map((line) => JSON.stringify({ ...line, text: line.text.slice(0, LOG_CHARACTERS_MAX) }));
+      await Promise.all([
+        link.command('RPUSH', layout.key(fn, 'logs'), ...texts),
+        link.command('LTRIM', layout.key(fn, 'logs'), -LOG_LINES_MAX, -1),
+      ]);
+    }
+  }
+
+  async logs({ name, limit }: { readonly name: string; readonly limit: number }): Promise<LogLine[]> {
+    const count = Math.min(limit, LOG_LINES_MAX);
+    const fn = count <= 0 ? undefined : await this.#directory.number(name);
+    if (fn === undefined) return [];
+    const { link, layout } = this.#context;
+    const texts = await link.command<Buffer[]>('LRANGE', layout.key(fn, 'logs'), -count, -1);
+    return texts.map((text) => JSON.parse(String(text)) as LogLine);
+  }
+
+  /** Drops what is past its time of functions and versions that were removed. */
+  async forget(now: number): Promise<void> {
+    for (const [name, fn] of await this.#directory.names()) {
+      const isOver = await runScript<number>(this.#context, 'forget', fn, now, []);
+      if (isOver === 1) await runStoreScript(this.#context, 'name-function', ['functions'], [name, '', fn]);
+    }
+  }
+
+  async #loadOf(functionName: string, fn: number): Promise<FunctionLoad | undefined> {
+    const { link, layout } = this.#context;
+    const [removed, reply] = await Promise.all([
+      link.command<number>('HEXISTS', layout.key(fn, 'function'), 'removed'),
+      runScript<number[]>(this.#context, 'load', fn, NO_TIME, []),
+    ]);
+    if (removed === 1) return undefined;
+    const [waitingRows, sealedRows, waitingCalls, oldest] = reply as [number, number, number, number];
+    return { functionName, waitingRows, sealedRows, waitingCalls, oldestAt: oldest === 0 ? null : oldest };
+  }
+
+  /** A number whose slot is empty. Slots of a store that was lost in part may still hold something. */
+  async #newNumber(): Promise<number> {
+    const { link, layout, generation } = this.#context;
+    for (;;) {
+      const fn = await link.command<number>('INCR', layout.store('function-count'));
+      const isOurs = await link.command<Buffer | null>('SET', layout.key(fn, 'generation'), generation, 'NX');
+      if (isOurs !== null) return fn;
+    }
+  }
+
+  #deployTo(fn: number, now: number, spec: FunctionSpec): Promise<[version: number, created: number]> {
+    const digest = digestOf(spec);
+    const facts = JSON.stringify({ digest, isolation: spec.isolation });
+    const texts = [JSON.stringify(spec), JSON.stringify(spec.batching), facts];
+    const args = [spec.name, digest, ...texts, this.#told, VERSIONS_MAX];
+    return runScript(this.#context, 'deploy', fn, now, args);
+  }
+
+  async #read(fn: number): Promise<Found | undefined> {
+    const reply = await runScript<Buffer[][]>(this.#context, 'function', fn, NO_TIME, []);
+    const record = pairsOf(reply[0]!);
+    const text = (member: string): string => String(record.get(member) ?? '');
+    if (!record.has('name') || record.has('removed')) return undefined;
+    const versions = versionsOf(fn, reply);
+    const currentId = versionIdOf(fn, Number(text('current')));
+    const current = versions.shown.find(({ id }) => id === currentId);
+    if (current === undefined) return undefined;
+    return {
+      versions,
+      record: {
+        id: fn,
+        name: text('name'),
+        current,
+        versions: versions.shown,
+        paused: text('paused') === '1',
+        createdAt: Number(text('created')),
+        updatedAt: Number(text('updated')),
+      },
+    };
+  }
+}
+
+const noFunction = (name: string): SluiceError =>
+  new SluiceError('function_not_found', `There is no function "${name}".`);
+
+const versionOf = ({ name, versions }: FunctionRecord, digest: string): FunctionVersion => {
+  const found = versions.find((version) => version.digest === digest);
+  if (found !== undefined) return found;
+  throw new SluiceError('function_not_found', `Function "${name}" has no version "${digest}".`);
+};
+
+const checkSchemas = ({ name }: FunctionRecord, from: FunctionVersion, to: FunctionVersion): void => {
+  const schemas = ({ spec: { inputMode, inputs, output } }: FunctionVersion): string =>
+    JSON.stringify([inputMode, inputs, output]);
+  if (schemas(from) === schemas(to)) return;
+  throw new SluiceError(
+    'schemas_differ',
+    `The versions "${from.digest}" and "${to.digest}" of "${name}" have different inputs or outputs; repin only between versions with the same schemas.`,
+  );
+};

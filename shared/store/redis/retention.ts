@@ -1,0 +1,50 @@
+/** The retention port on Redis. */
+import type { SluiceError } from '../../errors/sluice-error.ts';
+import type { Retention } from '../ports/retention.ts';
+import type { MemoryGuard } from './health.ts';
+import { functionOfId, isFunctionNumber, serialOfId } from './layout.ts';
+import { bump, type QueueContext, runScript } from './queue-context.ts';
+import type { RedisRegistry } from './registry.ts';
+
+/** Removed functions are looked for this often; they are kept that much longer than said. */
+const FORGET_MS = 60_000;
+
+export const makeRetention = (
+  context: QueueContext,
+  registry: RedisRegistry,
+  guard: MemoryGuard,
+  /** Why the store cannot serve; null where it can. */
+  fault: () => SluiceError | null,
+): Retention => {
+  let forgotAt = Number.NEGATIVE_INFINITY;
+  return {
+    acknowledge: async ({ now, callId }) => {
+      const { link, layout, generation, limits } = context;
+      const fn = functionOfId(callId);
+      if (!isFunctionNumber(fn)) return false;
+      const args = [generation, now, limits.acknowledgedRetentionMs, serialOfId(callId)];
+      return (await link.run<number>('acknowledge', [layout.key(fn, 'generation')], args)) === 1;
+    },
+    sweep: async ({ now, limit }) => {
+      const sweeping = context.functions
+        .owned()
+        .map((fn) => runScript<number>(context, 'sweep', fn, now, [limit]));
+      const swept = await Promise.all(sweeping);
+      bump(
+        context,
+        'calls_swept',
+        swept.reduce((sum, calls) => sum + calls, 0),
+      );
+      if (now >= forgotAt + FORGET_MS) {
+        forgotAt = now;
+        await registry.forget(now);
+      }
+      return swept.some((calls) => calls === limit);
+    },
+    usage: async () => {
+      const lost = fault();
+      if (lost !== null) throw lost;
+      return guard.measure();
+    },
+  };
+};

@@ -1,0 +1,33 @@
+#!lua
+-- Registers a version, or makes a known one current again; its batching is what the deploy says.
+-- function: hash name, current, last (versions given), paused, created, updated, removed (at)
+-- versions: hash version → MessagePack { digest, created, spec (JSON) }           digests: hash digest → version
+-- batching: hash version → JSON          facts: hash version → JSON of what outlives its spec in caches
+-- removed-versions: hash version → when it was removed
+-- KEYS  1 generation (see parts/base)
+-- ARGV  1-3 see parts/base; 4 name; 5 digest; 6 spec; 7 batching; 8 facts; 9 channel to tell; 10 versions at most
+-- Result  { version, 1 where it is new or was removed }
+-- include: base
+local record = key('function')
+local version = redis.call('HGET', key('digests'), ARGV[5])
+local created = 0
+if not version then
+  if tonumber(redis.call('HGET', record, 'last') or 0) >= tonumber(ARGV[10]) then
+    return redis.error_reply('SLUICE invalid_function Function "' .. ARGV[4] .. '" has had ' .. ARGV[10]
+      .. ' versions; deploy it under another name.')
+  end
+  version = redis.call('HINCRBY', record, 'last', 1)
+  redis.call('HSET', key('digests'), ARGV[5], version)
+  redis.call('HSET', key('versions'), version, cmsgpack.pack({ ARGV[5], now, ARGV[6] }))
+  redis.call('HSET', key('facts'), version, ARGV[8])
+  created = 1
+elseif redis.call('HDEL', key('removed-versions'), version) == 1 then
+  created = 1
+end
+redis.call('HSET', key('batching'), version, ARGV[7])
+redis.call('HSETNX', record, 'created', ARGV[2])
+redis.call('HSETNX', record, 'paused', 0)
+redis.call('HSET', record, 'name', ARGV[4], 'current', version, 'updated', ARGV[2])
+redis.call('HDEL', record, 'removed')
+redis.call('PUBLISH', ARGV[9], ARGV[4])
+return { tonumber(version), created }
