@@ -24,7 +24,7 @@ describe('roles', () => {
       /role buffer has no API to listen for; give --health-port/,
     ],
     [{ port: '7700', healthPort: '7700' }, /--health-port .* may not be the --port of the API/],
-    [{ redisPrefix: 'mine' }, /the embedded store has no keys in Redis/],
+    [{ redisPrefix: 'mine' }, /the embedded store has nothing in Redis/],
     [{ redisPrefix: 'mi{ne}', store: REDIS }, /at most 64 letters, digits/],
     [{ store: '127.0.0.1:6379' }, /give embedded, or an address such as redis:/],
   ])('%j are refused', (raw, message) => {
@@ -51,5 +51,14 @@ describe('the address of a store', () => {
 
   it('is not in the message that refuses it', () => {
     expect(() => compileSettings({ store: 'amqp://u:s3cret@h' })).toThrow(/"amqp:\/\/u:\*\*\*@h"/);
+  });
+});
+
+describe('the longest timers', () => {
+  it.each(['lease', 'grace'] as const)('of --%s are those of a day', (name) => {
+    expect(compileSettings({ [name]: '24h' })[name]).toBe(86_400_000);
+    // Twice the grace is still a timer; a longer one than 24.8 days would fire at once.
+    for (const value of ['25h', '86400001ms', '30d'])
+      expect(() => compileSettings({ [name]: value })).toThrow(`is "${value}"; give a whole number from`);
   });
 });
