@@ -3,7 +3,6 @@ import path from 'node:path';
 import { makeServices, type Services } from '../services/main.ts';
 import { type Settings, settingsRoles } from '../shared/config/settings.ts';
 import type { Log } from '../shared/runtime/log.ts';
-import { openEmbeddedStore } from '../shared/store/embedded/index.ts';
 import type { StoreServer } from '../shared/store/ports/server.ts';
 import { makeWorkers, type Workers } from '../workers/main.ts';
 
@@ -11,8 +10,10 @@ export type RunningServer = {
   /** Of the API and of the health port; null where this process has none. */
   readonly address: string | null;
   readonly healthAddress: string | null;
-  /** Leaves within the grace of the settings. */
-  readonly stop: () => Promise<void>;
+  /** Leaves within the grace, that of the settings where it is left out. */
+  readonly stop: (graceMs?: number) => Promise<void>;
+  /** Resolves with what happened when the store's data is lost; only a new process can go on then. */
+  readonly lost: Promise<string>;
 };
 
 export type ServerOptions = {
@@ -24,13 +25,25 @@ export type ServerOptions = {
 /** Of the grace, what is kept for handing back what runs, closing connections and the store: a fifth, a second at most. */
 const CLOSING_MS_MAX = 1000;
 
-const openStore = async (settings: Settings): Promise<StoreServer> => {
+const openStore = async (settings: Settings, log: Log): Promise<StoreServer> => {
   const limits = {
     queueRowsMax: settings.queueRowsMax,
     queueBytesMax: settings.queueBytesMax,
     retentionMs: settings.retention,
     acknowledgedRetentionMs: settings.acknowledgedRetention,
   };
+  if (settings.store !== 'embedded') {
+    const { openRedisStore } = await import('../shared/store/redis/index.ts');
+    return openRedisStore({
+      ...limits,
+      url: settings.store,
+      prefix: settings.redisPrefix,
+      waitReplicas: settings.redisWaitaof,
+      onWarning: (sentence) => log.warn(sentence),
+    });
+  }
+  // Neither store is loaded where the other is used.
+  const { openEmbeddedStore } = await import('../shared/store/embedded/index.ts');
   return openEmbeddedStore({
     ...limits,
     directory: path.resolve(settings.data),
@@ -40,6 +53,7 @@ const openStore = async (settings: Settings): Promise<StoreServer> => {
   });
 };
 
+type Lost = PromiseWithResolvers<string>;
 type Parts = { readonly server: StoreServer; readonly services: Services; readonly workers: Workers | null };
 
 const makeParts = (
@@ -47,9 +61,10 @@ const makeParts = (
   settings: Settings,
   log: Log,
   { strict, python }: ServerOptions,
+  lost: Lost,
 ): Parts => {
   const roles = settingsRoles(settings);
-  const services = makeServices({ settings, server, log, roles });
+  const services = makeServices({ settings, server, log, roles, onLost: lost.resolve });
   const workers = roles.has('worker')
     ? makeWorkers({ server, settings, log, strict, pythonDefault: python })
     : null;
@@ -62,8 +77,7 @@ const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout
  * Readiness falls, and stays fallen while all goes on, for balancers to notice. Then claims stop, buffers are handed
  * over, and what runs finishes while the door still answers polls, or is handed back at no cost; then the door closes.
  */
-const stopParts = async ({ server, services, workers }: Parts, settings: Settings, pauseMs: number) => {
-  const { grace } = settings;
+const stopParts = async ({ server, services, workers }: Parts, grace: number, pauseMs: number) => {
   const deadline = performance.now() + grace;
   const left = (): number => Math.max(0, deadline - performance.now());
   await services.leave();
@@ -80,10 +94,11 @@ export const startServer = async (
   log: Log,
   options: ServerOptions,
 ): Promise<RunningServer> => {
-  const server = await openStore(settings);
+  const server = await openStore(settings, log);
+  const lost: Lost = Promise.withResolvers();
   let parts: Parts;
   try {
-    parts = makeParts(server, settings, log, options);
+    parts = makeParts(server, settings, log, options, lost);
   } catch (error) {
     await server.close();
     throw error;
@@ -93,13 +108,14 @@ export const startServer = async (
     await services.start();
     await workers?.start();
   } catch (error) {
-    await stopParts(parts, settings, 0);
+    await stopParts(parts, settings.grace, 0);
     throw error;
   }
   services.enter();
   return {
     address: services.address(),
     healthAddress: services.healthAddress(),
-    stop: () => stopParts(parts, settings, settings.leavePause),
+    stop: (graceMs = settings.grace) => stopParts(parts, graceMs, settings.leavePause),
+    lost: lost.promise,
   };
 };

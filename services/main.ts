@@ -19,6 +19,8 @@ export type ServicesOptions = {
   readonly server: StoreServer;
   readonly log: Log;
   readonly roles: ReadonlySet<Role>;
+  /** The store's data is lost or replaced: this process can do nothing with what is there now. */
+  readonly onLost: (detail: string) => void;
 };
 
 export type Services = {
@@ -45,8 +47,9 @@ const CLOCKS: Clocks = {
   },
 };
 
-export const makeServices = ({ settings, server, log, roles }: ServicesOptions): Services => {
+export const makeServices = ({ settings, server, log, roles, onLost }: ServicesOptions): Services => {
   const store = server.connect();
+  store.queue.watch({ kind: 'lost' }, ({ detail }) => onLost(detail));
   const ingress = roles.has('ingress') ? makeIngress({ settings, server, log }) : null;
   const buffer = roles.has('buffer') ? new Buffer(store, log, CLOCKS) : null;
   // It looks at the functions that the buffer owns: both are one client of the store.

@@ -22,7 +22,7 @@ const NAMES = Object.keys(SETTINGS) as SettingName[];
 const SHOWN: readonly SettingName[] = ['host', 'port', 'data', 'logLevel'];
 const SHOWN_IN_SERVE: readonly SettingName[] = [...SHOWN, 'store', 'role', 'healthPort', 'redisPrefix'];
 /** What `sluice dev` decides itself: one process on the embedded store. */
-const SHARED_ONLY: readonly SettingName[] = ['store', 'role', 'redisPrefix'];
+const SHARED_ONLY: readonly SettingName[] = ['store', 'role', 'redisPrefix', 'redisWaitaof'];
 
 const withSettings = (command: Command, shown: readonly SettingName[]): Command => {
   for (const name of NAMES) {
@@ -84,27 +84,44 @@ const serve = async (flags: Flags, strict: boolean): Promise<void> => {
   if (!strict) {
     process.stdout.write(`Dashboard: ${server.address}/   Next: sluice deploy FILE   Stop: Ctrl-C\n`);
   }
-  await untilStopped(server.stop, settings.grace);
+  await untilStopped(server, settings.grace);
 };
 
 /** What closing takes beyond the grace, a disk that syncs slowly above all, before the process ends regardless. */
 const OVERTIME_MS = 5000;
 
-/** The first signal drains; a second one, or a drain that outlasts its grace, ends the process at once. */
-const untilStopped = (stop: () => Promise<void>, graceMs: number): Promise<void> =>
+/** EX_SOFTWARE, as when the embedded store cannot commit: whoever started the process starts it again. */
+const LOST_EXIT = 70;
+/** What runs then cannot be settled any more: this is for callers to be told. */
+const LOST_GRACE_MS = 2000;
+
+/**
+ * The first signal drains; a second one, or a drain that outlasts its grace, ends the process at once. It drains as well
+ * when the store's data is lost: callers are told, and the next process begins on what is there.
+ */
+const untilStopped = ({ stop, lost }: RunningServer, graceMs: number): Promise<void> =>
   new Promise((resolve, reject) => {
     let stopping = false;
+    const leave = (withinMs: number): void => {
+      stopping = true;
+      setTimeout(() => process.exit(process.exitCode ?? 1), withinMs + OVERTIME_MS).unref();
+      stop(withinMs).then(resolve, reject);
+    };
     const onSignal = (signal: NodeJS.Signals): void => {
       if (stopping) process.exit(signal === 'SIGINT' ? 130 : 143);
-      stopping = true;
       process.stderr.write(
         `sluice: ${signal}: finishing what runs, at most ${graceMs / 1000} s (again: at once)\n`,
       );
-      setTimeout(() => process.exit(1), graceMs + OVERTIME_MS).unref();
-      stop().then(resolve, reject);
+      leave(graceMs);
     };
     process.on('SIGTERM', onSignal);
     process.on('SIGINT', onSignal);
+    void lost.then((detail) => {
+      if (stopping) return;
+      process.stderr.write(`sluice: ${detail} This process leaves; start it again.\n`);
+      process.exitCode = LOST_EXIT;
+      leave(Math.min(graceMs, LOST_GRACE_MS));
+    });
   });
 
 export const registerServe = (program: Command): void => {

@@ -194,6 +194,7 @@ class Submission {
   }
 
   async #accepted(admitted: Admitted): Promise<void> {
+    this.#room.waits.checkKept();
     const view =
       admitted.attached || admitted.status !== 'pending'
         ? await this.#attached(admitted)

@@ -70,6 +70,7 @@ const room: Room = {
   },
   state: { isLeaving: false, isDraining: false },
 };
+store.queue.watch({ kind: 'lost' }, ({ detail }) => room.waits.lose(detail));
 await catalogue.start();
 await guard.start();
 const { app, closeIdle } = await makeHttpServer(room, connectionsMax);

@@ -1,6 +1,7 @@
 /**
  * Waits for the end of calls: long polls, `Prefer: wait`, event streams. Each ends once: by the call's end, by time, by
- * the caller's disconnect (`cancel`, which cancels nothing of the call), or by the drain of the server.
+ * the caller's disconnect (`cancel`, which cancels nothing of the call), by the drain of the server, or by
+ * the loss of the store's data, after which no call ends any more.
  */
 import { isFinished } from '../../shared/domain/call.ts';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
@@ -50,6 +51,7 @@ export class CallWaits {
   readonly #wheel = new TimerWheel();
   readonly #waits = new Set<CallWait>();
   #isDraining = false;
+  #lost: SluiceError | null = null;
 
   constructor(queue: QueueStore) {
     this.#queue = queue;
@@ -85,8 +87,14 @@ export class CallWaits {
     return wait;
   }
 
-  /** @throws SluiceError `queue_full` */
+  /** @throws SluiceError `data_lost` */
+  checkKept(): void {
+    if (this.#lost !== null) throw this.#lost;
+  }
+
+  /** @throws SluiceError `queue_full`, `data_lost` */
   check(): void {
+    this.checkKept();
     if (this.#waits.size < WAITS_MAX) return;
     throw new SluiceError('queue_full', `${WAITS_MAX} requests wait on this server already; poll instead.`, {
       retry_after_seconds: 1,
@@ -96,6 +104,12 @@ export class CallWaits {
   forget(wait: CallWait): void {
     this.#waits.delete(wait);
     if (wait.timeout !== null) this.#wheel.cancel(wait.timeout);
+  }
+
+  /** Nothing that is waited for will come: every wait ends now, and whoever asks is told why. */
+  lose(detail: string): void {
+    this.#lost ??= new SluiceError('data_lost', detail);
+    for (const wait of [...this.#waits]) wait.end(null);
   }
 
   /** Every wait is answered with what is known now; later ones do not begin. */

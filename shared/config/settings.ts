@@ -51,12 +51,12 @@ const choice = (fallback: string, choices: readonly string[], about: string): Se
 
 const address = (fallback: string, about: string): Setting<string> => ({ kind: 'address', fallback, about });
 const roles = (fallback: string, about: string): Setting<string> => ({ kind: 'roles', fallback, about });
-/** A port that is not listened on unless it is given. */
-const optionalPort = (about: string): Setting<number | null> => ({
+/** Nothing of the kind happens unless it is given. */
+const optionalCount = (max: number, about: string): Setting<number | null> => ({
   kind: 'count',
   fallback: null,
   min: 0,
-  max: 65_535,
+  max,
   about,
 });
 
@@ -66,7 +66,8 @@ const GiB = 2 ** 30;
 export const SETTINGS = {
   host: text('127.0.0.1', 'Address to listen on. Another than loopback needs at least one API key.'),
   port: count(7700, 0, 65_535, 'Port to listen on; 0 takes a free one.'),
-  healthPort: optionalPort(
+  healthPort: optionalCount(
+    65_535,
     'Port for /livez, /readyz and /metrics of this process, in every role, on --host; 0 takes a free one.',
   ),
   store: address(
@@ -75,6 +76,10 @@ export const SETTINGS = {
   ),
   role: roles('all', 'What this process does, on a shared store: all, or some of ingress,buffer,worker.'),
   redisPrefix: text('sluice', 'What every key in Redis begins with; servers of one prefix are one server.'),
+  redisWaitaof: optionalCount(
+    16,
+    'Replicas whose disks, beside that of the server itself, confirm each call before it is accepted (WAITAOF, Redis 7.2).',
+  ),
   data: text('.sluice', 'Data directory of the embedded store; one process owns it.'),
   durability: choice(
     'fsync',
@@ -270,12 +275,11 @@ const checkProcess = (settings: Settings, raw: Readonly<Partial<Record<string, s
       role,
       'one process does everything on the embedded store; give --store redis://… as well',
     );
-  if (store === 'embedded' && raw.redisPrefix !== undefined)
-    throw wrong(
-      'redisPrefix',
-      raw.redisPrefix,
-      'the embedded store has no keys in Redis; give --store redis://… as well',
-    );
+  for (const name of ['redisPrefix', 'redisWaitaof'] as const) {
+    const value = raw[name];
+    if (store === 'embedded' && value !== undefined)
+      throw wrong(name, value, 'the embedded store has nothing in Redis; give --store redis://… as well');
+  }
   if (!/^[\w.:-]{1,64}$/.test(settings.redisPrefix))
     throw wrong('redisPrefix', settings.redisPrefix, 'give at most 64 letters, digits and ._:-');
   if (!isIngress && raw.port !== undefined)
