@@ -1,10 +1,13 @@
 /** The stores in this process that one definition of a suite runs on, each empty when it is opened. */
+import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { afterEach, describe } from 'vitest';
+import { afterAll, afterEach, describe } from 'vitest';
 import { openEmbeddedStore } from '../../shared/store/embedded/index.ts';
 import type { StoreServer } from '../../shared/store/ports/server.ts';
+import { openRedisStore } from '../../shared/store/redis/index.ts';
+import { describeWithRedis, RedisServer } from './redis-servers.ts';
 
 const LIMITS = {
   queueRowsMax: 1e9,
@@ -30,6 +33,17 @@ export const onEveryOpenedStore = (suite: (open: () => Promise<StoreServer>) => 
         limitBytes: 2 ** 30,
         reserveBytes: 0,
       });
+    });
+  });
+  describeWithRedis('the redis store', () => {
+    let server: Promise<RedisServer> | undefined;
+    afterAll(async () => (await server)?.stop());
+    suite(async () => {
+      // What the suite checks is not the disk's.
+      server ??= RedisServer.start({ aof: 'no' });
+      const { url } = await server;
+      const prefix = `t-${randomBytes(4).toString('hex')}`;
+      return openRedisStore({ ...LIMITS, url, prefix, waitReplicas: null, onWarning: () => undefined });
     });
   });
 };
