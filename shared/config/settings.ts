@@ -98,12 +98,12 @@ export const SETTINGS = {
     100_000_000,
     1,
     2 ** 40,
-    'Waiting rows of one function at most; more is refused with 429.',
+    'Unfinished rows of one function at most, waiting or in batches; more is refused with 429.',
   ),
   queueBytesMax: bytes(
     64 * GiB,
     1,
-    'Waiting payload bytes of one function at most; more is refused with 429.',
+    'Payload bytes of the unfinished rows of one function at most; more is refused with 429.',
   ),
   diskLimit: bytes(
     100 * GiB,
