@@ -25,14 +25,20 @@ const directoryOf = (option: string, text: string): string | null => {
 
 const openSource = async (options: Options): Promise<TransferSource> => {
   const directory = directoryOf('--from', options.from);
-  if (directory === null) throw new UsageError('--from a Redis is not there yet; give embedded:DIRECTORY.');
+  if (directory === null) {
+    const { openRedisSource } = await import('../../shared/store/redis/transfer-source.ts');
+    return openRedisSource(options.from, options.redisPrefix);
+  }
   const { openEmbeddedSource } = await import('../../shared/store/embedded/transfer-source.ts');
   return openEmbeddedSource(directory);
 };
 
 const openTarget = async (options: Options): Promise<TransferTarget> => {
   const directory = directoryOf('--to', options.to);
-  if (directory === null) throw new UsageError('--to a Redis is not there yet; give embedded:DIRECTORY.');
+  if (directory === null) {
+    const { openRedisTarget } = await import('../../shared/store/redis/transfer-target.ts');
+    return openRedisTarget(options.to, options.redisPrefix);
+  }
   const { openEmbeddedTarget } = await import('../../shared/store/embedded/transfer-target.ts');
   return openEmbeddedTarget(directory);
 };

@@ -73,6 +73,7 @@ const bring = async (
     moved.batches += batches.length;
     onProgress(moved);
   }
+  for await (const ids of chunks(source.former(), () => 0)) await target.addFormer(ids);
   return { ...moved, isFinished: false };
 };
 

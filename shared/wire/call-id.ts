@@ -60,11 +60,11 @@ export class CallIds {
    * As `decode`, but an id of a store that calls were moved out of is looked up.
    * @throws SluiceError `call_not_found`, `call_gone`
    */
-  async find(text: string, lineage: Lineage | undefined): Promise<number> {
+  async find(text: string, lineage: Lineage): Promise<number> {
     const { tag, id } = this.#parse(text);
     if (tag === this.#tag) return id;
-    const found = await lineage?.resolve({ tag, id });
-    if (found == null) throw replaced(text);
+    const found = await lineage.resolve({ tag, id });
+    if (found === null) throw replaced(text);
     return found;
   }
 

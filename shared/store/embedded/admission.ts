@@ -40,27 +40,45 @@ type Admission = {
   readonly idempotency: { readonly key: string; readonly bodyDigest: string } | null;
 };
 
+const admissionOf = (ledger: Ledger, request: AdmitRequest, i: number): Admission => {
+  const asked = request.numbers;
+  const at = i * ADMIT_WIDTH;
+  const deadline = asked[at + 5]!;
+  return {
+    now: asked[at]!,
+    version: openVersion(ledger, asked[at + 1]!, request.functions[i]!),
+    keyId: asked[at + 2]!,
+    rows: asked[at + 3]!,
+    bytes: asked[at + 4]!,
+    deadlineAt: Number.isNaN(deadline) ? null : deadline,
+    payload: request.payloads[i]!,
+    extra: request.extras[i]!,
+    idempotency: request.idempotency[i] ?? null,
+  };
+};
+
+/** Whether it would be admitted now, as a new call. */
+export const isAdmissible = (ledger: Ledger, request: AdmitRequest, i: number): boolean => {
+  try {
+    const admission = admissionOf(ledger, request, i);
+    if (attached(ledger, admission) !== null) return false;
+    checkLimits(ledger, admission);
+    return true;
+  } catch (error) {
+    if (error instanceof SluiceError) return false;
+    throw error;
+  }
+};
+
 export const admit = (ledger: Ledger, request: AdmitRequest, client: ClientPort): AdmitReply => {
   const { numbers: asked } = request;
   const count = asked.length / ADMIT_WIDTH;
   const numbers = new Float64Array(count * ADMITTED_WIDTH);
   let errors: (ErrorMessage | null)[] | null = null;
   for (let i = 0; i < count; i += 1) {
-    const at = i * ADMIT_WIDTH;
-    const deadline = asked[at + 5]!;
     try {
-      const admission: Admission = {
-        now: asked[at]!,
-        version: openVersion(ledger, asked[at + 1]!, request.functions[i]!),
-        keyId: asked[at + 2]!,
-        rows: asked[at + 3]!,
-        bytes: asked[at + 4]!,
-        deadlineAt: Number.isNaN(deadline) ? null : deadline,
-        payload: request.payloads[i]!,
-        extra: request.extras[i]!,
-        idempotency: request.idempotency[i] ?? null,
-      };
-      const isWatched = asked[at + 6] === 1;
+      const admission = admissionOf(ledger, request, i);
+      const isWatched = asked[i * ADMIT_WIDTH + 6] === 1;
       admitOne(ledger, admission, isWatched ? client : null, numbers, i * ADMITTED_WIDTH);
     } catch (error) {
       errors ??= new Array<ErrorMessage | null>(count).fill(null);

@@ -37,6 +37,8 @@ export type Asked = {
   /** Its answer left before the commit; what a lease answered is kept for a commit that fails. */
   wasAnswered?: boolean;
   leased?: LeasedMessage[];
+  /** Bytes of it that were staged (staging.ts), until its commit or its refusal. */
+  staged?: readonly Uint8Array[];
 };
 
 /**
@@ -93,8 +95,10 @@ export class Committer {
   run(group: readonly Asked[]): Asked[] {
     const began = performance.now();
     const commits = group.length === 0 || group.some(isPressing);
+    const all = [...this.#open, ...group];
     const again = this.#runSound(group, commits);
     if (!commits) return again;
+    for (const { staged } of all) for (const bytes of staged ?? []) this.#ledger.segments.unstage(bytes);
     collectEvents(this.#ledger, this.#clients);
     this.#ledger.count('commits');
     this.#ledger.count('commit_ms_total', performance.now() - began);

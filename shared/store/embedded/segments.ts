@@ -2,9 +2,14 @@
  * Large payloads and outputs in append-only files. A record is magic, CRC-32, length, bytes. `sync` runs before the
  * SQLite commit that refers to what was written, so that a reference never points into nothing; bytes that no row
  * refers to (a torn tail, a rolled-back append) are garbage that goes with its file.
+ *
+ *   stage (write and sync beside this thread) ─► append (answers the place at once) ─► sync ─► commit ─► unstage
+ *
+ * Large records are staged before the verb that refers to them runs, so that a group never waits for their bytes.
  */
 import {
   closeSync,
+  fdatasync,
   fdatasyncSync,
   mkdirSync,
   openSync,
@@ -12,9 +17,11 @@ import {
   readSync,
   rmSync,
   statSync,
+  writev,
   writevSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { crc32 } from 'node:zlib';
 import { syncDirectory } from './directory-sync.ts';
 
@@ -27,6 +34,22 @@ const SEGMENT_BYTES_MAX = 256 * 2 ** 20;
 const HOUR_MS = 3_600_000;
 /** Read-only descriptors kept open at most. */
 const OPEN_FILES_MAX = 64;
+
+const syncData = promisify(fdatasync);
+
+/** The file that is written. */
+type SegmentFile = {
+  readonly segment: number;
+  readonly descriptor: number;
+  readonly hour: number;
+  size: number;
+  /** Records that are being staged; the descriptor stays open for them. */
+  staging: number;
+  isRetired: boolean;
+  /** The sync that runs, and the one after it, which the records wait for that were written meanwhile. */
+  syncing: Promise<void> | null;
+  nextSync: Promise<void> | null;
+};
 
 export class DamagedSegment extends Error {
   override readonly name = 'DamagedSegment';
@@ -45,7 +68,11 @@ export class Segments {
   readonly #sizes = new Map<number, number>();
   readonly #live = new Map<number, number>();
   readonly #readers = new Map<number, number>();
-  #current: { segment: number; descriptor: number; size: number; hour: number } | undefined;
+  #current: SegmentFile | undefined;
+  /** Records on the disk that wait for their verb; they keep their file. */
+  readonly #staged = new Map<Uint8Array, SegmentRef>();
+  /** Files that take no more records while some are still being staged. */
+  readonly #retired = new Set<number>();
   #dirty: number[] = [];
   #isDirectoryDirty = false;
   #next = 1;
@@ -83,21 +110,51 @@ export class Segments {
   }
 
   append(bytes: Uint8Array, now: number): SegmentRef {
+    const staged = this.#staged.get(bytes);
+    if (staged !== undefined) return staged;
     const file = this.#fileFor(bytes.byteLength, now);
-    const header = Buffer.alloc(HEADER_BYTES);
-    header.writeUInt32LE(MAGIC, 0);
-    header.writeUInt32LE(crc32(bytes), 4);
-    header.writeUInt32LE(bytes.byteLength, 8);
+    const record = [headerOf(bytes), bytes];
     const at = file.size;
     const wanted = HEADER_BYTES + bytes.byteLength;
-    const written = writevSync(file.descriptor, [header, bytes], at);
     // A short write is a full disk that had room for a part of it.
-    if (written < wanted)
+    if (writevSync(file.descriptor, record, at) < wanted)
       throw Object.assign(new Error('no space left for a segment record'), { code: 'ENOSPC' });
-    file.size += wanted;
-    this.#sizes.set(file.segment, file.size);
+    this.#grow(file, wanted);
     if (!this.#dirty.includes(file.descriptor)) this.#dirty.push(file.descriptor);
     return { segment: file.segment, at, length: bytes.byteLength };
+  }
+
+  /**
+   * Writes and syncs a record beside this thread; `append` of the same array then answers its place. A record that finds
+   * no room is not staged: `append` finds none either, and says so. Rejects when a sync failed.
+   */
+  async stage(bytes: Uint8Array, now: number): Promise<void> {
+    const file = this.#fileFor(bytes.byteLength, now);
+    const at = file.size;
+    const wanted = HEADER_BYTES + bytes.byteLength;
+    this.#grow(file, wanted);
+    file.staging += 1;
+    try {
+      if (!(await isWritten(file.descriptor, [headerOf(bytes), bytes], at, wanted))) return;
+      if (this.#durable) await synced(file);
+      this.#staged.set(bytes, { segment: file.segment, at, length: bytes.byteLength });
+    } finally {
+      file.staging -= 1;
+      if (file.isRetired && file.staging === 0) {
+        closeSync(file.descriptor);
+        this.#retired.delete(file.segment);
+      }
+    }
+  }
+
+  /** After the commit of the verb that referred to it, or its refusal. */
+  unstage(bytes: Uint8Array): void {
+    this.#staged.delete(bytes);
+  }
+
+  #grow(file: SegmentFile, bytes: number): void {
+    file.size += bytes;
+    this.#sizes.set(file.segment, file.size);
   }
 
   /** Makes all appended records durable. An error here ends the process: the kernel may have dropped the pages. */
@@ -154,6 +211,7 @@ export class Segments {
     let unlinked = 0;
     for (const segment of this.#sizes.keys()) {
       if ((this.#live.get(segment) ?? 0) > 0 || segment === this.#current?.segment) continue;
+      if (this.#isStaged(segment)) continue;
       this.#closeReader(segment);
       // Forced: a file that somebody removed is no reason to stop.
       rmSync(this.#path(segment), { force: true });
@@ -164,11 +222,16 @@ export class Segments {
     return unlinked;
   }
 
+  #isStaged(segment: number): boolean {
+    for (const ref of this.#staged.values()) if (ref.segment === segment) return true;
+    return this.#retired.has(segment);
+  }
+
   /** Ends the current file, so that `recycle` may take it; with a time, only when it is of an earlier hour. */
   cut(now = Number.POSITIVE_INFINITY): void {
     if (this.#current === undefined || Math.floor(now / HOUR_MS) <= this.#current.hour) return;
     this.sync();
-    closeSync(this.#current.descriptor);
+    this.#retire(this.#current);
     this.#current = undefined;
   }
 
@@ -177,7 +240,13 @@ export class Segments {
     for (const segment of [...this.#readers.keys()]) this.#closeReader(segment);
   }
 
-  #fileFor(bytes: number, now: number): { segment: number; descriptor: number; size: number } {
+  #retire(file: SegmentFile): void {
+    file.isRetired = true;
+    if (file.staging === 0) closeSync(file.descriptor);
+    else this.#retired.add(file.segment);
+  }
+
+  #fileFor(bytes: number, now: number): SegmentFile {
     const hour = Math.floor(now / HOUR_MS);
     const current = this.#current;
     if (current !== undefined && current.hour >= hour && current.size + bytes <= SEGMENT_BYTES_MAX)
@@ -187,7 +256,8 @@ export class Segments {
     const descriptor = openSync(this.#path(segment), 'wx', 0o600);
     this.#isDirectoryDirty = true;
     this.#sizes.set(segment, 0);
-    this.#current = { segment, descriptor, size: 0, hour };
+    const idle = { staging: 0, isRetired: false, syncing: null, nextSync: null };
+    this.#current = { segment, descriptor, size: 0, hour, ...idle };
     return this.#current;
   }
 
@@ -213,3 +283,37 @@ export class Segments {
     closeSync(descriptor);
   }
 }
+
+const headerOf = (bytes: Uint8Array): Buffer => {
+  const header = Buffer.alloc(HEADER_BYTES);
+  header.writeUInt32LE(MAGIC, 0);
+  header.writeUInt32LE(crc32(bytes), 4);
+  header.writeUInt32LE(bytes.byteLength, 8);
+  return header;
+};
+
+/** False when the record found no room, or the file takes no bytes: `append` meets the same error and tells it. */
+const isWritten = (
+  descriptor: number,
+  record: readonly Uint8Array[],
+  at: number,
+  wanted: number,
+): Promise<boolean> =>
+  new Promise((resolve) => {
+    writev(descriptor, record, at, (error, written) => resolve(error === null && written === wanted));
+  });
+
+/** Resolves after a sync that began when everything written before this call lay in the file. */
+const synced = (file: SegmentFile): Promise<void> => {
+  file.nextSync ??= (file.syncing ?? Promise.resolve()).then(async () => {
+    file.syncing = file.nextSync;
+    file.nextSync = null;
+    try {
+      await syncData(file.descriptor);
+    } catch (error) {
+      throw failedSync(error as Error);
+    }
+    file.syncing = null;
+  });
+  return file.nextSync;
+};

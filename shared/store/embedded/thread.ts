@@ -15,7 +15,12 @@ import { load } from './loading.ts';
 import type { Control, Opened, ToThread } from './messages.ts';
 import type { ClientPort } from './outbox.ts';
 import { Segments } from './segments.ts';
+<<<<<<< ours
 import { readMark } from './transfer-mark.ts';
+=======
+import { stage } from './staging.ts';
+import { checkServable } from './transfer-mark.ts';
+>>>>>>> theirs
 
 /** Requests in one transaction at most: the first of a flood do not wait for its last. */
 const GROUP_MAX = 1024;
@@ -31,6 +36,9 @@ class StoreThread {
   #commits = 0;
   readonly #committer: Committer;
   #openTimer: NodeJS.Timeout | null = null;
+  readonly #staging = new Set<Promise<void>>();
+  #isRunSoon = false;
+  #isClosed = false;
 
   constructor(ledger: Ledger) {
     this.#ledger = ledger;
@@ -52,6 +60,7 @@ class StoreThread {
 
   /** One group; what came meanwhile is the next. Between two groups other events of the thread get their turn. */
   run(): void {
+    if (this.#isClosed) return;
     this.#drain();
     if (this.#inbox.length > 0) this.#commit(this.#inbox.splice(0, GROUP_MAX));
     if (this.#inbox.length > 0) setImmediate(() => this.run());
@@ -76,9 +85,12 @@ class StoreThread {
     if (this.#committer.isOpen) this.#commit([]);
   }
 
-  close(): void {
-    do this.run();
-    while (this.#inbox.length > 0);
+  async close(): Promise<void> {
+    do {
+      this.run();
+      await Promise.all(this.#staging);
+    } while (this.#inbox.length > 0);
+    this.#isClosed = true;
     if (this.#openTimer) clearTimeout(this.#openTimer);
     this.#commitOpen();
     for (const { port } of this.#clients) port.close();
@@ -98,8 +110,36 @@ class StoreThread {
     }
   }
 
+  /** Requests with large bytes join the inbox when these are on the disk. */
   #receive(client: ClientPort, requests: ToThread): void {
-    for (const request of requests) this.#inbox.push({ client, request });
+    for (const request of requests) {
+      const asked: Asked = { client, request };
+      const staging = stage(this.#ledger, asked);
+      if (staging === null) this.#inbox.push(asked);
+      else this.#stage(asked, staging);
+    }
+  }
+
+  #stage(asked: Asked, staging: Promise<readonly Uint8Array[]>): void {
+    const staged = staging
+      .then((bytes) => {
+        asked.staged = bytes;
+        this.#inbox.push(asked);
+        this.#staging.delete(staged);
+        this.#runSoon();
+      })
+      .catch(die);
+    this.#staging.add(staged);
+  }
+
+  /** What was staged together is one group. */
+  #runSoon(): void {
+    if (this.#isRunSoon) return;
+    this.#isRunSoon = true;
+    setImmediate(() => {
+      this.#isRunSoon = false;
+      this.run();
+    });
   }
 }
 
@@ -149,8 +189,7 @@ const main = (): void => {
       thread.connect(control.port);
       return;
     }
-    thread.close();
-    parent.close();
+    void thread.close().then(() => parent.close());
   });
 };
 

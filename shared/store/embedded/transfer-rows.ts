@@ -3,6 +3,7 @@ import type { StatementSync } from 'node:sqlite';
 import type { RowError, Slice } from '../../domain/call.ts';
 import { BugError } from '../../errors/sluice-error.ts';
 import type {
+  MovedId,
   TransferBatch,
   TransferCall,
   TransferFunction,
@@ -79,8 +80,7 @@ export class ArrivingRows {
     const parts = this.#addParts(call, id);
     if (isLive(call)) this.#addLive(call, id);
     else this.#addDone(call, id, parts);
-    const add = this.#sql('INSERT INTO former VALUES (?,?,?)');
-    for (const former of [{ tag, id: call.id }, ...call.former]) add.run(former.tag, former.id, id);
+    this.#sql('INSERT INTO former VALUES (?,?,?)').run(tag, call.id, id);
     if (call.idempotency === null) return;
     const { key, bodyDigest } = call.idempotency;
     this.#sql('INSERT INTO idempotency VALUES (?,?,?,?,?)').run(
@@ -111,6 +111,16 @@ export class ArrivingRows {
       batch.notBefore,
       batch.handlerMs,
       packNumbers(slices),
+    );
+  }
+
+  /** An id from before, of a call that came from the source `tag`; a call that did not come needs none. */
+  addFormer({ former, callId }: MovedId, tag: string): void {
+    this.#sql('INSERT OR REPLACE INTO former SELECT ?, ?, call FROM former WHERE tag = ? AND id = ?').run(
+      former.tag,
+      former.id,
+      tag,
+      callId,
     );
   }
 

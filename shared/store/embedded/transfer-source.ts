@@ -10,6 +10,7 @@ import type { EmbeddedOptions } from '../ports/server.ts';
 import type {
   FormerId,
   IdSpan,
+  MovedId,
   TransferBatch,
   TransferCall,
   TransferFunction,
@@ -184,7 +185,6 @@ class EmbeddedSource implements TransferSource {
       payload: live === undefined ? null : this.#payload(live),
       sealedRows: live?.sealed ?? call.rows,
       parts: this.#parts(parts),
-      former: this.#former(id),
     };
   }
 
@@ -202,11 +202,6 @@ class EmbeddedSource implements TransferSource {
       | { name: string; digest: string }
       | undefined;
     return row === undefined ? null : { key: row.name, bodyDigest: row.digest };
-  }
-
-  #former(call: number): FormerId[] {
-    if (!hasTable(this.#ledger.db, 'former')) return [];
-    return this.#ledger.prepare('SELECT tag, id FROM former WHERE call = ?').all(call) as FormerId[];
   }
 
   #parts(numbers: readonly number[]): TransferPart[] {
@@ -256,6 +251,13 @@ class EmbeddedSource implements TransferSource {
 
   async output(id: number): Promise<Uint8Array> {
     return readOutput(this.#ledger, id);
+  }
+
+  async *former(): AsyncGenerator<MovedId> {
+    if (!hasTable(this.#ledger.db, 'former')) return;
+    const rows = this.#ledger.db.prepare('SELECT tag, id, call FROM former').iterate();
+    for (const { tag, id, call } of rows as Iterable<FormerId & { readonly call: number }>)
+      yield { former: { tag, id }, callId: call };
   }
 
   async counts() {

@@ -6,6 +6,7 @@
 import { BugError } from '../../errors/sluice-error.ts';
 import { tagOf } from '../../wire/call-id.ts';
 import type {
+  MovedId,
   TransferBatch,
   TransferCall,
   TransferCounts,
@@ -106,6 +107,12 @@ class EmbeddedTarget implements TransferTarget {
     this.#commit(() => {
       for (const batch of batches) this.#rows.addBatch(batch, this.#tag);
       this.#reach({ batchId: batches.at(-1)!.id });
+    });
+  }
+
+  async addFormer(ids: readonly MovedId[]): Promise<void> {
+    this.#commit(() => {
+      for (const id of ids) this.#rows.addFormer(id, this.#tag);
     });
   }
 

@@ -15,8 +15,7 @@ export interface Store {
   readonly keys: Keys;
   readonly retention: Retention;
   readonly coordination: Coordination;
-  /** Absent where nothing can have been moved in. */
-  readonly lineage?: Lineage;
+  readonly lineage: Lineage;
   counters(): Promise<StoreCounters>;
   close(): Promise<void>;
 }

@@ -22,6 +22,8 @@ import type { ApiKey } from './keys.ts';
 /** A call's id in a store that it was moved out of; `tag` is that store's, as outside ids carry it. */
 export type FormerId = { readonly tag: string; readonly id: number };
 
+export type MovedId = { readonly former: FormerId; readonly callId: number };
+
 /** What a store knows of the ids that its calls had elsewhere. */
 export interface Lineage {
   /** The call's id here; null when no such call was moved here. */
@@ -93,7 +95,6 @@ export type TransferCall = {
   readonly sealedRows: number;
   /** What has settled, in row order; of a finished call all its rows. */
   readonly parts: readonly TransferPart[];
-  readonly former: readonly FormerId[];
 };
 
 /** A sealed batch that is not settled. A lease on it is not moved: it ends with the source, at no cost to the rows. */
@@ -167,6 +168,8 @@ export interface TransferSource {
   /** In the order of their ids. */
   batches(after: number | null): AsyncIterable<TransferBatch>;
   output(id: number): Promise<Uint8Array>;
+  /** Ids from migrations before this one, with the call's id in the source, in no order; the call may be gone. */
+  former(): AsyncIterable<MovedId>;
   counts(): Promise<TransferCounts>;
   /** Everything has moved. */
   leave(): Promise<void>;
@@ -182,6 +185,7 @@ export interface TransferTarget {
   /** One atomic step, or one that does no harm when it is done again. */
   addCalls(calls: readonly TransferCall[], output: (id: number) => Promise<Uint8Array>): Promise<void>;
   addBatches(batches: readonly TransferBatch[]): Promise<void>;
+  addFormer(ids: readonly MovedId[]): Promise<void>;
   /** Puts together what came. Nothing is served before `open`. */
   finish(): Promise<TransferCounts>;
   /** Lets it be served. */

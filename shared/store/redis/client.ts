@@ -18,6 +18,7 @@ import type { QueueContext, QueueLimits } from './queue-context.ts';
 import { RedisRegistry } from './registry.ts';
 import { dataLost } from './replies.ts';
 import { makeRetention } from './retention.ts';
+import { makeLineage } from './transfer-lineage.ts';
 
 /** Plain data: it crosses to other threads. */
 export type RedisTicket = {
@@ -170,6 +171,7 @@ export const makeRedisClient = (ticket: RedisTicket): Store => {
     keys: makeKeys(context),
     retention: makeRetention(context, registry, guard, () => client.lost),
     coordination: makeCoordination(context, directory, events),
+    lineage: makeLineage(context),
     counters: async () => {
       await client.settled();
       return { ...context.counters };

@@ -3,12 +3,14 @@ import { randomUUID } from 'node:crypto';
 import { SluiceError } from '../../errors/sluice-error.ts';
 import type { RedisOptions, StoreServer } from '../ports/server.ts';
 import type { Store } from '../ports/store.ts';
-import { parseAddress } from './address.ts';
+import { checkServable } from '../transfer-mark.ts';
+import { parseAddress, withoutSecrets } from './address.ts';
 import { makeRedisClient, REPLY_MS, type RedisTicket, WAIT_MS } from './client.ts';
 import { Directory } from './directory.ts';
 import { readDurability } from './health.ts';
 import { Layout } from './layout.ts';
 import { Link } from './link.ts';
+import { readMark } from './transfer-mark.ts';
 
 /** Without braces, which hash tags are made of, and short: it begins every key. */
 const PREFIX = /^[^{}\s]{1,32}$/;
@@ -30,6 +32,7 @@ export const openRedisStore = async (options: RedisOptions): Promise<StoreServer
   const link = new Link({ address, url, name: 'sluice-open', waitMs: WAIT_MS, replyMs: REPLY_MS });
   try {
     const layout = new Layout(prefix);
+    checkServable(await readMark(link, layout), withoutSecrets(url));
     const generation = await readGeneration(link, layout);
     const { durability, warnings } = await readDurability(link, waitReplicas);
     const forgotten = await forgetLost(link, layout, generation);

@@ -53,6 +53,10 @@ export type StoreKey =
   | 'api-key-hashes'
   /** Sorted set: buffer process → when its membership ends. */
   | 'members'
+  /** Text, JSON: the mark of a migration (shared/store/transfer-mark.ts). */
+  | 'transfer'
+  /** Set: `TAG:CHUNK` of the texts that `former` names. */
+  | 'former-chunks'
   /** Channel: a function's name, when it was deployed, changed or removed. */
   | 'functions-changed';
 
@@ -76,6 +80,11 @@ export class Layout {
 
   store(key: StoreKey): string {
     return `{${this.prefix}}:${key}`;
+  }
+
+  /** Seven bytes for each id that calls had elsewhere (transfer-lineage.ts), in texts of neighbouring ids. */
+  former(chunk: string): string {
+    return `{${this.prefix}}:former:${chunk}`;
   }
 
   /** What all keys of a function begin with; scripts append to it. */

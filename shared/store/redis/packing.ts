@@ -112,6 +112,10 @@ export type StoredCall = {
   readonly expired: number;
   readonly cancelled: number;
   readonly startedAt: number | null;
+  /** When a handler first ran; a lease alone is no run. */
+  readonly ranAt: number | null;
+  /** `API_KEY_ID:KEY` of its idempotency key. */
+  readonly idempotency: string | null;
   readonly handlerMs: number;
   readonly finishedAt: number | null;
   readonly expiresAt: number | null;
@@ -147,6 +151,8 @@ export const readCall = (fn: number, n: number, value: Buffer): StoredCall => {
     expired: head[12] ?? 0,
     cancelled: head[20] ?? 0,
     startedAt: orNull(head[14]) ?? orNull(head[13]),
+    ranAt: orNull(head[14]),
+    idempotency: head[8] === false ? null : head[8],
     handlerMs: head[15] ?? 0,
     finishedAt,
     expiresAt: orNull(head[19]),

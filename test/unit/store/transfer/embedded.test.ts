@@ -18,7 +18,7 @@ const side = async (): Promise<Side> => {
   };
 };
 
-transferSuite({ name: 'from one data directory to another', from: side, to: side }, 25);
+transferSuite({ name: 'from one data directory to another', from: side, to: side }, 12);
 
 describe('a data directory that is to be moved', () => {
   it('must not be served meanwhile', async () => {

@@ -102,12 +102,12 @@ const check = async (to: Side, { ledger, before, registry, tag }: Filled): Promi
     expect(await registrySeen(store)).toEqual(registry);
     const ids = new Map<number, number>();
     for (const { id } of ledger.calls) {
-      const now = await store.lineage!.resolve({ tag, id });
+      const now = await store.lineage.resolve({ tag, id });
       expect(now).not.toBeNull();
       ids.set(id, now!);
       expect(await callSeen(store, now!)).toEqual(before.get(id));
     }
-    expect(await store.lineage!.resolve({ tag, id: 1_000_000 })).toBeNull();
+    expect(await store.lineage.resolve({ tag, id: 1_000_000 })).toBeNull();
     const functions = new Map((await store.registry.functions()).map((one) => [one.name, one]));
     for (const { id, admission } of ledger.calls) {
       if (admission.idempotency === null) continue;
@@ -235,12 +235,12 @@ export const transferSuite = ({ name, from: makeFrom, to: makeTo }: Sides, numRu
         await migrate(there, here);
         const tag = await served(here, async (store) => tagOf(store.queue.generation));
         const { id } = filled.ledger.calls[3]!;
-        const between = await served(here, (store) => store.lineage!.resolve({ tag: filled.tag, id }));
+        const between = await served(here, (store) => store.lineage.resolve({ tag: filled.tag, id }));
         await migrate(here, home);
         await check(home, filled);
         await served(home, async (store) => {
-          const now = await store.lineage!.resolve({ tag: filled.tag, id });
-          expect(await store.lineage!.resolve({ tag, id: between! })).toBe(now);
+          const now = await store.lineage.resolve({ tag: filled.tag, id });
+          expect(await store.lineage.resolve({ tag, id: between! })).toBe(now);
         });
         await home.remove();
       }));

@@ -1,0 +1,72 @@
+import { randomBytes } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { openEmbeddedStore } from '../../../../shared/store/embedded/index.ts';
+import { openEmbeddedSource } from '../../../../shared/store/embedded/transfer-source.ts';
+import { openEmbeddedTarget } from '../../../../shared/store/embedded/transfer-target.ts';
+import { openRedisStore } from '../../../../shared/store/redis/index.ts';
+import { openRedisSource } from '../../../../shared/store/redis/transfer-source.ts';
+import { openRedisTarget } from '../../../../shared/store/redis/transfer-target.ts';
+import { LIMITS } from '../../../contract/factory.ts';
+import { START } from '../../../contract/workshop.ts';
+import { describeWithRedis, RedisServer } from '../../../support/redis-servers.ts';
+import { type Side, transferSuite } from './transfer-suite.ts';
+
+describeWithRedis('with a Redis server', () => {
+  let server: RedisServer;
+  beforeAll(async () => {
+    server = await RedisServer.start();
+  });
+  afterAll(() => server?.stop());
+
+  const redis = async (): Promise<Side> => {
+    const { url } = server;
+    const prefix = `t-${randomBytes(4).toString('hex')}`;
+    return {
+      open: (overrides) =>
+        openRedisStore({
+          ...LIMITS,
+          ...overrides,
+          url,
+          prefix,
+          waitReplicas: null,
+          onWarning: () => undefined,
+        }),
+      remove: async () => undefined,
+      source: async () => openRedisSource(url, prefix),
+      target: async () => openRedisTarget(url, prefix),
+    };
+  };
+  const embedded = async (): Promise<Side> => {
+    const directory = await mkdtemp(path.join(tmpdir(), 'sluice-transfer-'));
+    return {
+      open: (overrides) => openEmbeddedStore({ ...LIMITS, ...overrides, directory, durability: 'fsync' }),
+      remove: () => rm(directory, { recursive: true, force: true }),
+      source: async () => openEmbeddedSource(directory),
+      target: async () => openEmbeddedTarget(directory),
+    };
+  };
+
+  transferSuite({ name: 'from a data directory to Redis', from: embedded, to: redis }, 6);
+  transferSuite({ name: 'from Redis to a data directory', from: redis, to: embedded }, 8);
+
+  describe('a store in Redis that is to be moved', () => {
+    it('must not be served meanwhile', async () => {
+      const side = await redis();
+      const opened = await side.open();
+      const store = opened.connect();
+      await store.coordination.join({ now: START, memberId: 'm', until: START + 10_000 });
+      const source = await side.source();
+      await expect(source.begin({ now: START, to: 'embedded:/x' })).rejects.toThrow(/being served/);
+      await store.coordination.leave('m');
+      await source.begin({ now: START, to: 'embedded:/x' });
+      // Who still has it open is told at the next verb, and not a row of it is lost.
+      await expect(store.keys.list()).rejects.toMatchObject({ code: 'data_lost' });
+      await source.close();
+      await store.close();
+      await opened.close();
+    });
+  });
+});
