@@ -52,6 +52,8 @@ export class Events {
   readonly #updated = new Map<number, number>();
   #pending = new Set<Promise<unknown>>();
   #isPolling = false;
+  /** Whether `#updated` holds every function there was at the last look. */
+  #knowsAll = false;
 
   constructor(context: QueueContext, directory: Directory) {
     this.#context = context;
@@ -118,7 +120,9 @@ export class Events {
     try {
       const watchesAll = this.#watched('ready') || this.#watched('functions');
       const fns = watchesAll ? await this.#directory.numbers() : this.owned();
-      await Promise.all([this.calls.lookAgain(), ...fns.map((fn) => this.#pulse(fn, false))]);
+      this.calls.lookAgain();
+      await Promise.all(fns.map((fn) => this.#pulse(fn, false)));
+      this.#knowsAll = watchesAll;
     } catch {
       // Redis does not answer; the next look is soon.
     } finally {
@@ -169,11 +173,14 @@ export class Events {
           this.#tell('ended', text.split(' ').map(Number)),
         ),
       );
-    if (kind === 'functions')
-      this.#channels.set(
-        kind,
-        subscriber.add(layout.store('functions-changed'), (name) => this.#tell('functions', { name })),
+    if (kind === 'functions') {
+      const opened = subscriber.add(layout.store('functions-changed'), (name) =>
+        this.#tell('functions', { name }),
       );
+      this.#channels.set(kind, opened);
+      // What changes from here on, and is not heard, is seen as a difference.
+      this.#follow(opened.then(() => this.catchUp()));
+    }
   }
 
   async #subscribeOwner(fn: number): Promise<void> {
@@ -268,7 +275,7 @@ export class Events {
     this.#noticeReady(fn, ready);
     const before = this.#updated.get(fn);
     this.#updated.set(fn, updated);
-    if (before !== undefined && before !== updated && name !== null)
+    if (before !== updated && name !== null && (before !== undefined || this.#knowsAll))
       this.#tell('functions', { name: String(name) });
   }
 

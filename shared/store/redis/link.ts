@@ -35,6 +35,9 @@ const WAITING_MAX = 200_000;
 /** Commands in one pipeline: its replies are held until the last one came. */
 const PIPELINE_COMMANDS = 512;
 
+/** How ioredis says that it did not even try. */
+const NOT_SENT = "Stream isn't writeable";
+
 export type LinkOptions = {
   readonly address: RedisAddress;
   /** The URL as it was given; only for messages. */
@@ -261,6 +264,13 @@ export class Link {
     if (isNoScript(error) && asked.script !== null && asked.name === 'evalsha') {
       const args = [asked.script.text, ...asked.args.slice(1)];
       this.#queue.push({ ...asked, name: 'eval', args });
+      this.#schedule();
+      return;
+    }
+    if (error.message.startsWith(NOT_SENT) && !this.isCluster) {
+      // The connection has gone, and its end was not told yet: this waits for the next one, as what comes after it.
+      this.#isReady = false;
+      this.#queue.push(asked);
       this.#schedule();
       return;
     }

@@ -8,7 +8,7 @@ local record = key('function')
 local known = redis.call('HMGET', record, 'name', 'removed')
 if not known[1] or known[2] then return -2 end
 if counter('live_calls') > 0 then return counter('live_calls') end
-redis.call('HSET', record, 'removed', ARGV[2])
+redis.call('HSET', record, 'removed', ARGV[2], 'updated', ARGV[2])
 for _, version in ipairs(redis.call('HKEYS', key('versions'))) do
   redis.call('HSETNX', key('removed-versions'), version, ARGV[2])
 end

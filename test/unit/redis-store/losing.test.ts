@@ -1,0 +1,184 @@
+import { afterEach, expect, it } from 'vitest';
+import type { Store } from '../../../shared/store/ports/store.ts';
+import { specOf, type Workshop } from '../../contract/workshop.ts';
+import {
+  describeWithRedis,
+  RedisCluster,
+  type RedisOptions,
+  RedisSentinels,
+  RedisServer,
+} from '../../support/redis-servers.ts';
+import { eventually } from '../../support/sluice-process.ts';
+import { makeShop, newPrefix, openStore } from './homes.ts';
+
+const open: { stop(): Promise<void> }[] = [];
+afterEach(async () => {
+  for (const server of open.splice(0)) await server.stop();
+});
+const start = async (options: RedisOptions = {}): Promise<RedisServer> => {
+  const server = await RedisServer.start(options);
+  open.push(server);
+  return server;
+};
+
+const lostBy = (store: Store): Promise<string> =>
+  new Promise((resolve) => {
+    store.queue.watch({ kind: 'lost' }, ({ detail }) => resolve(detail));
+  });
+
+/** The whole life of one row, until its store does it without a refusal. */
+const insistOnRow = (shop: Workshop): Promise<number> =>
+  eventually('a row runs', async () => {
+    await shop.own('f');
+    const id = await shop.admit(1);
+    await shop.settleOk(await shop.run([id, 0, 1]));
+    return id;
+  });
+
+describeWithRedis('a store whose server', () => {
+  it('was emptied tells who waits, refuses everything, and begins anew when it is opened again', async () => {
+    const server = await start();
+    const prefix = newPrefix();
+    await using shop = await makeShop(server.url, prefix);
+    const lost = lostBy(shop.store);
+    const { generation } = shop.queue;
+    const id = await shop.admit(1);
+    await server.ask((redis) => redis.flushall());
+    expect(await lost).toMatch(/data was lost or replaced.*emptied/);
+    const refusal = { code: 'data_lost', retryable: false };
+    await expect(shop.queue.call(id)).rejects.toMatchObject(refusal);
+    await expect(shop.admit(1)).rejects.toMatchObject(refusal);
+    await expect(shop.store.retention.usage()).rejects.toMatchObject(refusal);
+    const again = await openStore(server.url, prefix);
+    const store = again.connect();
+    expect(store.queue.generation).not.toBe(generation);
+    expect(await store.registry.functions()).toEqual([]);
+    expect((await store.registry.deploy({ now: 1, spec: specOf('f') })).created).toBe(true);
+    await again.close();
+  });
+
+  it('was emptied is noticed at the first verb', async () => {
+    const server = await start();
+    await using shop = await makeShop(server.url);
+    const lost = lostBy(shop.store);
+    await server.ask((redis) => redis.flushall());
+    await expect(shop.admit(1)).rejects.toMatchObject({ code: 'data_lost' });
+    await lost;
+  });
+
+  it('was killed goes on with all that it had accepted', async () => {
+    const server = await start();
+    await using shop = await makeShop(server.url);
+    const id = await shop.admit(3);
+    await server.kill();
+    // Asked while there is no connection: it waits for the next one.
+    const asked = shop.call(id);
+    await server.restart();
+    expect(await asked).toMatchObject({ status: 'pending' });
+    expect(await shop.load()).toMatchObject({ waitingRows: 3 });
+    await insistOnRow(shop);
+  });
+
+  it('is nearly full refuses at the door, settles what runs, and recovers by itself', async () => {
+    const server = await start({ config: { maxmemory: '40mb' } });
+    await using shop = await makeShop(server.url);
+    const held = await shop.run([await shop.admit(1), 0, 1]);
+    await server.ask((redis) => redis.setrange('ballast', 34 * 2 ** 20, 'x'));
+    await eventually('it is full', async () => (await shop.store.retention.usage()).full);
+    await expect(shop.admit(1)).rejects.toMatchObject({ code: 'memory_full', status: 507, retryable: true });
+    await server.ask((redis) => redis.config('SET', 'maxmemory', '30mb'));
+    expect(await shop.settleOk(held)).toMatchObject({ accepted: true });
+    await server.ask((redis) => redis.del('ballast'));
+    await eventually('it has room', () => shop.admit(1));
+  });
+
+  it('may lose accepted calls says so', async () => {
+    const describeOf = async (options: RedisOptions) => {
+      const server = await start(options);
+      const warnings: string[] = [];
+      const store = await openStore(server.url, newPrefix(), warnings);
+      const { durability } = store.connect().queue;
+      await store.close();
+      return { durability, warnings };
+    };
+    expect(await describeOf({})).toEqual({ durability: 'redis:aof=always', warnings: [] });
+    expect(await describeOf({ aof: 'everysec' })).toEqual({
+      durability: 'redis:aof=everysec',
+      warnings: [expect.stringMatching(/appendfsync everysec.*set appendfsync always/)],
+    });
+    expect(await describeOf({ aof: 'no', config: { 'maxmemory-policy': 'allkeys-lru' } })).toEqual({
+      durability: 'redis:aof=off,evicts=allkeys-lru',
+      warnings: [expect.stringMatching(/evicts keys/), expect.stringMatching(/append-only file/)],
+    });
+  });
+
+  it('does not answer, or is addressed wrongly, refuses to open', async () => {
+    const server = await start();
+    await server.kill();
+    await expect(openStore(server.url, 'p')).rejects.toMatchObject({ code: 'store_unavailable' });
+    await expect(openStore(server.url, 'a{b')).rejects.toMatchObject({ code: 'invalid_request' });
+    await expect(openStore('redis://a,b', 'p')).rejects.toMatchObject({ code: 'invalid_request' });
+  });
+});
+
+describeWithRedis('a store on a cluster', () => {
+  it('runs functions in every slot, and notices a node that came back empty', async () => {
+    const cluster = await RedisCluster.start();
+    open.push(cluster);
+    const prefix = newPrefix();
+    await using shop = await makeShop(cluster.url, prefix);
+    const names = Array.from({ length: 9 }, (_, index) => `g${index}`);
+    for (const name of names) {
+      shop.versionId = await shop.deploy(specOf(name));
+      await shop.own(name);
+      const id = await shop.admit(2, { functionName: name });
+      const end = shop.collect('call', id);
+      await shop.settleOk(await shop.run([id, 0, 2]));
+      await eventually(
+        `the end of a call of ${name} is told`,
+        async () => end.at(-1)?.status === 'completed',
+      );
+    }
+    expect((await shop.store.registry.functions()).map(({ name }) => name)).toEqual(['f', ...names]);
+    const page = await shop.queue.list({
+      functionName: null,
+      status: 'completed',
+      apiKeyId: null,
+      before: null,
+      limit: 50,
+    });
+    expect(page.calls).toHaveLength(9);
+    const lost = lostBy(shop.store);
+    await cluster.nodes[0]!.ask((redis) => redis.flushall());
+    const { coordination } = shop.store;
+    const member = { now: shop.now, memberId: 'shop', leaseMs: 1 };
+    await Promise.allSettled(names.map((functionName) => coordination.own({ ...member, functionName })));
+    expect(await lost).toMatch(/emptied/);
+    const sentences: string[] = [];
+    const again = await openStore(cluster.url, prefix, sentences);
+    const store = again.connect();
+    const kept = await store.registry.functions();
+    for (const name of names) await store.registry.deploy({ now: 1, spec: specOf(name) });
+    expect(kept.length).toBeLessThan(10);
+    expect((await store.registry.functions()).length).toBeGreaterThanOrEqual(9);
+    await again.close();
+  });
+});
+
+describeWithRedis('a store behind sentinels', () => {
+  it('goes on with the successor of its master', async () => {
+    const sentinels = await RedisSentinels.start();
+    open.push(sentinels);
+    await using shop = await makeShop(sentinels.url);
+    expect(shop.queue.durability).toBe('redis:aof=always,replicas=async');
+    const id = await shop.admit(1);
+    await sentinels.master.ask((redis) => redis.call('WAIT', '1', '5000'));
+    await eventually('the call is on the replica', async () =>
+      sentinels.replica.ask(async (redis) => (await redis.dbsize()) > 0),
+    );
+    await sentinels.master.kill();
+    await sentinels.promoted();
+    await insistOnRow(shop);
+    expect(await shop.call(id)).toMatchObject({ status: 'pending' });
+  });
+});
