@@ -15,12 +15,8 @@ import { load } from './loading.ts';
 import type { Control, Opened, ToThread } from './messages.ts';
 import type { ClientPort } from './outbox.ts';
 import { Segments } from './segments.ts';
-<<<<<<< ours
-import { readMark } from './transfer-mark.ts';
-=======
 import { stage } from './staging.ts';
-import { checkServable } from './transfer-mark.ts';
->>>>>>> theirs
+import { readMark } from './transfer-mark.ts';
 
 /** Requests in one transaction at most: the first of a flood do not wait for its last. */
 const GROUP_MAX = 1024;
