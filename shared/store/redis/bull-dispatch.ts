@@ -35,6 +35,7 @@ export class BullDispatch implements Dispatch {
   readonly #workers = new Map<number, Worker<Data>>();
   #connection: Connection | undefined;
   #ready: Promise<void> | undefined;
+  readonly #ending = new Set<Promise<unknown>>();
   #tokens = 0;
   #isClosed = false;
 
@@ -90,7 +91,9 @@ export class BullDispatch implements Dispatch {
   /** A job that is not there any more is as good as done. */
   async done(job: Job): Promise<void> {
     const held = job as Held;
-    await held.job.moveToCompleted(null, held.token, false).catch(ignoreMissing);
+    const done = held.job.moveToCompleted(null, held.token, false).catch(ignoreMissing);
+    this.#ending.add(done);
+    await done.finally(() => this.#ending.delete(done));
   }
 
   async handBack(job: Job): Promise<void> {
@@ -100,6 +103,7 @@ export class BullDispatch implements Dispatch {
 
   async close(): Promise<void> {
     this.#isClosed = true;
+    await Promise.allSettled(this.#ending);
     const open = [...this.#workers.values(), ...this.#queues.values()];
     await Promise.allSettled(open.map((one) => one.close()));
     this.#connection?.disconnect();

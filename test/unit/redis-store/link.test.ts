@@ -1,3 +1,7 @@
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { parseAddress } from '../../../shared/store/redis/address.ts';
 import { Link, type LinkOptions } from '../../../shared/store/redis/link.ts';
@@ -148,6 +152,36 @@ describeWithRedis('a link that breaks', () => {
     const link = linkTo(server.url);
     expect(String(await link.command('ACL', 'WHOAMI'))).toBe('ann');
     await link.close();
+  });
+});
+
+describeWithRedis('a link over TLS', () => {
+  it('trusts the certificates that the URL names, and no others', async () => {
+    const folder = mkdtempSync(path.join(os.tmpdir(), 'sluice-tls-'));
+    const [cert, key] = [path.join(folder, 'cert.pem'), path.join(folder, 'key.pem')];
+    const subject = ['-subj', '/CN=redis', '-addext', 'subjectAltName=IP:127.0.0.1'];
+    const made = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
+    execFileSync('openssl', [...made, '-days', '2', '-keyout', key, '-out', cert, ...subject], {
+      stdio: 'ignore',
+    });
+    const tls = { 'tls-cert-file': cert, 'tls-key-file': key, 'tls-ca-cert-file': cert };
+    await using server = await RedisServer.start({
+      scheme: 'rediss',
+      config: { ...tls, 'tls-auth-clients': 'no' },
+    });
+    const link = linkTo(`${server.url}?ca=${cert}`);
+    const heard = await heardBy(link, 'c');
+    await link.command('PUBLISH', 'c', 'sealed');
+    await link.catchUp();
+    expect(heard).toEqual(['sealed']);
+    await link.close();
+    const stranger = linkTo(server.url, { waitMs: 300 });
+    await expect(stranger.command('PING')).rejects.toMatchObject({
+      code: 'store_unavailable',
+      message: expect.stringMatching(/self-signed/),
+    });
+    await stranger.close();
+    rmSync(folder, { recursive: true });
   });
 });
 

@@ -148,6 +148,8 @@ describeWithRedis('processes that share a store', () => {
     const again = await shop.leaseOne();
     await shop.queue.release({ now: shop.now, batchId: again.batchId, token: again.token });
     await shop.settleOk(await shop.leaseOne());
+    // That a batch is over is told to BullMQ behind the answer.
+    await eventually('no job is left', async () => (await counts()).active === 0);
     expect(await counts()).toEqual(none);
     const keys = await server.ask((redis) => redis.keys(`${bull.prefix}*`));
     expect(keys.filter((key) => key.includes(':b-'))).toEqual([]);
