@@ -70,12 +70,13 @@ export const retentionSuite = (factory: StoreFactory): void => {
     if (factory.capabilities.limitsBytes)
       expect(await shop.store.retention.usage()).toMatchObject({ limitBytes: LIMITS.limitBytes });
     const before = await held();
-    const bytes = 2 ** 21;
+    // Well above what a shared server's connections take and give back meanwhile.
+    const bytes = 2 ** 23;
     const payload = { kind: 'arrow', bytes: new Uint8Array(bytes) } as const;
     const id = await shop.admit(1, { bytes, payload });
     await shop.settleOk(await shop.run([id, 0, 1]), bytes);
     const full = await held();
-    expect(full - before).toBeGreaterThan(2 * bytes);
+    expect(full - before).toBeGreaterThan(1.5 * bytes);
     shop.now += LIMITS.retentionMs;
     await shop.store.retention.sweep({ now: shop.now, limit: 10 });
     await shop.reopen();

@@ -242,7 +242,7 @@ export const extend = async (
     return lost.map((m) => batchIdOf(fn, m));
   });
   const lost = new Set((await Promise.all(asking)).flat());
-  for (const batchId of lost) await endJob(context, batchId);
+  for (const batchId of lost) endJob(context, batchId);
   const held = leases.flatMap(({ batchId, token }) => {
     const known = context.jobs.get(batchId);
     return known?.token === token ? [known.job] : [];
@@ -251,12 +251,12 @@ export const extend = async (
   return { lost: leases.flatMap(({ batchId }) => (lost.has(batchId) ? [batchId] : [])) };
 };
 
-/** The dispatcher need not be told at once: a job of a turn that is over names nothing. */
-const endJob = async ({ jobs, dispatch }: QueueContext, batchId: number, token?: string): Promise<void> => {
+/** Nobody waits for it: a job of a turn that is over names nothing. */
+const endJob = ({ jobs, dispatch }: QueueContext, batchId: number, token?: string): void => {
   const known = jobs.get(batchId);
   if (known === undefined || (token !== undefined && known.token !== token)) return;
   jobs.delete(batchId);
-  await dispatch?.done(known.job).catch(() => undefined);
+  dispatch?.done(known.job).catch(() => undefined);
 };
 
 export const release = async (
@@ -267,7 +267,7 @@ export const release = async (
   if (!isFunctionNumber(fn)) return false;
   const reply = await runScript<Buffer>(context, 'release', fn, now, [serialOfId(batchId), token]);
   const [held, added] = unpack<[number, number[]]>(reply);
-  await endJob(context, batchId, token);
+  endJob(context, batchId, token);
   await dispatchReady(context, fn, added);
   return held === 1;
 };
@@ -327,7 +327,7 @@ export const settle = async (context: QueueContext, settlement: Settlement): Pro
   const [code, told, added] = unpack<[number, number | string, number[]]>(reply);
   if (code === 2)
     throw new BugError(`outcomes and continuations of batch ${batchId} do not cover its rows: ${told}`);
-  await endJob(context, batchId, token);
+  endJob(context, batchId, token);
   if (code === 0) {
     bump(context, 'settle_conflicts');
     return stale;

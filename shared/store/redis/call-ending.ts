@@ -11,7 +11,7 @@ import { bump, dispatchReady, type QueueContext, runScript } from './queue-conte
 /** Calls cancelled in one script: some milliseconds, in which all others wait. */
 const STEP_CALLS = 500;
 /** Open batches whose calls are cancelled in one script. */
-const STEP_BATCHES = 10;
+const STEP_BATCHES = 2;
 
 type Lost = [
   m: number,

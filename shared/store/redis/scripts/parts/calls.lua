@@ -23,7 +23,7 @@ local live_changes = {}
 
 local function parse_call(n, raw)
   local status, length, stamp = struct.unpack('>BI3I7', raw)
-  local head = cmsgpack.unpack(string.sub(raw, HEAD_AT, HEAD_AT + length - 1))
+  local _, head = cmsgpack.unpack_one(raw, HEAD_AT - 1)
   if head[SEALED] == nil then
     head[SEALED], head[SETTLED], head[FAILED], head[EXPIRED], head[HANDLER_MS] = 0, 0, 0, 0, 0
     head[LEASED], head[STARTED], head[BATCHES], head[PARTS] = false, false, false, false
