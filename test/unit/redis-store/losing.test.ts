@@ -1,3 +1,4 @@
+import type { Redis } from 'ioredis';
 import { afterEach, expect, it } from 'vitest';
 import type { Store } from '../../../shared/store/ports/store.ts';
 import { specOf, type Workshop } from '../../contract/workshop.ts';
@@ -25,6 +26,15 @@ const lostBy = (store: Store): Promise<string> =>
   new Promise((resolve) => {
     store.queue.watch({ kind: 'lost' }, ({ detail }) => resolve(detail));
   });
+
+/** Jobs that BullMQ gave to a worker, by the event streams of a node's queues. */
+const activeJobs = async (redis: Redis): Promise<string[]> => {
+  const jobs: string[] = [];
+  for (const key of await redis.keys('*:bull:*:events'))
+    for (const [, fields] of await redis.xrange(key, '-', '+'))
+      if (fields.includes('active') && !fields.includes('completed')) jobs.push(fields.join());
+  return jobs;
+};
 
 /** The whole life of one row, until its store does it without a refusal. */
 const insistOnRow = (shop: Workshop): Promise<number> =>
@@ -148,6 +158,9 @@ describeWithRedis('a store on a cluster', () => {
       limit: 50,
     });
     expect(page.calls).toHaveLength(9);
+    // Each batch went through its queue in the slot of its function.
+    const taken = await Promise.all(cluster.nodes.map((node) => node.ask(activeJobs)));
+    expect(taken.flat()).toHaveLength(9);
     const lost = lostBy(shop.store);
     await cluster.nodes[0]!.ask((redis) => redis.flushall());
     const { coordination } = shop.store;

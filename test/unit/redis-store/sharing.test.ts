@@ -3,6 +3,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { CallEvent } from '../../../shared/store/ports/queue.ts';
 import type { Store } from '../../../shared/store/ports/store.ts';
 import { Layout } from '../../../shared/store/redis/layout.ts';
+import { LIMITS } from '../../contract/factory.ts';
 import { LEASE_MS, specOf } from '../../contract/workshop.ts';
 import { describeWithRedis, RedisServer } from '../../support/redis-servers.ts';
 import { eventually } from '../../support/sluice-process.ts';
@@ -154,6 +155,26 @@ describeWithRedis('processes that share a store', () => {
     const keys = await server.ask((redis) => redis.keys(`${bull.prefix}*`));
     expect(keys.filter((key) => key.includes(':b-'))).toEqual([]);
     await outside.close();
+  });
+
+  it('forget a removed function but for its counters, and give its name to another', async () => {
+    const prefix = newPrefix();
+    await using shop = await makeShop(server.url, prefix);
+    const { registry, retention } = shop.store;
+    const id = await shop.admit(1);
+    await shop.settleOk(await shop.run([id, 0, 1]));
+    await registry.remove('f');
+    shop.now += 10 * LIMITS.retentionMs;
+    for (let left = true; left; ) left = await retention.sweep({ now: shop.now, limit: 100 });
+    const kept = await server.ask((redis) => redis.keys(`{${prefix}:*`));
+    const names = kept.map((key) => key.slice(key.indexOf('}:') + 2));
+    expect(names.toSorted()).toEqual(['generation', 'queue']);
+    expect(await shop.queue.call(id)).toBe('gone');
+    const version = await shop.deploy(specOf('f'));
+    expect(version).toBeGreaterThan(shop.versionId);
+    await shop.own('f');
+    shop.versionId = version;
+    expect(await shop.admit(1)).toBeGreaterThan(id);
   });
 
   it('lease what a dead worker held, whatever its job became', async () => {

@@ -1,25 +1,41 @@
 #!lua flags=allow-oom
--- Drops the versions of removed functions that no call can name any more. The function's counters stay, so that the ids
--- of its calls are never given again.
+-- Drops the versions of removed functions that no call can name any more, with their BullMQ queues. The function's
+-- counters stay, so that the ids of its calls are never given again.
 -- KEYS  1 generation (see parts/base)
 -- ARGV  1-3 see parts/base
 -- Result  1 where nothing is left of the function
 -- include: base
-for version, at in pairs((function()
-  local found, list = {}, redis.call('HGETALL', key('removed-versions'))
-  for i = 1, #list, 2 do found[list[i]] = tonumber(list[i + 1]) end
-  return found
-end)()) do
-  if at + retention <= now and counter('live_calls') == 0 then
-    local packed = redis.call('HGET', key('versions'), version)
-    if packed then redis.call('HDEL', key('digests'), cmsgpack.unpack(packed)[1]) end
-    for _, name in ipairs({ 'versions', 'batching', 'facts', 'removed-versions', 'told' }) do
-      redis.call('HDEL', key(name), version)
+-- What BullMQ keeps of a queue that is idle, beside its jobs.
+local QUEUE = { 'meta', 'id', 'events', 'marker', 'pc', 'stalled', 'stalled-check', 'limiter', 'completed', 'failed', 'delayed' }
+
+local function drop_queue(version)
+  local queue = key('bull', 'v' .. version_id_of(version))
+  for _, list in ipairs({ 'wait', 'active', 'paused' }) do
+    for _, job in ipairs(redis.call('LRANGE', queue .. ':' .. list, 0, -1)) do
+      redis.call('UNLINK', queue .. ':' .. job, queue .. ':' .. job .. ':lock')
     end
-    redis.call('DEL', key('offers', version), key('ready', version))
+    redis.call('UNLINK', queue .. ':' .. list)
+  end
+  for _, name in ipairs(QUEUE) do redis.call('UNLINK', queue .. ':' .. name) end
+end
+
+local function drop_version(version)
+  local packed = redis.call('HGET', key('versions'), version)
+  if packed then redis.call('HDEL', key('digests'), cmsgpack.unpack(packed)[1]) end
+  for _, name in ipairs({ 'versions', 'batching', 'facts', 'removed-versions', 'told' }) do
+    redis.call('HDEL', key(name), version)
+  end
+  redis.call('DEL', key('offers', version), key('ready', version))
+  drop_queue(tonumber(version))
+end
+
+local removed = redis.call('HGETALL', key('removed-versions'))
+if counter('live_calls') == 0 then
+  for i = 1, #removed, 2 do
+    if tonumber(removed[i + 1]) + retention <= now then drop_version(removed[i]) end
   end
 end
 local is_removed = redis.call('HEXISTS', key('function'), 'removed') == 1
 if not is_removed or redis.call('EXISTS', key('versions')) == 1 then return 0 end
-redis.call('DEL', key('reports'), key('logs'))
+redis.call('DEL', key('function'), key('waiting'))
 return 1
