@@ -71,15 +71,16 @@ export const retentionSuite = (factory: StoreFactory): void => {
       expect(await shop.store.retention.usage()).toMatchObject({ limitBytes: LIMITS.limitBytes });
     const before = await held();
     // Well above what a shared server's connections take and give back meanwhile.
-    const bytes = 2 ** 23;
+    const bytes = 2 ** 24;
     const payload = { kind: 'arrow', bytes: new Uint8Array(bytes) } as const;
     const id = await shop.admit(1, { bytes, payload });
     await shop.settleOk(await shop.run([id, 0, 1]), bytes);
     const full = await held();
-    expect(full - before).toBeGreaterThan(1.5 * bytes);
+    // A payload may go with its call's end, the output stays.
+    expect(full - before).toBeGreaterThan(bytes / 2);
     shop.now += LIMITS.retentionMs;
     await shop.store.retention.sweep({ now: shop.now, limit: 10 });
     await shop.reopen();
-    expect(full - (await held())).toBeGreaterThan(bytes);
+    expect(full - (await held())).toBeGreaterThan(bytes / 2);
   });
 };
