@@ -1,4 +1,4 @@
-/** `sluice migrate`: everything that one store holds goes into another one (docs/decisions/0008). */
+/** `sluice migrate`: everything that one store holds goes into another one (docs/decisions/0010). */
 import path from 'node:path';
 import type { Command } from 'commander';
 import type { TransferCounts, TransferSource, TransferTarget } from '../../shared/store/ports/transfer.ts';

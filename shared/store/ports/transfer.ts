@@ -1,5 +1,5 @@
 /**
- * Moving everything that a store holds into another one (docs/decisions/0008). The source answers in its own ids; the
+ * Moving everything that a store holds into another one (docs/decisions/0010). The source answers in its own ids; the
  * target gives new ones and keeps which was which, so that the ids that callers hold go on working.
  *
  *   source: serving ─ begin ─► leaving ─ leave ─► left          refuses to be served from `begin` on
