@@ -13,8 +13,11 @@ import { unavailable } from './replies.ts';
 
 /** Entries of a queue's event stream: enough for tools that look at it, some kilobytes. */
 const EVENTS_MAX = 100;
-/** How often a worker looks for jobs whose lock is over. */
-const STALLED_MS = 30_000;
+/**
+ * How often a worker looks for jobs whose lock is over: a batch whose worker died between its job and its lease waits for
+ * two looks, and no lease in the store tells of it.
+ */
+const STALLED_MS = 5000;
 /** Queues whose client is kept; one more makes the least recently used anew. */
 const QUEUES_MAX = 1000;
 const JOB_NAME = 'batch';
