@@ -1,9 +1,12 @@
-"""The real server of this checkout, started once for all live tests, and handler processes by themselves."""
+"""The real server of this checkout on each store, started once for all live tests, and handler processes by themselves."""
 
 import os
 import re
+import shutil
 import signal
+import socket
 import subprocess
+import uuid
 import threading
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,10 +20,10 @@ START_S_MAX = 60
 
 
 class Server:
-    """``sluice dev`` in a process group of its own; its output is read all along, so that it never blocks on a full pipe."""
+    """A server in a process group of its own; its output is read all along, so that it never blocks on a full pipe."""
 
-    def __init__(self, data: Path, port: int = 0):
-        command = [ROOT / "node_modules/.bin/node", ROOT / "cli/bin/sluice.mjs", "dev", "--port", port, "--data", data]
+    def __init__(self, home: list[str], port: int = 0):
+        command = [ROOT / "node_modules/.bin/node", ROOT / "cli/bin/sluice.mjs", *home, "--port", port]
         env = {name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")}
         self.process = subprocess.Popen(
             list(map(str, command)),
@@ -62,9 +65,42 @@ class Server:
             self.process.wait()
 
 
+def embedded():
+    yield lambda directory: ["dev", "--data", str(directory / "data")]
+
+
+def redis():
+    """A Redis of its own on a free port; each home is a prefix in it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert any("Ready to accept connections" in line for line in process.stdout), "redis-server did not start"
+        url = f"redis://127.0.0.1:{port}"
+        yield lambda _: ["serve", "--store", url, "--redis-prefix", f"test-{uuid.uuid4().hex[:8]}"]
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+MISSING = pytest.mark.skipif(
+    shutil.which("redis-server") is None and os.environ.get("CI") != "true",
+    reason="redis-server is not installed (apt-get install redis-server)",
+)
+
+
+@pytest.fixture(scope="session", params=[embedded, pytest.param(redis, marks=MISSING)], ids=lambda store: store.__name__)
+def home(request):
+    """What servers come and go on: called with a directory, it gives the command and the flags."""
+    yield from request.param()
+
+
 @pytest.fixture(scope="session")
-def server(tmp_path_factory):
-    running = Server(tmp_path_factory.mktemp("server") / "data")
+def server(home, tmp_path_factory):
+    running = Server(home(tmp_path_factory.mktemp("server")))
     try:
         yield running
     finally:

@@ -12,14 +12,15 @@ from conftest import HANDLERS, Server
 
 
 @pytest.fixture
-def mortal(tmp_path):
+def mortal(home, tmp_path):
     """Starts the server again after a SIGKILL, on the same port and data."""
-    servers = [Server(tmp_path / "data")]
+    flags = home(tmp_path)
+    servers = [Server(flags)]
     port = urlsplit(servers[0].url).port
 
     def rise() -> None:
         servers[-1].kill()
-        servers.append(Server(tmp_path / "data", port))
+        servers.append(Server(flags, port))
 
     yield servers[0].url, rise
     servers[-1].stop()
