@@ -15,6 +15,9 @@ const ROLES: Readonly<Record<StoreUnderTest['name'], readonly string[]>> = {
   redis: ['ingress', 'ingress', 'buffer', 'buffer', 'worker', 'worker'],
 };
 
+/** Results that are read at once. */
+const READERS = 16;
+
 /** Processes on one home; a place is empty while its process starts again. */
 class Herd {
   readonly #home: Home;
@@ -131,7 +134,11 @@ onEveryStore((store) => {
         await callers;
         expect(accepted.length).toBeGreaterThan(KILLS);
         expect(new Set(accepted.map(({ id }) => id)).size).toBe(accepted.length);
-        for (const call of accepted) await checkResult(herd.door()!, call);
+        const unread = [...accepted];
+        const reader = async (): Promise<void> => {
+          for (let call = unread.pop(); call; call = unread.pop()) await checkResult(herd.door()!, call);
+        };
+        await Promise.all(Array.from({ length: READERS }, reader));
       } finally {
         submitting = false;
         await herd.stop();
