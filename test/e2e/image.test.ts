@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Sluice } from '../../sdk/index.ts';
 import { buildImage, Container, podman, whyNoImages } from '../support/container.ts';
 import { makeBaseImage } from '../support/container-base.ts';
+import { hasRedis, RedisServer } from '../support/redis-servers.ts';
 import { sluice } from '../support/sluice-process.ts';
 
 const BASE = 'localhost/sluice-test-base';
@@ -24,23 +25,21 @@ const freePort = (): Promise<number> =>
     });
   });
 
+type Started = { readonly container: Container; readonly url: string; readonly healthUrl: string };
+
 /** As the compose file runs it: read-only, without capabilities, with a place for data and one for temporary files. */
-const start = async (name: string): Promise<{ container: Container; url: string; healthUrl: string }> => {
+const LOCKED_IN = [
+  ...['--read-only', '--tmpfs', '/tmp', '--volume', `${VOLUME}:/data`],
+  ...['--cap-drop', 'all', '--security-opt', 'no-new-privileges', '--health-interval', 'disable'],
+];
+
+const start = async (name: string, environment: readonly string[] = []): Promise<Started> => {
   const healthPort = await freePort();
-  const options = [
-    ...['--read-only', '--tmpfs', '/tmp', '--volume', `${VOLUME}:/data`],
-    ...['--cap-drop', 'all', '--security-opt', 'no-new-privileges', '--health-interval', 'disable'],
-    ...[
-      '--env',
-      'SLUICE_HOST=127.0.0.1',
-      '--env',
-      'SLUICE_PORT=0',
-      '--env',
-      `SLUICE_HEALTH_PORT=${healthPort}`,
-    ],
-    ...['--env', `SLUICE_GRACE=${GRACE_SECONDS}s`],
-  ];
-  const container = new Container(`${VOLUME}-${name}`, IMAGE, options);
+  const settings = [
+    ...['SLUICE_HOST=127.0.0.1', 'SLUICE_PORT=0', `SLUICE_HEALTH_PORT=${healthPort}`],
+    ...[`SLUICE_GRACE=${GRACE_SECONDS}s`, ...environment],
+  ].flatMap((setting) => ['--env', setting]);
+  const container = new Container(`${VOLUME}-${name}`, IMAGE, [...LOCKED_IN, ...settings]);
   const url = await container.printed(/(http:\/\/127\.0\.0\.1:\d+)/);
   return { container, url, healthUrl: `http://127.0.0.1:${healthPort}` };
 };
@@ -88,5 +87,25 @@ describe.skipIf(reason !== null)('the image', () => {
     const kept = new Sluice({ url: again.url }).call<string>(handle.callId);
     expect(await kept.get({ timeoutMs: 60_000 })).toEqual(['ONE', 'TWO']);
     expect(await again.container.stop(GRACE_SECONDS + 5)).toBe(0);
+  });
+
+  it.skipIf(!hasRedis)('makes the first key of a store in Redis, and serves it', async () => {
+    const redis = await RedisServer.start();
+    const store = ['--env', `SLUICE_STORE=${redis.url}`];
+    const firstKey = (name: string): Container => {
+      const options = [...LOCKED_IN, ...store, '--entrypoint', '/app/first-key.sh'];
+      const container = new Container(`${VOLUME}-${name}`, IMAGE, options, ['operator']);
+      containers.push(container);
+      return container;
+    };
+    const secret = await firstKey('key').printed(/^(sk\S+|\S{30,})$/);
+    await firstKey('again').printed(/has API keys already/);
+    const { container, url } = await start('shared', [`SLUICE_STORE=${redis.url}`]);
+    containers.push(container);
+    const env = { SLUICE_URL: url, SLUICE_API_KEY: secret };
+    expect(await sluice(['deploy', 'examples/quickstart/shout.py'], env)).toMatchObject({ code: 0 });
+    expect((await sluice(['call', 'shout', 'text=one'], env)).stdout).toContain('ONE');
+    expect(await container.stop(GRACE_SECONDS + 5)).toBe(0);
+    await redis.stop();
   });
 });
