@@ -17,6 +17,8 @@ type Known = {
   readonly key: number;
   readonly bytes: number;
   isCancelled: boolean;
+  /** It is being cancelled: rows that settle meanwhile may be late. */
+  mayBeCancelled: boolean;
   /** Its reader let go of it: it may have been swept. */
   isReleased: boolean;
   /** Settled rows, with the token that settled them. */
@@ -39,10 +41,12 @@ const readFacts = (lines: readonly string[]): Facts => {
         key: third,
         bytes: fourth,
         isCancelled: false,
+        mayBeCancelled: false,
         isReleased: false,
         settled: new Map(),
       });
     }
+    if (word === 'cancelling') calls.get(id)!.mayBeCancelled = true;
     if (word === 'cancelled') calls.get(id)!.isCancelled = true;
     const released = word === 'released' ? calls.get(id) : undefined;
     if (released !== undefined) released.isReleased = true;
@@ -103,11 +107,13 @@ class Inspection {
     else await this.#checkRows(known);
   }
 
-  async #checkRows({ id, settled }: Known): Promise<void> {
+  async #checkRows({ id, settled, mayBeCancelled }: Known): Promise<void> {
     const page = await this.#store.queue.result({ callId: id, from: 0, bytesMax: 2 ** 30 });
     if (page === undefined || page === 'gone') return;
     const tokens = tokensOf(page.parts);
     for (const [row, token] of settled) {
+      const part = page.parts.find(({ from, count }) => row >= from && row < from + count);
+      if (mayBeCancelled && part?.state === 'cancelled') continue;
       if (tokens.get(row) !== token)
         this.problems.push(`row ${row} of call ${id} was settled by ${token}, shows ${tokens.get(row)}`);
     }

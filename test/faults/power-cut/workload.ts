@@ -64,6 +64,8 @@ const admit = async (): Promise<void> => {
   tell('admitted', callId, rows, key, bytes);
   open += 1;
   if (key % 11 === 0) {
+    // Told before, since a settle on its way may find the call cancelled, and is accepted with its rows dropped.
+    tell('cancelling', callId);
     const { calls: cancelled } = await queue.cancel({ now: Date.now(), callId });
     if (cancelled === 1) tell('cancelled', callId);
   }
