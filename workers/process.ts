@@ -77,8 +77,9 @@ const rowErrorOf = (code: string, { kind, message, traceback }: WireError) => ({
   ...(traceback === undefined ? {} : { traceback }),
 });
 
-const failureOf = (error: WireError): HandlerAnswer => ({
+const failureOf = (error: WireError, outputs: readonly HandlerOutput[]): HandlerAnswer => ({
   end: 'error',
+  outputs,
   error: rowErrorOf(error.code === 'handler_output_invalid' ? error.code : 'handler_error', error),
   mro: error.mro ?? [],
 });
@@ -276,6 +277,7 @@ export class HandlerProcess implements Handler {
     const [running, ...waiting] = this.#pending.splice(0);
     running?.answer({
       end: 'crash',
+      outputs: running.outputs,
       error: { code: 'handler_crashed', message: `the handler process ended: ${reason}` },
     });
     for (const pending of waiting) pending.answer({ end: 'unstarted' });
@@ -308,7 +310,7 @@ export class HandlerProcess implements Handler {
     body: Uint8Array,
   ): void {
     if (header.type === 'error') {
-      this.#close(head, failureOf(header.error));
+      this.#close(head, failureOf(header.error, head.outputs));
       return;
     }
     if (header.rows > 0) this.#keepOutput(head, header, body);

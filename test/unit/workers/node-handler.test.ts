@@ -1,14 +1,15 @@
 /** What a user's Node function may be and may return. */
 import { describe, expect, it } from 'vitest';
 import type { FunctionSpec } from '../../../shared/domain/function.ts';
-import { type Finished, nodeSpec, Rig, type SpecChanges } from './rig.ts';
+import { type Finished, nodeSpec, Rig, type RigOptions, type SpecChanges } from './rig.ts';
 
 const runOne = async (
   body: string,
   texts: readonly string[],
   changes: SpecChanges = {},
+  options: RigOptions = {},
 ): Promise<Finished> => {
-  const rig = await Rig.open();
+  const rig = await Rig.open(options);
   return rig.run(await rig.deploy(nodeSpec(body, changes)), texts);
 };
 
@@ -95,6 +96,41 @@ describe('rows that a Node function refuses', () => {
     const { values, errors } = await runOne(body, ['a', 'b', 'c', 'd']);
     expect(values).toEqual(['a', 'b', null, 'd']);
     expect([...errors.keys()]).toEqual([2]);
+  });
+});
+
+describe('a generator that fails on its way', () => {
+  const parts = `export function* run({ text }) {
+      for (const t of text) {
+        if (t === 'bad') throw new Error('after ' + text.join(''));
+        if (t === 'die') process.abort();
+        if (t === 'hang') for (;;);
+        yield [t + '@' + text.join('')];
+      }
+    }`;
+
+  it('keeps what it had yielded, and runs only the rest again', async () => {
+    const { status, values, errors } = await runOne(parts, ['a', 'b', 'bad', 'd', 'e']);
+    expect(status).toBe('failed');
+    // The first two rows ran once, with their whole batch; the rest was bisected.
+    expect(values).toEqual(['a@abbadde', 'b@abbadde', null, 'd@d', 'e@e']);
+    expect([...errors]).toEqual([
+      [2, expect.objectContaining({ code: 'handler_error', message: 'after bad' })],
+    ]);
+  });
+
+  it('keeps it also when it kills its process, or hangs', async () => {
+    const died = await runOne(parts, ['a', 'die', 'c'], {}, { claimsMax: 0 });
+    expect([died.values, died.errors.get(1)?.code]).toEqual([['a@adiec', null, 'c@c'], 'row_quarantined']);
+    const hung = await runOne(parts, ['a', 'hang', 'c'], { callTimeoutMs: 2000 });
+    expect([hung.values, hung.errors.get(1)?.code]).toEqual([['a@ahangc', null, 'c@c'], 'call_timeout']);
+  });
+
+  it('keeps nothing when its answer is wrong', async () => {
+    const body = 'export function* run({ text }) { yield [text[0]]; yield text.slice(2); }';
+    const { values, errors } = await runOne(body, ['a', 'b', 'c'], { isolation: 'off' });
+    expect(values).toEqual([null, null, null]);
+    expect(errors.get(0)?.message).toMatch(/got 3 rows and returned 2/);
   });
 });
 

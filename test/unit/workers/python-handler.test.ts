@@ -57,6 +57,22 @@ def run(text: list[str]) -> Iterator[list[str]]:
     expect(await runOne(body, texts)).toEqual(ok(texts));
   });
 
+  it('keeps what it yielded before it failed', async () => {
+    const body = `import sluice
+from collections.abc import Iterator
+
+@sluice.function(name="f")
+def run(text: list[str]) -> Iterator[list[str]]:
+    for t in text:
+        if t == "bad":
+            raise ValueError("bad row")
+        yield [t + "@" + "".join(text)]
+`;
+    const { values, errors } = await runOne(body, ['a', 'b', 'bad', 'd']);
+    expect(values).toEqual(['a@abbadd', 'b@abbadd', null, 'd@d']);
+    expect([...errors.keys()]).toEqual([2]);
+  });
+
   it('fails the guilty row alone, with its exception', async () => {
     const body = declared('if "bad" in text: raise ValueError("bad row")\nreturn text');
     const { values, errors } = await runOne(body, ['a', 'b', 'bad', 'd']);
