@@ -69,6 +69,7 @@ const HOMES: Readonly<Record<string, string>> = {
   'node:sqlite': 'shared/store/embedded',
   bullmq: 'shared/store/redis',
   ioredis: 'shared/store/redis',
+  '@aws-sdk/': 'shared/store/redis',
   flatbuffers: 'shared/arrow',
   '@uwdata/flechette': 'sdk',
   'prom-client': 'shared/runtime',
