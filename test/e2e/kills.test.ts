@@ -35,7 +35,7 @@ onEveryStore((store) => {
     const ledger = new CallLedger({ witness, random, door: () => herd.door() });
     try {
       await herd.door()!.deploy(witness.source);
-      ledger.load(4);
+      ledger.load(8);
       for (let kill = 0; kill < Number(process.env.SLUICE_KILLS ?? kills); kill += 1) {
         await ledger.progress(random.int(1, 12));
         await herd.killOne();
@@ -46,7 +46,7 @@ onEveryStore((store) => {
       ledger.expectRerunsOf(herd.killed);
       console.info(`${store.name}, seed ${SEED}: ${herd.kills} kills; ${tallyText(tally)}`);
     } finally {
-      await ledger.unload().catch(() => undefined);
+      ledger.abandon();
       await herd.stop();
       await home.remove();
       witness.remove();

@@ -47,13 +47,15 @@ export class CallLedger {
   readonly #options: LedgerOptions;
   readonly #shape: Shape;
   readonly accepted: Accepted[] = [];
-  /** Answers to submissions other than 202, by status. */
+  /** Submissions without an answer, and those that were answered other than 202, by status. */
+  unanswered = 0;
   readonly refusals = new Map<number, number>();
   /** The run that answered each row. */
   readonly #answeredBy = new Map<number, string>();
   readonly #texts = new Map<string, string>();
   #callers: Promise<void>[] = [];
   #isLoading = false;
+  #isAbandoned = false;
   #next = 0;
 
   constructor(options: LedgerOptions) {
@@ -61,7 +63,7 @@ export class CallLedger {
     this.#shape = options.shape ?? { rowsMax: 200, oddShare: 0.15 };
   }
 
-  /** Callers that submit one call after another, each until it is accepted. */
+  /** Callers that submit one call after another, each until it is accepted, and wait for its result. */
   load(callers: number): void {
     this.#isLoading = true;
     for (let n = 0; n < callers; n += 1) this.#callers.push(this.#call(`caller-${this.#callers.length}`));
@@ -71,6 +73,13 @@ export class CallLedger {
   async unload(): Promise<void> {
     this.#isLoading = false;
     await Promise.all(this.#callers.splice(0));
+  }
+
+  /** The callers end, and what they submit is given up: the test is over. */
+  abandon(): void {
+    this.#isLoading = false;
+    this.#isAbandoned = true;
+    for (const caller of this.#callers.splice(0)) caller.catch(() => undefined);
   }
 
   /** Ends when so many calls more were accepted. */
@@ -89,10 +98,14 @@ export class CallLedger {
     const body = JSON.stringify({ columns: { value: values }, ...deadline });
     const headers = { ...JSON_TYPE, 'idempotency-key': key };
     const id = await eventually(`call ${key} is accepted`, async () => {
+      if (this.#isAbandoned) return 'nobody waits for it';
       const url = door()?.url;
       if (url === undefined) return undefined;
       const address = `${url}/v1/functions/${witness.name}/calls`;
-      const response = await fetch(address, { method: 'POST', headers, body });
+      const response = await fetch(address, { method: 'POST', headers, body }).catch((error: unknown) => {
+        this.unanswered += 1;
+        throw error;
+      });
       if (response.status === 202) return ((await response.json()) as { call_id: string }).call_id;
       await response.text();
       this.refusals.set(response.status, (this.refusals.get(response.status) ?? 0) + 1);
@@ -166,28 +179,36 @@ export class CallLedger {
   }
 
   async #call(name: string): Promise<void> {
-    for (let n = 0; this.#isLoading; n += 1) await this.submit(`${name}-${n}`);
+    for (let n = 0; this.#isLoading; n += 1) {
+      const { id } = await this.submit(`${name}-${n}`);
+      if (!this.#isAbandoned) await this.result(id);
+    }
   }
 
-  /** A door that goes away under the request is asked again. */
   async #read(call: Accepted, tally: Tally): Promise<void> {
-    const answer = await eventually(
-      `the result of ${call.id}`,
-      async () => {
-        const url = this.#options.door()?.url;
-        if (url === undefined) return undefined;
-        const response = await fetch(`${url}/v1/calls/${call.id}/result?wait=60`);
-        const text = await response.text();
-        expect([200, 409, 503], `${call.id}: ${text}`).toContain(response.status);
-        return response.status === 200 ? (JSON.parse(text) as Answer) : undefined;
-      },
-      120_000,
-    );
-    this.#check(call, answer);
+    const { status, text } = await this.result(call.id);
+    expect(status, `result of ${call.id}: ${text}`).toBe(200);
+    this.#check(call, JSON.parse(text) as Answer);
     tally.calls += 1;
     tally.rows += call.values.length;
-    for (const state of ['ok', 'failed', 'cancelled', 'expired'] as const)
-      tally[state] += answer.counts[state];
+    const { counts } = JSON.parse(text) as Answer;
+    for (const state of ['ok', 'failed', 'cancelled', 'expired'] as const) tally[state] += counts[state];
+  }
+
+  /** Waits for a call's end; a door that goes away under the request, or has to refuse for a while, is asked again. */
+  result(id: string): Promise<{ readonly status: number; readonly text: string }> {
+    let last = 'nobody answered';
+    const asked = eventually(`the result of ${id}`, async () => {
+      if (this.#isAbandoned) return { status: 0, text: 'nobody waits for it' };
+      const response = await fetch(`${this.#options.door()!.url}/v1/calls/${id}/result?wait=60`);
+      last = await response.text();
+      return response.status === 409 || response.status === 503
+        ? undefined
+        : { status: response.status, text: last };
+    });
+    return asked.catch((error: Error) =>
+      Promise.reject(new Error(`${error.message}; the last answer was ${last}`)),
+    );
   }
 
   #check({ id, values, mayEndEarly }: Accepted, { result, errors, counts }: Answer): void {

@@ -1,6 +1,6 @@
 /** Processes of Sluice on one home that come and go under load; a place is empty while its process starts again. */
 import type { Random } from '../sim/random.ts';
-import { type Deployment, type Home, SluiceServer } from './sluice-process.ts';
+import { type Home, SluiceServer } from './sluice-process.ts';
 
 export type HerdOptions = {
   /** One place each; `all` for a process with every role. */
@@ -47,7 +47,7 @@ export class Herd {
   }
 
   /** One that is alive and listens; null while there is none. */
-  door(): (SluiceServer & Deployment) | null {
+  door(): SluiceServer | null {
     const open = this.alive.filter(({ url }) => url !== '');
     return open.length === 0 ? null : open[this.#options.random.int(0, open.length - 1)]!;
   }

@@ -29,7 +29,7 @@ FILE = os.open(${JSON.stringify(file)}, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 def witnessed(value: list[int]) -> list[str]:
     run = uuid.uuid4().hex[:12]
     os.write(FILE, f"{run} {WORKER} {os.getpid()} {' '.join(map(str, value))}\\n".encode())
-    time.sleep(${runMs / 1000})
+    time.sleep(${runMs / 1000})  # busy: the test disturbs a server that has something to do
     return [sluice.RowError("refused") if v % 101 == 100 else f"{v} {run}" for v in value]
 `;
 

@@ -1,0 +1,33 @@
+import path from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { expect, it } from 'vitest';
+import { tallyText } from '../../support/call-ledger.ts';
+import { describeWithRedis, RedisServer } from '../../support/redis-servers.ts';
+import { isLong, redisHome, SEED, withRig } from './rig.ts';
+
+const CALLS = isLong ? 3000 : 150;
+const REPEATING = pathToFileURL(path.join(import.meta.dirname, 'repeating-dispatch.ts')).href;
+
+describeWithRedis('deliveries that come twice and out of order', () => {
+  it(`give each row one result and one run (SLUICE_TEST_SEED=${SEED})`, async () => {
+    await using redis = await RedisServer.start({ aof: 'no' });
+    const options = {
+      home: redisHome(redis.url),
+      roles: ['ingress', 'buffer', 'worker', 'worker'],
+      // What is kept back comes with a later take, of which a heartbeat makes sure.
+      args: ['--lease', '1s'],
+      place: (place: number) =>
+        place < 2
+          ? {}
+          : { env: { NODE_OPTIONS: `--import=${REPEATING}`, SLUICE_TEST_SEED: String(SEED + place) } },
+    };
+    await withRig(options, async ({ ledger }) => {
+      ledger.load(8);
+      await ledger.progress(CALLS);
+      await ledger.unload();
+      const tally = await ledger.balance();
+      console.info(`deliveries, seed ${SEED}: ${tallyText(tally)}`);
+      expect(tally.reruns).toBe(0);
+    });
+  });
+});
