@@ -2,15 +2,16 @@
  * How the store's keys and ids are spelled (docs/decisions/0007): all keys of one function share the hash tag
  * `{prefix:12}`, so that one script touches one slot of a cluster; what is of no function lies at `{prefix}`.
  *
- *   callId, batchId = function × 2³² + n          versionId = function × 2¹² + n          n from 1
+ *   callId, batchId = function × 2³⁹ + n          versionId = function × 2¹² + n          n from 1
  *
  * so a verb that is given only a call, a batch or a version knows its slot.
  */
 import { BugError } from '../../errors/sluice-error.ts';
 
-/** Functions are numbered from 1; 2²⁰ × 2³² is the last that keeps every id a safe integer. */
-export const FUNCTIONS_MAX = 2 ** 20;
-const SERIALS = 2 ** 32;
+/** Functions are numbered from 1; every id is a safe integer, and the last of these names no function. */
+export const FUNCTIONS_MAX = 2 ** 14 - 2;
+/** Calls of one function, for ever: 17 years at 1,000 a second. */
+export const SERIALS = 2 ** 39;
 const VERSIONS = 2 ** 12;
 /** Versions of one function, for ever: a deploy beyond it is refused. */
 export const VERSIONS_MAX = VERSIONS - 1;

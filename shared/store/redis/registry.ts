@@ -10,7 +10,7 @@ import { SluiceError } from '../../errors/sluice-error.ts';
 import type { DeployAnswer, FunctionLoad, FunctionUpdate, LogLine, Registry } from '../ports/registry.ts';
 import { digestOf } from '../spec-digest.ts';
 import type { Directory } from './directory.ts';
-import { serialOfVersion, VERSIONS_MAX, versionIdOf } from './layout.ts';
+import { FUNCTIONS_MAX, serialOfVersion, VERSIONS_MAX, versionIdOf } from './layout.ts';
 import { unpack } from './packing.ts';
 import { type QueueContext, runScript } from './queue-context.ts';
 import { pairsOf, runStoreScript } from './store-context.ts';
@@ -221,6 +221,7 @@ export class RedisRegistry implements Registry {
     const { link, layout, generation } = this.#context;
     for (;;) {
       const fn = await link.command<number>('INCR', layout.store('function-count'));
+      if (fn > FUNCTIONS_MAX) throw tooManyFunctions();
       const isOurs = await link.command<Buffer | null>('SET', layout.key(fn, 'generation'), generation, 'NX');
       if (isOurs !== null) return fn;
     }
@@ -260,6 +261,12 @@ export class RedisRegistry implements Registry {
 
 const noFunction = (name: string): SluiceError =>
   new SluiceError('function_not_found', `There is no function "${name}".`);
+
+const tooManyFunctions = (): SluiceError =>
+  new SluiceError(
+    'invalid_function',
+    `This store has had ${FUNCTIONS_MAX} function names, and no more can be numbered; deploy under a name that it has, or serve another --redis-prefix.`,
+  );
 
 const versionOf = ({ name, versions }: FunctionRecord, digest: string): FunctionVersion => {
   const found = versions.find((version) => version.digest === digest);

@@ -47,8 +47,8 @@ end
 local function attached(idempotency, digest)
   local known = redis.call('GET', key('idempotency', idempotency))
   if not known then return false end
-  local digest_length, n = struct.unpack('>BI4', known)
-  if string.sub(known, 6, 5 + digest_length) ~= digest then
+  local digest_length, n = struct.unpack('>BI5', known)
+  if string.sub(known, 7, 6 + digest_length) ~= digest then
     answer(2, 0, 0)
     return true
   end
@@ -68,10 +68,9 @@ local function admit(at, head, payload)
     return answer(3, counter('waiting_rows'), counter('sealed_rows'))
   end
   if counter('open_bytes') + bytes > bytes_max then return answer(4, counter('open_bytes'), 0) end
-  count('call', 1)
-  local n = counter('call')
+  local n = next_number('call')
   if idempotency then
-    redis.call('SET', key('idempotency', idempotency), struct.pack('>BI4', #digest, n) .. digest)
+    redis.call('SET', key('idempotency', idempotency), struct.pack('>BI5', #digest, n) .. digest)
   end
   local value = struct.pack('>BI3I7', PENDING, #head, stamp) .. head
   count('live_calls', 1)

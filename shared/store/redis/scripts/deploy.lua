@@ -25,6 +25,7 @@ elseif redis.call('HDEL', key('removed-versions'), version) == 1 then
   created = 1
 end
 redis.call('HSET', key('batching'), version, ARGV[7])
+if server_run() then redis.call('HSETNX', key('queue'), 'run', server_run()) end
 redis.call('HSETNX', record, 'created', ARGV[2])
 redis.call('HSETNX', record, 'paused', 0)
 redis.call('HSET', record, 'name', ARGV[4], 'current', version, 'updated', ARGV[2])

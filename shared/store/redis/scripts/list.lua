@@ -1,5 +1,5 @@
 #!lua flags=no-writes
--- Finds calls, newest first, in a bounded number of buckets.
+-- Finds calls, newest first, in a bounded number of buckets; those of numbers that were skipped cost little.
 -- KEYS  1 generation (see parts/base)
 -- ARGV  1-3 see parts/base; 4 below this number, or 0: from the newest on; 5 with an arrival below this stamp, or 0; 6 status
 --       or -1; 7 API key or -1; 8 calls at most; 9 buckets at most
@@ -47,12 +47,12 @@ end
 
 local found = { 0 }
 for bucket = bucket_of(below - 1), low, -1 do
-  if buckets == 0 then
+  if buckets <= 0 then
     found[1] = (bucket + 1) * BUCKET
     return found
   end
-  buckets = buckets - 1
   local entries = redis.call('HGETALL', bucket_key(bucket))
+  buckets = buckets - (#entries > 0 and 1 or 1 / 64)
   local numbers, values = {}, {}
   for i = 1, #entries, 2 do
     local field = tonumber(entries[i])

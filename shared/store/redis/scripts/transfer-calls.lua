@@ -42,7 +42,7 @@ local function take(n, fact, at)
   if ARGV[at + 2] ~= '' then take_parts(n, ARGV[at + 2]) end
   if is_live == 1 then take_live(n, fact) end
   if fact[7] then
-    redis.call('SET', key('idempotency', fact[7]), struct.pack('>BI4', #fact[8], n) .. fact[8])
+    redis.call('SET', key('idempotency', fact[7]), struct.pack('>BI5', #fact[8], n) .. fact[8])
     if expires then redis.call('PEXPIREAT', key('idempotency', fact[7]), expires + TTL_SLACK) end
   end
   for _, record in ipairs(fact[10]) do

@@ -19,11 +19,12 @@ local function key(name, part)
 end
 
 -- Ids as people outside the function's slot know them, in decimal.
-local function id_of(n) return string.format('%.0f', fn * 4294967296 + n) end
+local function id_of(n) return string.format('%.0f', fn * 549755813888 + n) end
 local function version_id_of(v) return string.format('%.0f', fn * 4096 + v) end
 
 -- The function's counters, one hash: read at the first use, written once by flush_counters.
 --   call, batch, turn: numbers given last; waiting_rows, waiting_calls, sealed_rows, live_calls: what is there;
+--   run (a text, beside the counters): the server's run that gave numbers last
 --   open_bytes: payload bytes of rows without an outcome; low: no bucket of calls below this one; floor: missing calls above it are gone, others unknown
 local NAMES = { 'call', 'batch', 'turn', 'waiting_rows', 'open_bytes', 'waiting_calls', 'sealed_rows', 'live_calls', 'low', 'floor' }
 local counters
@@ -55,6 +56,33 @@ local function flush_counters()
     args[#args + 1] = string.format('%.0f', counters[name])
   end
   if #args > 0 then redis.call('HSET', key('queue'), unpack(args)) end
+end
+
+-- A server that was restored or promoted may lack the numbers that were given last, and readers and caches know them:
+-- none is ever given again, so that each life of a server (its run id) begins beyond what the one before it can have lost.
+local LOST_NUMBERS = 131072
+local is_run_known = false
+
+local function server_run()
+  local info = redis.pcall('INFO', 'server')
+  return type(info) == 'string' and string.match(info, 'run_id:(%x+)')
+end
+
+-- Gives the next number of `call` or `batch`.
+local function next_number(name)
+  if not is_run_known then
+    is_run_known = true
+    local run, known = server_run(), redis.call('HGET', key('queue'), 'run')
+    if run and run ~= known then
+      redis.call('HSET', key('queue'), 'run', run)
+      if known then
+        count('call', LOST_NUMBERS)
+        count('batch', LOST_NUMBERS)
+      end
+    end
+  end
+  count(name, 1)
+  return counter(name)
 end
 
 -- Whether a version may be used: the registry keeps its record.

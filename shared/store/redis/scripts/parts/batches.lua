@@ -82,8 +82,7 @@ local function let_go(batch)
 end
 
 local function add_batch(fields)
-  count('batch', 1)
-  local batch = { m = counter('batch'), fields = fields }
+  local batch = { m = next_number('batch'), fields = fields }
   batches[batch.m] = batch
   touch_batch(batch)
   hold(batch)

@@ -167,10 +167,7 @@ local function conclude(batch, outcome)
   end_lease(batch.m)
   note_run(batch, outcome.started, outcome.run_ms)
   local record = batch.m
-  if keeps and #applied > 0 then
-    count('batch', 1)
-    record = counter('batch')
-  end
+  if keeps and #applied > 0 then record = next_number('batch') end
   local finished, references, unfinished = apply(applied, record)
   if references > 0 then write_record(record, outcome, references, unfinished, applied) end
   if keeps then

@@ -1,0 +1,68 @@
+import { cpSync, mkdtempSync, rmSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { batchIdOf, callIdOf, functionOfId } from '../../../shared/store/redis/layout.ts';
+import { describeWithRedis, RedisServer } from '../../support/redis-servers.ts';
+import { eventually } from '../../support/sluice-process.ts';
+import { QueueRig } from './queue-rig.ts';
+
+let server: RedisServer;
+
+/** One row's life; the payload's length names it. */
+const live = async (rig: QueueRig, bytes: number) => {
+  const id = await rig.admit(1, bytes);
+  await rig.seal(id, 0, 1);
+  const [batch] = await rig.lease();
+  await rig.settle(batch!);
+  const page = await rig.queue.result({ callId: id, from: 0, bytesMax: 2 ** 20 });
+  const [part] = page === undefined || page === 'gone' ? [] : page.parts;
+  return { id, batch: batch!, output: part?.state === 'ok' ? part.output : undefined };
+};
+
+describeWithRedis('the numbers of calls and batches', () => {
+  beforeAll(async () => {
+    server = await RedisServer.start();
+  });
+  afterAll(() => server.stop());
+
+  it('go on beyond 32 bits in the same function', async () => {
+    await using rig = await QueueRig.open(server.url, 'wide');
+    const fn = functionOfId(await rig.admit(1));
+    await rig.command('HSET', 'queue', 'call', 2 ** 32 - 1, 'batch', 2 ** 32 - 1);
+    const { id, batch, output } = await live(rig, 3000);
+    expect(id).toBe(callIdOf(fn, 2 ** 32));
+    expect(batch).toMatchObject({
+      batchId: batchIdOf(fn, 2 ** 32),
+      slices: [{ callId: id, from: 0, count: 1 }],
+    });
+    expect(output?.batchId).toBe(batch.batchId);
+    expect(await rig.queue.call(id)).toMatchObject({ id, status: 'completed' });
+    const keyed = await rig.admit(1, 60, 'k');
+    expect(await rig.admit(1, 60, 'k')).toBe(keyed);
+    expect(await rig.queue.cancel({ now: rig.now, functionName: 'f' })).toEqual({ calls: 2, rows: 2 });
+  });
+
+  it('are not given again by a server that lost the last of them', async () => {
+    await using rig = await QueueRig.open(server.url, 'lost');
+    const kept = await live(rig, 1000);
+    const earlier = mkdtempSync(path.join(os.tmpdir(), 'sluice-earlier-'));
+    cpSync(server.directory, earlier, { recursive: true });
+    const lost = await live(rig, 2000);
+    await server.kill();
+    rmSync(server.directory, { recursive: true });
+    cpSync(earlier, server.directory, { recursive: true });
+    rmSync(earlier, { recursive: true });
+    await server.restart();
+    await eventually('the server answers', () => rig.queue.call(kept.id));
+    const next = await live(rig, 3000);
+    expect(next.id).not.toBe(lost.id);
+    expect(next.batch.batchId).not.toBe(lost.batch.batchId);
+    // What was read of the lost ones is remembered, and must not be taken for those that came after them.
+    expect(next.batch.calls[0]?.payload).toMatchObject({ bytes: { byteLength: 3000 } });
+    expect(next.output?.bytes[0]).toBe(next.batch.batchId % 251);
+    expect(await rig.queue.call(lost.id)).toBe('gone');
+    const filter = { functionName: 'f', status: null, apiKeyId: null, before: null, limit: 9 };
+    expect((await rig.queue.list(filter)).calls.map(({ id }) => id)).toEqual([next.id, kept.id]);
+  });
+});
