@@ -7,6 +7,9 @@ import { type ScenarioResult, save } from './record.ts';
 import { formatFigures, writeReport } from './report.ts';
 import * as backlog from './scenarios/backlog.ts';
 import * as bulk from './scenarios/bulk.ts';
+import * as redisBulk from './scenarios/redis-bulk.ts';
+import * as redisIngress from './scenarios/redis-ingress.ts';
+import * as redisMemory from './scenarios/redis-memory.ts';
 import * as simulatedGpu from './scenarios/simulated-gpu.ts';
 import * as singleRows from './scenarios/single-rows.ts';
 import * as streaming from './scenarios/streaming.ts';
@@ -19,13 +22,16 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
   bulk,
   streaming,
   backlog,
+  'redis-bulk': redisBulk,
+  'redis-ingress': redisIngress,
+  'redis-memory': redisMemory,
 };
 
 const USAGE = `node load-tests/main.ts [scenario …] [--seconds N] [--rounds N] [--full]
   scenarios: ${Object.keys(SCENARIOS).join(', ')} (default: all)
   --seconds  of one run of one server (default 10)
   --rounds   each server runs so often, in turn (default 2)
-  --full     the sizes that the goals name: 10 million streamed rows, 1 million waiting calls`;
+  --full     the sizes that the goals name: 10 million streamed rows, 1 million waiting calls and rows`;
 
 const readArguments = (): { names: string[]; options: Options } => {
   const { values, positionals } = parseArgs({

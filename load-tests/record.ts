@@ -24,7 +24,7 @@ export type Measurement = {
 export type Figure = {
   readonly name: string;
   readonly value: number;
-  readonly unit: '×' | '%' | 'ms' | 'rows' | 'rows/s' | 's' | 'GiB' | 'batch times';
+  readonly unit: '×' | '%' | 'ms' | 'rows' | 'rows/s' | 's' | 'GiB' | 'bytes' | 'batch times';
   readonly goal: string | null;
   readonly met: boolean | null;
 };

@@ -11,7 +11,16 @@ import {
   type ScenarioResult,
 } from './record.ts';
 
-const ORDER = ['single-rows', 'simulated-gpu', 'bulk', 'streaming', 'backlog'];
+const ORDER = [
+  'single-rows',
+  'simulated-gpu',
+  'bulk',
+  'streaming',
+  'backlog',
+  'redis-bulk',
+  'redis-ingress',
+  'redis-memory',
+];
 
 const number = (value: number): string =>
   value >= 1000 ? Math.round(value).toLocaleString('en') : String(Number(value.toPrecision(3)));

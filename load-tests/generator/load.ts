@@ -36,19 +36,24 @@ export type LoadResult = LoadReport & {
   readonly latencies: Latencies;
   readonly requests: number;
   readonly cpuSeconds: number;
+  /** The same, of each root. */
+  readonly cpuSecondsOfEach: readonly number[];
   /** CPU time of the server since the start, at each mark. */
   readonly markCpuSeconds: readonly number[];
 };
 
-/** `pid`: the root of the server's process tree. Failed requests are in `failures`, never in `requests`. */
-export const generate = async (plan: LoadPlan, pid: number): Promise<LoadResult> => {
+const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
+
+/** `roots`: of the server's process trees. Failed requests are in `failures`, never in `requests`. */
+export const generate = async (plan: LoadPlan, ...roots: readonly number[]): Promise<LoadResult> => {
   const child = fork(fileURLToPath(new URL('./main.ts', import.meta.url)), { execArgv: [] });
-  let cpuBefore = cpuSecondsOf(pid);
+  let before = roots.map(cpuSecondsOf);
+  const spent = (): number[] => roots.map((root, index) => cpuSecondsOf(root) - before[index]!);
   const markCpuSeconds: number[] = [];
   const report = await new Promise<LoadReport>((resolve, reject) => {
     child.on('message', (message: LoadReport | 'measuring' | 'mark') => {
-      if (message === 'measuring') cpuBefore = cpuSecondsOf(pid);
-      else if (message === 'mark') markCpuSeconds.push(cpuSecondsOf(pid) - cpuBefore);
+      if (message === 'measuring') before = roots.map(cpuSecondsOf);
+      else if (message === 'mark') markCpuSeconds.push(sum(spent()));
       else resolve(message);
     });
     child.once('exit', (code) =>
@@ -58,6 +63,7 @@ export const generate = async (plan: LoadPlan, pid: number): Promise<LoadResult>
     child.send(plan);
   });
   const latencies = new Latencies(report.counts);
-  const requests = report.counts.reduce((sum, count) => sum + count, 0);
-  return { ...report, latencies, requests, cpuSeconds: cpuSecondsOf(pid) - cpuBefore, markCpuSeconds };
+  const cpuSecondsOfEach = spent();
+  const cpuSeconds = sum(cpuSecondsOfEach);
+  return { ...report, latencies, requests: sum(report.counts), cpuSeconds, cpuSecondsOfEach, markCpuSeconds };
 };

@@ -38,19 +38,18 @@ export const freePort = async (): Promise<number> => {
   return port;
 };
 
-const untilAnswers = async (child: ChildProcess, url: string, name: string): Promise<void> => {
+/** Rejects, or answers false, until the server is there. */
+type Reach = () => Promise<boolean>;
+
+const untilReached = async (child: ChildProcess, reach: Reach, name: string): Promise<void> => {
   const until = performance.now() + READY_MS;
   while (performance.now() < until) {
     if (child.exitCode !== null || child.signalCode !== null)
       throw new Error(`${name} ended with ${child.exitCode ?? child.signalCode} before it was ready.`);
-    const ready = await fetch(url).then(
-      (answer) => answer.ok,
-      () => false,
-    );
-    if (ready) return;
+    if (await reach().catch(() => false)) return;
     await wait(10);
   }
-  throw new Error(`${name} did not answer ${url} with 200 within ${READY_MS / 1000} s.`);
+  throw new Error(`${name} was not ready within ${READY_MS / 1000} s; its log is in ${SCRATCH}.`);
 };
 
 const killIfThere = (pid: number): void => {
@@ -61,11 +60,13 @@ const killIfThere = (pid: number): void => {
   }
 };
 
+type PeerOptions = { readonly port: number; readonly env?: Record<string, string> };
+
 /** Its standard output and error go to a file in SCRATCH. */
-export const startPeer = async (
+export const launchPeer = async (
   name: string,
   command: readonly string[],
-  options: { readonly port: number; readonly readyPath: string; readonly env?: Record<string, string> },
+  options: PeerOptions & { readonly reach: Reach },
 ): Promise<Peer> => {
   mkdirSync(SCRATCH, { recursive: true });
   const log = createWriteStream(path.join(SCRATCH, `${name}.log`), { flags: 'a' });
@@ -90,10 +91,20 @@ export const startPeer = async (
     log.end();
   };
   try {
-    await untilAnswers(child, `http://127.0.0.1:${options.port}${options.readyPath}`, name);
+    await untilReached(child, options.reach, name);
   } catch (error) {
     if (child.exitCode === null) await kill();
     throw error;
   }
   return { name, pid: child.pid!, port: options.port, stop, kill };
+};
+
+/** A server that is ready when it answers a GET of `readyPath` with 200. */
+export const startPeer = (
+  name: string,
+  command: readonly string[],
+  options: PeerOptions & { readonly readyPath: string },
+): Promise<Peer> => {
+  const url = `http://127.0.0.1:${options.port}${options.readyPath}`;
+  return launchPeer(name, command, { ...options, reach: async () => (await fetch(url)).ok });
 };

@@ -8,11 +8,13 @@ import { freePort, type Peer, PYTHON, ROOT, SCRATCH, startPeer } from './peer.ts
 
 const run = promisify(execFile);
 /** What `npx sluice` starts, in the Node that runs this. */
-const LAUNCHER = path.join(ROOT, 'cli/bin/sluice.mjs');
+export const LAUNCHER = path.join(ROOT, 'cli/bin/sluice.mjs');
 const FUNCTIONS = path.join(ROOT, 'load-tests/peers/functions.py');
 const REPLICA_READY_MS = 60_000;
 
 export type SluicePeer = Peer & { readonly url: string; readonly directory: string };
+/** Where the API is, whatever process is behind it. */
+export type Api = { readonly url: string };
 
 const serve = async (directory: string): Promise<SluicePeer> => {
   const port = await freePort();
@@ -25,7 +27,7 @@ const serve = async (directory: string): Promise<SluicePeer> => {
 };
 
 /** Asks the server and throws with its own words when it refuses. */
-export const ask = async (peer: SluicePeer, method: string, at: string, body?: unknown): Promise<unknown> => {
+export const ask = async (peer: Api, method: string, at: string, body?: unknown): Promise<unknown> => {
   const answer = await fetch(peer.url + at, {
     method,
     ...(body === undefined
@@ -38,7 +40,7 @@ export const ask = async (peer: SluicePeer, method: string, at: string, body?: u
 };
 
 /** The arguments of a `sluice` command line; answers its standard output. */
-export const sluice = async (peer: SluicePeer, ...args: string[]): Promise<string> => {
+export const sluice = async (peer: Api, ...args: string[]): Promise<string> => {
   const { stdout } = await run(process.execPath, [LAUNCHER, ...args], {
     cwd: ROOT,
     env: { ...process.env, SLUICE_URL: peer.url, SLUICE_PYTHON: PYTHON },
@@ -49,15 +51,25 @@ export const sluice = async (peer: SluicePeer, ...args: string[]): Promise<strin
 
 type Shown = { replicas: { ready: number; reason: string | null }[] };
 
-const untilReady = async (peer: SluicePeer, name: string): Promise<void> => {
+const untilReady = async (peer: Api, name: string, replicas: number): Promise<void> => {
   const until = performance.now() + REPLICA_READY_MS;
   let shown: Shown = { replicas: [] };
   while (performance.now() < until) {
     shown = (await ask(peer, 'GET', `/v1/functions/${name}`)) as Shown;
-    if (shown.replicas.some((one) => one.ready > 0)) return;
+    if (shown.replicas.reduce((sum, one) => sum + one.ready, 0) >= replicas) return;
     await wait(50);
   }
-  throw new Error(`${name} has no replica: ${JSON.stringify(shown.replicas)}`);
+  throw new Error(`${name} has not ${replicas} replicas: ${JSON.stringify(shown.replicas)}`);
+};
+
+/** Deploys the load tests' functions, and waits until each of `wanted` has so many replicas. */
+export const deployFunctions = async (
+  peer: Api,
+  wanted: readonly string[],
+  replicas: number,
+): Promise<void> => {
+  await sluice(peer, 'deploy', FUNCTIONS);
+  for (const name of wanted) await untilReady(peer, name, replicas);
 };
 
 /** A server on an empty data directory with the load tests' functions deployed, and `wanted` of them with a replica. */
@@ -65,8 +77,7 @@ export const startSluice = async (wanted: readonly string[]): Promise<SluicePeer
   mkdirSync(SCRATCH, { recursive: true });
   const peer = await serve(path.join(SCRATCH, `data-${process.pid}-${Date.now()}`));
   try {
-    await sluice(peer, 'deploy', FUNCTIONS);
-    for (const name of wanted) await untilReady(peer, name);
+    await deployFunctions(peer, wanted, 1);
     return peer;
   } catch (error) {
     await discard(peer);

@@ -2,102 +2,48 @@
  * (c) 100,000 rows of 60 characters through a handler that answers 384 floats a row, then 8. The reference is the same handler
  * in a bare loop behind a Unix socket; mosec takes the same batches as Arrow bodies. Sluice stores rows and results.
  */
-import { Agent, request } from 'undici';
-import { find, interleave, type Options, type Run, type Subject } from '../comparison.ts';
-import { cpuSecondsOf } from '../machine/process-tree.ts';
+import { find, interleave, type Options, type Subject } from '../comparison.ts';
 import type { Peer } from '../peers/peer.ts';
 import { discard, type SluicePeer, startSluice } from '../peers/sluice.ts';
 import { atLeast, type Figure, type Measurement, plain, type ScenarioResult } from '../record.ts';
 import { makeFrames, type SocketLoop, startSocketLoop } from './bulk-frames.ts';
+import {
+  ARROW,
+  BATCH_ROWS,
+  CALL_ROWS,
+  concurrently,
+  passOf,
+  post,
+  ROWS,
+  repeated,
+  WIDTHS,
+} from './bulk-passes.ts';
 import { startMosec } from './rows-load.ts';
 
 export const title = '100,000 rows of 60 characters to 384 floats and to 8 floats, Arrow in and out';
-
-const ROWS = 100_000;
-const BATCH_ROWS = 1000;
-/** Rows of one Sluice call, and calls in flight: what `chunked_call` does with `chunk_size=10_000, concurrent_chunks=4`. */
-const CALL_ROWS = 10_000;
-const CONCURRENT = 4;
-const WIDTHS = [384, 8];
-
-const ARROW = 'application/vnd.apache.arrow.stream';
-const agent = new Agent({
-  connections: CONCURRENT,
-  pipelining: 1,
-  bodyTimeout: 120_000,
-  headersTimeout: 120_000,
-});
-
-/** The bytes of the answer, which is held as one Buffer but not decoded, as in the reference. */
-const post = async (url: string, body: Buffer, headers: Record<string, string>): Promise<number> => {
-  const answer = await request(url, { method: 'POST', body, headers, dispatcher: agent });
-  const bytes = Buffer.from(await answer.body.arrayBuffer());
-  if (answer.statusCode !== 200)
-    throw new Error(`POST ${url}: ${answer.statusCode} ${bytes.toString('utf8', 0, 500)}`);
-  return bytes.length;
-};
-
-const concurrently = async (
-  frames: readonly Buffer[],
-  send: (frame: Buffer) => Promise<number>,
-): Promise<number> => {
-  let [next, bytes] = [0, 0];
-  const lane = async (): Promise<void> => {
-    for (let frame = frames[next++]; frame; frame = frames[next++]) {
-      const received = await send(frame); // `bytes += await …` would read `bytes` before the wait
-      bytes += received;
-    }
-  };
-  await Promise.all(Array.from({ length: CONCURRENT }, lane));
-  return bytes;
-};
-
-/** Passes over all rows, again and again until the time is over; whole passes only. */
-const repeated = (
-  name: string,
-  pid: number,
-  width: number,
-  options: Options,
-  pass: () => Promise<number>,
-): Subject => ({
-  name,
-  run: async (): Promise<Run> => {
-    await pass();
-    const [startedAt, cpuBefore] = [performance.now(), cpuSecondsOf(pid)];
-    let [rows, short] = [0, 0];
-    while (performance.now() - startedAt < options.seconds * 1000) {
-      if ((await pass()) < ROWS * width * 4) short += 1;
-      rows += ROWS;
-    }
-    return {
-      rows,
-      seconds: (performance.now() - startedAt) / 1000,
-      cpuSeconds: cpuSecondsOf(pid) - cpuBefore,
-      latencies: null,
-      failures: short,
-      remarks: short > 0 ? [`${short} passes answered fewer bytes than the rows have`] : [],
-    };
-  },
-});
 
 const subjectsOf = (
   peers: { sluice: SluicePeer; mosec: Peer; socket: SocketLoop },
   frames: { calls: Buffer[]; batches: Buffer[] },
   width: number,
-  options: Options,
+  { seconds }: Options,
 ): Subject[] => {
-  const calls = `${peers.sluice.url}/v1/functions/vectors_${width}/calls`;
-  const ours = { 'content-type': ARROW, accept: ARROW, prefer: 'wait=120' };
   const inference = `http://127.0.0.1:${peers.mosec.port}/inference`;
-  return [
-    repeated('sluice', peers.sluice.pid, width, options, () =>
-      concurrently(frames.calls, (frame) => post(calls, frame, ours)),
-    ),
-    repeated('socket', peers.socket.pid, width, options, () => peers.socket.pass(frames.batches, width)),
-    repeated('mosec', peers.mosec.pid, width, options, () =>
-      concurrently(frames.batches, (frame) => post(inference, frame, { 'content-type': ARROW })),
-    ),
-  ];
+  const passes = {
+    sluice: passOf(peers.sluice, frames.calls, width),
+    socket: () => peers.socket.pass(frames.batches, width),
+    mosec: () => concurrently(frames.batches, (frame) => post(inference, frame, { 'content-type': ARROW })),
+  };
+  return (['sluice', 'socket', 'mosec'] as const).map((name) =>
+    repeated({
+      name,
+      parts: { [name]: [peers[name].pid] },
+      rows: ROWS,
+      width,
+      seconds,
+      pass: passes[name],
+    }),
+  );
 };
 
 const figuresOf = (measurements: readonly Measurement[], setting: string): Figure[] => {
