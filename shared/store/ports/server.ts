@@ -27,6 +27,18 @@ export type EmbeddedOptions = {
   readonly acknowledgedRetentionMs: number;
 };
 
+/** A bucket for large payloads and outputs, beside a store in Redis. Credentials are those of the environment. */
+export type BucketOptions = {
+  readonly name: string;
+  /** http(s)://HOST:PORT of an S3-compatible server; '': that of AWS in the region. */
+  readonly endpoint: string;
+  readonly region: string;
+  /** What every object's name begins with. */
+  readonly prefix: string;
+  /** Payloads and outputs from this size on lie in the bucket. */
+  readonly thresholdBytes: number;
+};
+
 export type RedisOptions = {
   /** redis://, rediss://, redis+sentinel:// or redis+cluster:// (shared/store/redis/address.ts). */
   readonly url: string;
@@ -38,6 +50,8 @@ export type RedisOptions = {
   readonly acknowledgedRetentionMs: number;
   /** Replicas whose disks confirm each admission before it is answered (Redis 7.2); null: nobody is waited for. */
   readonly waitReplicas: number | null;
+  /** null, or left out: everything lies in Redis. */
+  readonly bucket?: BucketOptions | null;
   /** Told in one sentence each what may lose accepted calls. */
   readonly onWarning: (sentence: string) => void;
 };

@@ -2,8 +2,9 @@
 import type { CallStatus } from '../../domain/call.ts';
 import { BugError, SluiceError } from '../../errors/sluice-error.ts';
 import type { Admission, Admitted } from '../ports/queue.ts';
+import { tooLong } from './large-bytes.ts';
 import { callIdOf, functionOfVersion, isFunctionNumber, serialOfVersion } from './layout.ts';
-import { headOf, idempotencyOf, pack, payloadOf, STATUSES, unpack } from './packing.ts';
+import { headOf, idempotencyOf, objectKind, pack, payloadOf, STATUSES, unpack } from './packing.ts';
 import { bump, noVersion, type QueueContext, runScript } from './queue-context.ts';
 
 /** Calls and payload bytes in one script: some milliseconds, in which all others wait. */
@@ -13,7 +14,15 @@ const SCRIPT_BYTES_MAX = 2 ** 20;
 const RETRY_AFTER_SECONDS = 2;
 /** Numbers of an answer: code, a, b (scripts/admit.lua). */
 const ANSWER_WIDTH = 3;
-const CODE = { admitted: 0, attached: 1, mismatch: 2, rowsFull: 3, bytesFull: 4, noVersion: 5 } as const;
+const CODE = {
+  admitted: 0,
+  attached: 1,
+  mismatch: 2,
+  rowsFull: 3,
+  bytesFull: 4,
+  noVersion: 5,
+  givenUp: 6,
+} as const;
 
 type Asked = {
   readonly admission: Admission;
@@ -51,9 +60,22 @@ export class Admissions {
       return Promise.reject(error as Error);
     }
     const { kind, bytes } = payloadOf(admission);
+    if (admission.rows > 0 && this.#context.largeBytes.isLarge(bytes))
+      return this.#admitLarge(fn, admission, bytes);
+    return this.#ask(fn, admission, kind, bytes);
+  }
+
+  #ask(fn: number, admission: Admission, kind: number, payload: Uint8Array): Promise<Admitted> {
     return new Promise((resolve, reject) => {
-      this.#add(fn, { admission, kind, payload: bytes, resolve, reject });
+      this.#add(fn, { admission, kind, payload, resolve, reject });
     });
+  }
+
+  /** The payload is in the bucket before the script refers to it. */
+  #admitLarge(fn: number, admission: Admission, bytes: Uint8Array): Promise<Admitted> {
+    return this.#context.largeBytes.naming(fn, admission.now, bytes, (reference) =>
+      this.#ask(fn, admission, objectKind(admission), Buffer.from(reference)),
+    );
   }
 
   /** Sends what was asked so far, so that what is asked next comes behind it. */
@@ -135,6 +157,7 @@ export class Admissions {
         'function_not_found',
         `There is no function "${functionName}" with the version ${versionId}.`,
       );
+    if (code === CODE.givenUp) return tooLong();
     if (code === CODE.mismatch)
       return new SluiceError(
         'idempotency_mismatch',

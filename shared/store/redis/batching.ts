@@ -16,6 +16,7 @@ import type {
   Settlement,
 } from '../ports/queue.ts';
 import type { DispatchedBatch } from './dispatch.ts';
+import { tooLong } from './large-bytes.ts';
 import {
   batchIdOf,
   callIdOf,
@@ -26,6 +27,7 @@ import {
   serialOfVersion,
 } from './layout.ts';
 import {
+  isObject,
   MODES,
   PART,
   pack,
@@ -106,7 +108,11 @@ type LeasedMeta = [
 ];
 
 type Worker = LeaseRequest & { readonly fn: number; readonly v: number };
-type Leased = { readonly batches: readonly LeasedBatch[]; readonly hasAdded: boolean };
+type Leased = {
+  readonly batches: readonly LeasedBatch[];
+  readonly hasAdded: boolean;
+  readonly fault: unknown;
+};
 
 /** Rounds of jobs that turn out to be repeats, before a worker waits for the next notification. */
 const TAKES_MAX = 8;
@@ -118,15 +124,16 @@ export const lease = async (
   const { versionId, workerId, leaseMs, max } = request;
   const worker = { ...request, ...versionOf(versionId) };
   const { dispatch } = context;
-  if (dispatch === null) return (await leaseJobs(context, worker, null, max)).batches;
   const given: LeasedBatch[] = [];
   for (let takes = 0; given.length < max && takes < TAKES_MAX; takes += 1) {
     const most = max - given.length;
     // A dispatcher that has no room must not hold up the work that makes room: its order is left out meanwhile.
-    const jobs = await dispatch.take(versionId, workerId, most, leaseMs).catch(() => null);
-    const { batches, hasAdded } = await leaseJobs(context, worker, jobs, most);
+    const jobs = (await dispatch?.take(versionId, workerId, most, leaseMs).catch(() => null)) ?? null;
+    const { batches, hasAdded, fault } = await leaseJobs(context, worker, jobs, most);
     given.push(...batches);
-    const isOver = jobs === null || (jobs.length === 0 ? !hasAdded : batches.length === jobs.length);
+    if (fault !== null && given.length === 0) throw fault;
+    const isOver =
+      fault !== null || jobs === null || (jobs.length === 0 ? !hasAdded : batches.length === jobs.length);
     if (isOver) break;
   }
   return given;
@@ -152,14 +159,20 @@ const leaseJobs = async (
   const added = unpack<number[]>(first as Buffer);
   await dispatchReady(context, fn, added);
   const batches: LeasedBatch[] = [];
+  // What cannot be read goes back at no cost.
+  let fault: unknown = null;
   for (let at = 0; at < leased.length; at += 2) {
     const meta = unpack<LeasedMeta>(leased[at] as Buffer);
-    const batch = await describe(context, fn, versionId, meta, leased[at + 1] as Buffer[]);
+    const describing = describe(context, fn, versionId, meta, leased[at + 1] as Buffer[]);
+    const batch = await describing.catch((error: unknown) => {
+      fault = error;
+      return null;
+    });
     if (batch !== null) batches.push(batch);
     else await release(context, { now, batchId: batchIdOf(fn, meta[0]), token: meta[1] });
   }
   keepJobs(context, jobs ?? [], batches);
-  return { batches, hasAdded: added.length > 0 };
+  return { batches, hasAdded: added.length > 0, fault };
 };
 
 /** A job whose batch was not given is a repeat, or its batch is over. */
@@ -218,15 +231,29 @@ const batchCall = (call: StoredCall, bytes: Uint8Array): BatchCall => ({
 
 /** A large payload is read once, not once for each of its call's batches. */
 const payloadOf = async (
-  { link, layout, blobs }: QueueContext,
+  context: QueueContext,
   fn: number,
   { id, kind, payload }: StoredCall,
 ): Promise<Uint8Array | null> => {
   if (kind < 2) return payload;
+  const { link, layout, blobs } = context;
   const known = blobs.get(-id);
   if (known !== undefined) return known;
-  const bytes = await link.command<Buffer | null>('GET', layout.key(fn, 'payload', serialOfId(id)));
+  const bytes = isObject(kind)
+    ? await readObject(context, id, String(payload))
+    : await link.command<Buffer | null>('GET', layout.key(fn, 'payload', serialOfId(id)));
   if (bytes !== null) blobs.set(-id, bytes);
+  return bytes;
+};
+
+/** An object that is lost is noted, so that its call's rows fail instead of being leased for ever. */
+const readObject = async (context: QueueContext, callId: number, reference: string) => {
+  const bytes = await context.largeBytes.read(reference);
+  if (bytes === null)
+    await runScript(context, 'lose-payload', functionOfId(callId), Date.now(), [
+      serialOfId(callId),
+      reference,
+    ]);
   return bytes;
 };
 
@@ -313,6 +340,8 @@ export const packParts = (fn: number, parts: readonly Continuation[]): PackedPar
     notBefore,
   ]);
 
+type SettleReply = [code: number, told: number | string, added: number[]];
+
 export const settle = async (context: QueueContext, settlement: Settlement): Promise<SettleAnswer> => {
   const { now, batchId, token, output, continuations, startedAt, handlerMs } = settlement;
   const fn = functionOfId(batchId);
@@ -322,9 +351,16 @@ export const settle = async (context: QueueContext, settlement: Settlement): Pro
   if (!isFunctionNumber(fn)) return stale;
   const { outcomes, errors } = packOutcomes(fn, settlement.outcomes);
   const asked = pack([outcomes, packParts(fn, continuations), startedAt, handlerMs]);
-  const args = [serialOfId(batchId), token, asked, errors, output ?? ''];
-  const reply = await runScript<Buffer>(context, 'settle', fn, now, args);
-  const [code, told, added] = unpack<[number, number | string, number[]]>(reply);
+  const ask = async (bytes: Uint8Array | '', reference: string): Promise<SettleReply> => {
+    const args = [serialOfId(batchId), token, asked, errors, bytes, reference];
+    return unpack<SettleReply>(await runScript<Buffer>(context, 'settle', fn, now, args));
+  };
+  const { largeBytes } = context;
+  const [code, told, added] =
+    output !== null && largeBytes.isLarge(output)
+      ? await largeBytes.naming(fn, now, output, (reference) => ask('', reference))
+      : await ask(output ?? '', '');
+  if (code === 3) throw tooLong();
   if (code === 2)
     throw new BugError(`outcomes and continuations of batch ${batchId} do not cover its rows: ${told}`);
   endJob(context, batchId, token);

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { SluiceError } from '../../errors/sluice-error.ts';
 import { BlobCache } from '../embedded/blob-cache.ts';
 import type { QueueStore } from '../ports/queue.ts';
+import type { BucketOptions } from '../ports/server.ts';
 import type { Store } from '../ports/store.ts';
 import { parseAddress } from './address.ts';
 import { BullDispatch } from './bull-dispatch.ts';
@@ -11,6 +12,7 @@ import { Directory } from './directory.ts';
 import { Events } from './events.ts';
 import { MemoryGuard } from './health.ts';
 import { makeKeys } from './keys.ts';
+import { LargeBytes } from './large-bytes.ts';
 import { functionOfVersion, isFunctionNumber, Layout } from './layout.ts';
 import { Link } from './link.ts';
 import { makeQueue } from './queue.ts';
@@ -30,6 +32,7 @@ export type RedisTicket = {
   readonly limits: QueueLimits;
   /** Replicas that confirm admissions (WAITAOF); null: none are asked. */
   readonly waitReplicas: number | null;
+  readonly bucket: BucketOptions | null;
 };
 
 /** What stands behind notifications, the memory's limit and the generation are looked at this often. */
@@ -83,6 +86,7 @@ class Client {
       dispatch: this.dispatch,
       checkRoom: this.guard.checkRoom,
       counters: { settle_conflicts: 0, late_rows: 0 },
+      largeBytes: new LargeBytes({ link, layout, generation: ticket.generation }, ticket.bucket),
       blobs: new BlobCache(BLOB_BYTES_MAX),
       jobs: new Map(),
     };
@@ -108,7 +112,7 @@ class Client {
     clearTimeout(this.#poll);
     this.#closed ??= (async () => {
       this.events.close();
-      await this.link.close();
+      await Promise.all([this.link.close(), this.context.largeBytes.close()]);
       await this.dispatch.close();
     })();
     return this.#closed;

@@ -1,10 +1,11 @@
 /** The Redis store: many processes on any number of machines, one server, sentinels or a cluster (docs/decisions/0007). */
 import { randomUUID } from 'node:crypto';
 import { SluiceError } from '../../errors/sluice-error.ts';
-import type { RedisOptions, StoreServer } from '../ports/server.ts';
+import type { BucketOptions, RedisOptions, StoreServer } from '../ports/server.ts';
 import type { Store } from '../ports/store.ts';
 import { checkServable } from '../transfer-mark.ts';
 import { parseAddress, withoutSecrets } from './address.ts';
+import { Bucket } from './bucket.ts';
 import { makeRedisClient, REPLY_MS, type RedisTicket, WAIT_MS } from './client.ts';
 import { Directory } from './directory.ts';
 import { readDurability } from './health.ts';
@@ -18,10 +19,11 @@ const PREFIX = /^[^{}\s]{1,32}$/;
 /**
  * Reaches the server, makes or reads the store's generation, and says what its settings may lose.
  *
- * @throws SluiceError `invalid_request` (address, prefix, a server too old), `store_unavailable` (no answer in time)
+ * @throws SluiceError `invalid_request` (address, prefix, a server too old, another bucket than before), `store_unavailable`
+ * (no answer in time, a bucket that refuses)
  */
 export const openRedisStore = async (options: RedisOptions): Promise<StoreServer> => {
-  const { url, prefix, waitReplicas } = options;
+  const { url, prefix, waitReplicas, bucket = null } = options;
   if (!PREFIX.test(prefix))
     throw new SluiceError(
       'invalid_request',
@@ -34,12 +36,14 @@ export const openRedisStore = async (options: RedisOptions): Promise<StoreServer
     const layout = new Layout(prefix);
     checkServable(await readMark(link, layout), withoutSecrets(url));
     const generation = await readGeneration(link, layout);
+    await checkBucket(link, layout, bucket);
     const { durability, warnings } = await readDurability(link, waitReplicas);
     const forgotten = await forgetLost(link, layout, generation);
     for (const sentence of [...warnings, ...forgotten]) options.onWarning(sentence);
     const { queueRowsMax, queueBytesMax, retentionMs, acknowledgedRetentionMs } = options;
     const limits = { queueRowsMax, queueBytesMax, retentionMs, acknowledgedRetentionMs };
-    return serve({ kind: 'redis', url, prefix, generation, durability, limits, waitReplicas });
+    const media = bucket === null ? durability : `${durability},s3`;
+    return serve({ kind: 'redis', url, prefix, generation, durability: media, limits, waitReplicas, bucket });
   } finally {
     await link.close();
   }
@@ -58,6 +62,26 @@ const serve = (ticket: RedisTicket): StoreServer => {
       await Promise.all([...clients].map((client) => client.close()));
     },
   };
+};
+
+/** References name objects and not their bucket, so every process of a store needs the one that the first one used. */
+const checkBucket = async (link: Link, layout: Layout, options: BucketOptions | null): Promise<void> => {
+  const key = layout.store('bucket');
+  const known = await link.command<Buffer | null>('GET', key);
+  if (options === null && known === null) return;
+  if (known !== null && String(known) !== options?.name)
+    throw new SluiceError(
+      'invalid_request',
+      `This store keeps large payloads and results in the bucket "${known}"; give --s3-bucket ${known} (a higher --s3-threshold leaves new ones in Redis).`,
+      { field: 's3Bucket' },
+    );
+  const bucket = new Bucket(options!);
+  try {
+    await bucket.check();
+  } finally {
+    await bucket.close();
+  }
+  await link.command('SET', key, options!.name, 'NX');
 };
 
 const readGeneration = async (link: Link, layout: Layout): Promise<string> => {

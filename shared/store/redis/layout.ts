@@ -56,6 +56,8 @@ export type StoreKey =
   | 'members'
   /** Text, JSON: the mark of a migration (shared/store/transfer-mark.ts). */
   | 'transfer'
+  /** Text: the bucket in which large payloads and outputs lie; not there while there was none. */
+  | 'bucket'
   /** Set: `TAG:CHUNK` of the texts that `former` names. */
   | 'former-chunks'
   /** Channel: a function's name, when it was deployed, changed or removed. */

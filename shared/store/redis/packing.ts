@@ -67,7 +67,16 @@ type Head = [
 export const idempotencyOf = ({ apiKeyId, idempotency }: Admission): string | false =>
   idempotency !== null && `${apiKeyId}:${idempotency.key}`;
 
-/** 0 JSON, 1 Arrow; 2 and 3 the same in a key of their own. */
+/**
+ * What a call's payload is: 0 JSON, 1 Arrow; 2 and 3 the same in a key of their own; 4 and 5 the same in the bucket, with a
+ * reference in the payload's place.
+ */
+const KIND_OF_OBJECTS = 4;
+export const isObject = (kind: number): boolean => kind >= KIND_OF_OBJECTS;
+export const objectKind = ({ payload }: Pick<Admission, 'payload'>): number =>
+  KIND_OF_OBJECTS + (payload.kind === 'json' ? 0 : 1);
+
+/** The kind of a payload that lies in Redis. */
 export const payloadOf = ({ payload }: Admission): { kind: number; bytes: Uint8Array } => {
   const bytes = payload.kind === 'json' ? Buffer.from(payload.text) : payload.bytes;
   const kind = payload.kind === 'json' ? 0 : 1;
@@ -121,7 +130,7 @@ export type StoredCall = {
   readonly expiresAt: number | null;
   /** What rows without a part are: a PART. */
   readonly fill: number;
-  /** Empty where it has a key of its own, where the reader left it out, and once the call is finished. */
+  /** A reference where it lies in the bucket; empty where it has a key of its own, where the reader left it out, and once the call is finished. */
   readonly payload: Buffer;
 };
 

@@ -3,6 +3,7 @@ import type { Isolation } from '../../domain/function.ts';
 import { SluiceError } from '../../errors/sluice-error.ts';
 import type { BlobCache } from '../embedded/blob-cache.ts';
 import type { Dispatch, Job } from './dispatch.ts';
+import type { LargeBytes } from './large-bytes.ts';
 import { batchIdOf, type Layout, versionIdOf } from './layout.ts';
 import type { Argument, Link, Reply } from './link.ts';
 
@@ -43,6 +44,7 @@ export type QueueContext = {
   /** Refuses an admission while the server is nearly full. */
   readonly checkRoom: () => void;
   readonly counters: Record<string, number>;
+  readonly largeBytes: LargeBytes;
   /** Outputs by record, payloads by the negative id of their call. */
   readonly blobs: BlobCache;
   /** Jobs of the leases that this process holds, by batch. */

@@ -184,11 +184,13 @@ class RecordReader {
   }
 
   async #readOutput(record: number): Promise<OutputRef | null> {
-    const { link, layout, blobs } = this.#context;
+    const { link, layout, blobs, largeBytes } = this.#context;
     const batchId = batchIdOf(this.#fn, record);
     const known = blobs.get(batchId);
     if (known !== undefined) return { batchId, bytes: plain(known) };
-    const bytes = await link.command<Buffer | null>('HGET', layout.key(this.#fn, 'output', record), 'o');
+    const key = layout.key(this.#fn, 'output', record);
+    const [inline, reference] = await link.command<(Buffer | null)[]>('HMGET', key, 'o', 's');
+    const bytes = reference ? await largeBytes.read(String(reference)) : (inline ?? null);
     if (bytes === null) return null;
     blobs.set(batchId, bytes);
     return { batchId, bytes: plain(bytes) };

@@ -39,7 +39,10 @@ export const makeRetention = (
         forgotAt = now;
         await registry.forget(now);
       }
-      return swept.some((calls) => calls === limit);
+      if (swept.some((calls) => calls === limit)) return true;
+      // Last, since a bucket that does not answer must hold up nothing of the above.
+      const deleting = context.functions.owned().map((fn) => context.largeBytes.sweep(fn, now));
+      return (await Promise.all(deleting)).includes(true);
     },
     usage: async () => {
       const lost = fault();

@@ -2,8 +2,10 @@
 
 import { BlobCache } from '../../../shared/store/embedded/blob-cache.ts';
 import type { LeasedBatch, QueueStore } from '../../../shared/store/ports/queue.ts';
+import type { BucketOptions } from '../../../shared/store/ports/server.ts';
 import { parseAddress } from '../../../shared/store/redis/address.ts';
 import type { Dispatch, DispatchedBatch } from '../../../shared/store/redis/dispatch.ts';
+import { LargeBytes } from '../../../shared/store/redis/large-bytes.ts';
 import { Layout, versionIdOf } from '../../../shared/store/redis/layout.ts';
 import { Link } from '../../../shared/store/redis/link.ts';
 import { makeQueue } from '../../../shared/store/redis/queue.ts';
@@ -43,7 +45,7 @@ export class QueueRig {
   readonly versionId = versionIdOf(FN, 1);
   now = 1_800_000_000_000;
 
-  private constructor(url: string, prefix: string, dispatch: Dispatch | null) {
+  private constructor(url: string, prefix: string, dispatch: Dispatch | null, bucket: BucketOptions | null) {
     this.link = new Link({ address: parseAddress(url), url, name: 'rig' });
     this.layout = new Layout(prefix);
     this.context = {
@@ -66,14 +68,20 @@ export class QueueRig {
       dispatch,
       checkRoom: () => undefined,
       counters: {},
+      largeBytes: new LargeBytes({ link: this.link, layout: this.layout, generation: GENERATION }, bucket),
       blobs: new BlobCache(2 ** 20),
       jobs: new Map(),
     };
     this.queue = makeQueue(this.context, { watch: () => () => undefined });
   }
 
-  static async open(url: string, prefix: string, dispatch: Dispatch | null = null): Promise<QueueRig> {
-    const rig = new QueueRig(url, prefix, dispatch);
+  static async open(
+    url: string,
+    prefix: string,
+    dispatch: Dispatch | null = null,
+    bucket: BucketOptions | null = null,
+  ): Promise<QueueRig> {
+    const rig = new QueueRig(url, prefix, dispatch, bucket);
     await rig.command('SET', 'generation', GENERATION);
     await rig.command('HSET', 'function', 'name', 'f');
     await rig.command('HSET', 'versions', 1, 'digest');
@@ -82,6 +90,7 @@ export class QueueRig {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.context.largeBytes.close();
     await this.link.close();
   }
 

@@ -3,10 +3,11 @@
 -- KEYS  1 generation (see parts/base)
 -- ARGV  1-3 see parts/base; 4 unfinished rows and 5 their bytes at most; 6 the function's name;
 --       7 MessagePack list, for each call: version, rows, bytes, deadline or false, idempotency ('KEY_ID:KEY') or false,
---       body digest or false, kind; 8, 9, … for each call: head (parts/calls), payload
+--       body digest or false, kind; 8, 9, … for each call: head (parts/calls), payload, or a reference to it (parts/objects)
 -- Result  MessagePack list, for each call: code, a, b
 --       0 admitted: number, status; 1 attached: number, status; 2 the key has another body; 3 too many rows: those that
---       wait, those in batches; 4 too many bytes: those of unfinished rows; 5 there is no such version
+--       wait, those in batches; 4 too many bytes: those of unfinished rows; 5 there is no such version;
+--       6 the upload of its payload was given up
 -- include: base
 -- include: calls
 -- include: batches
@@ -68,6 +69,7 @@ local function admit(at, head, payload)
     return answer(3, counter('waiting_rows'), counter('sealed_rows'))
   end
   if counter('open_bytes') + bytes > bytes_max then return answer(4, counter('open_bytes'), 0) end
+  if kind >= 4 and not take_object(payload) then return answer(6, 0, 0) end
   local n = next_number('call')
   if idempotency then
     redis.call('SET', key('idempotency', idempotency), struct.pack('>BI5', #digest, n) .. digest)
@@ -80,7 +82,7 @@ local function admit(at, head, payload)
     finish(calls[n], PART_CANCELLED)
     return answer(0, n, COMPLETED)
   end
-  if kind >= 2 then redis.call('SET', key('payload', n), payload) else value = value .. payload end
+  if kind == 2 or kind == 3 then redis.call('SET', key('payload', n), payload) else value = value .. payload end
   write(n, value)
   redis.call('XADD', key('waiting'), string.format('%.0f-0', n), 'v', '')
   if deadline then redis.call('ZADD', key('deadlines'), deadline, n) end

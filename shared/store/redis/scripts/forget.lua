@@ -36,6 +36,7 @@ if counter('live_calls') == 0 then
   end
 end
 local is_removed = redis.call('HEXISTS', key('function'), 'removed') == 1
-if not is_removed or redis.call('EXISTS', key('versions')) == 1 then return 0 end
+-- Objects that are still to be deleted (parts/objects) are named nowhere else.
+if not is_removed or redis.call('EXISTS', key('versions'), key('uploads'), key('unnamed')) > 0 then return 0 end
 redis.call('DEL', key('function'), key('waiting'))
 return 1

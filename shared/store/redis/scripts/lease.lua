@@ -34,7 +34,8 @@ local function candidates()
 end
 
 local function missing_payload(call)
-  if call.head[KIND] < 2 or redis.call('EXISTS', key('payload', call.n)) == 1 then return false end
+  local kind = call.head[KIND]
+  if kind < 2 or kind >= 4 or redis.call('EXISTS', key('payload', call.n)) == 1 then return false end
   return '{"code":"internal","message":"the payload of the call is not there"}'
 end
 

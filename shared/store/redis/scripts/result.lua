@@ -27,12 +27,20 @@ local function parts_from()
   return found
 end
 
+-- Bytes of an output; a reference to the bucket (parts/objects) begins with them.
+local function size_of(record)
+  local inline = redis.call('HSTRLEN', key('output', record), 'o')
+  if inline > 0 then return inline end
+  local reference = redis.call('HGET', key('output', record), 's')
+  return reference and tonumber(string.match(reference, '^%d+')) or 0
+end
+
 local sizes, bytes, taken, more = {}, 0, {}, 0
 for _, part in ipairs(parts_from()) do
   if part[2] + part[3] > from then
     local record = part[4]
     if part[1] == PART_OK and sizes[record] == nil then
-      sizes[record] = redis.call('HSTRLEN', key('output', record), 'o')
+      sizes[record] = size_of(record)
       bytes = bytes + sizes[record]
     end
     if #taken > 0 and (bytes > bytes_max or #taken >= parts_max * 5) then

@@ -2,8 +2,9 @@
 -- Commits what became of a leased batch: the first settle whose token is current wins.
 -- KEYS  1 generation (see parts/base)
 -- ARGV  1-3 see parts/base; 4 number; 5 token; 6 MessagePack { outcomes, parts, started, run ms } (parts/ending; calls of
---       another function are -1); 7 errors, JSON list or ''; 8 output or ''
--- Result  MessagePack { 1 committed | 0 stale | 2 not what was leased, late rows or what was leased, { added } }
+--       another function are -1); 7 errors, JSON list or ''; 8 output or ''; 9 reference to it (parts/objects) or ''
+-- Result  MessagePack { 1 committed | 0 stale | 2 not what was leased | 3 the upload of its output was given up, late rows or
+--       what was leased, { added } }
 -- include: base
 -- include: calls
 -- include: batches
@@ -56,8 +57,13 @@ if not is_same_order() then
     return cmsgpack.pack({ 2, string.sub('leased ' .. want .. ', given ' .. given, 1, 2000), {} })
   end
 end
-local late = conclude(batch, {
-  outcomes = outcomes, errors = ARGV[7], output = ARGV[8], parts = parts, started = asked[3], run_ms = asked[4],
-})
+local reference = ARGV[9] ~= '' and ARGV[9]
+if reference and not take_object(reference) then return cmsgpack.pack({ 3, 0, {} }) end
+local outcome = {
+  outcomes = outcomes, errors = ARGV[7], output = ARGV[8], reference = reference, parts = parts, started = asked[3],
+  run_ms = asked[4],
+}
+local late = conclude(batch, outcome)
+if reference and not outcome.is_kept then drop_object(reference) end
 flush()
 return cmsgpack.pack({ 1, late, added })

@@ -6,6 +6,7 @@
 -- Result  calls that were dropped
 -- include: base
 -- include: calls
+-- include: objects
 local limit = tonumber(ARGV[4])
 -- Marks kept for one retention: a call is gone for up to a 24th longer than said.
 local MARKS = 24
@@ -15,7 +16,10 @@ local fields = {}
 local function drop(call)
   local head, n = call.head, call.n
   for m in pairs(records_of(call)) do
-    if redis.call('HINCRBY', key('output', m), 'r', -1) <= 0 then redis.call('UNLINK', key('output', m)) end
+    if redis.call('HINCRBY', key('output', m), 'r', -1) <= 0 then
+      drop_object(redis.call('HGET', key('output', m), 's'))
+      redis.call('UNLINK', key('output', m))
+    end
   end
   if head[PARTS] == true then redis.call('UNLINK', key('parts', n)) end
   if head[IDEMPOTENCY] then redis.call('DEL', key('idempotency', head[IDEMPOTENCY])) end

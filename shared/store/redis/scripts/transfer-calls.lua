@@ -3,12 +3,14 @@
 -- that a step which was cut off is done again without harm.
 -- KEYS  1 generation (see parts/base)
 -- ARGV  1-3 see parts/base; 4 MessagePack list of { number, 1 live | 0, waiting rows, sealed rows, open bytes, deadline or
---       false, idempotency or false, body digest, end of retention or false, { records } };
+--       false, idempotency or false, body digest, end of retention or false, { records },
+--       reference of its payload (parts/objects) or false };
 --       5, 6, 7, … for each call: value (parts/calls), payload of a key of its own or '', MessagePack list of parts of a key
 --       of their own or ''
 -- Result  how many were taken
 -- include: base
 -- include: calls
+-- include: objects
 local facts = cmsgpack.unpack(ARGV[4])
 local arrived = tonumber(redis.call('HGET', key('queue'), 'arrived') or 0)
 local ending = {}
@@ -38,6 +40,7 @@ local function take(n, fact, at)
   local bucket = bucket_key(bucket_of(n))
   redis.call('HSET', bucket, n % BUCKET, ARGV[at])
   redis.call('HINCRBY', bucket, 'l', is_live)
+  if fact[11] then take_object(fact[11]) end
   if ARGV[at + 1] ~= '' then redis.call('SET', key('payload', n), ARGV[at + 1]) end
   if ARGV[at + 2] ~= '' then take_parts(n, ARGV[at + 2]) end
   if is_live == 1 then take_live(n, fact) end

@@ -6,7 +6,8 @@
 local VERSION, API_KEY, ROWS, BYTES, ARRIVED, DEADLINE, EXTRA, KIND, IDEMPOTENCY = 1, 2, 3, 4, 5, 6, 7, 8, 9
 local SEALED, SETTLED, FAILED, EXPIRED, LEASED, STARTED, HANDLER_MS, BATCHES, PARTS = 10, 11, 12, 13, 14, 15, 16, 17, 18
 local FINISHED, EXPIRES, CANCELLED, FILL = 19, 20, 21, 22
--- Kinds: 0 JSON, 1 Arrow; 2 and 3 the same in a key of their own (`payload:N`).
+-- Kinds: 0 JSON, 1 Arrow; 2 and 3 the same in a key of their own (`payload:N`); 4 and 5 the same in the bucket, with the
+-- reference (parts/objects) as the payload.
 local PENDING, RUNNING, COMPLETED, IS_FAILED, IS_CANCELLED, IS_EXPIRED = 0, 1, 2, 3, 4, 5
 local PART_OK, PART_FAILED, PART_CANCELLED, PART_EXPIRED = 0, 1, 2, 3
 local HEAD_AT = 12

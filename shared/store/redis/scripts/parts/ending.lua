@@ -1,8 +1,9 @@
 -- How rows get their outcomes and calls end. Settling, lost leases and passed deadlines all end in `conclude`.
---   output:M: hash, `o` the output, `e` the errors (JSON array), `r` calls that refer to it, `u` those unfinished
+--   output:M: hash, `o` the output or `s` a reference to it (parts/objects), `e` the errors (JSON array), `r` calls that refer to it, `u` those unfinished
 --   expiries: sorted set, MessagePack list of calls that finished together → when their results go
 -- A batch's outcomes lie in the record of its own number; a part that settles while the rest keeps the batch's number
 -- gets another, so that a number never means two outputs.
+-- include: objects
 local ended = {}
 local advanced = {}
 local expiring = {}
@@ -32,7 +33,11 @@ local function finish(call, fill, record)
     stop_waiting(call)
   end
   if head[DEADLINE] then redis.call('ZREM', key('deadlines'), call.n) end
-  if head[KIND] >= 2 then redis.call('UNLINK', key('payload', call.n)) end
+  if head[KIND] >= 4 then
+    drop_object(string.sub(call.raw, call.payload_at))
+  elseif head[KIND] >= 2 then
+    redis.call('UNLINK', key('payload', call.n))
+  end
   if head[IDEMPOTENCY] then redis.call('PEXPIRE', key('idempotency', head[IDEMPOTENCY]), retention + TTL_SLACK) end
   if head[PARTS] == true then redis.call('PEXPIRE', key('parts', call.n), retention + TTL_SLACK) end
   for m in pairs(records_of(call)) do
@@ -143,8 +148,9 @@ local function write_record(m, outcome, references, unfinished, applied)
   local args = { 'r', references, 'u', unfinished }
   for i = 1, #applied, 5 do
     if applied[i] == PART_OK then
-      args[#args + 1] = 'o'
-      args[#args + 1] = outcome.output
+      outcome.is_kept = true
+      args[#args + 1] = outcome.reference and 's' or 'o'
+      args[#args + 1] = outcome.reference or outcome.output
       break
     end
   end
@@ -156,7 +162,7 @@ local function write_record(m, outcome, references, unfinished, applied)
   if unfinished == 0 then redis.call('PEXPIRE', key('output', m), retention + TTL_SLACK) end
 end
 
--- outcome: outcomes (state, call, first row, rows, place: flat), errors (JSON), output, parts (continuations),
+-- outcome: outcomes (state, call, first row, rows, place: flat), errors (JSON), output or reference, parts (continuations),
 -- started, run_ms, is_silent (the batch stays with the caller: it does not become ready). Returns late rows.
 local function conclude(batch, outcome)
   preload(outcome.outcomes, 2, 5)

@@ -1,0 +1,134 @@
+/**
+ * Payloads and outputs above a threshold lie in a bucket, and a reference stands in Redis where the bytes would
+ * (docs/decisions/0011). An object is always named by one of three, and scripts alone move a name from one to the next:
+ *
+ *   (none) ─ begin ─► uploads ─ admit, settle ─► a record ─ finish, sweep ─► unnamed ─ deleted ─► (none)
+ *                        └── given up: refused, lost in a crash ──────────────┘
+ *
+ * The name is in `uploads` before the first byte leaves, and a verb takes it from there or is refused, so that no crash
+ * leaves an object that nothing names, and no sweep deletes one that something does.
+ */
+import { randomUUID } from 'node:crypto';
+import { SluiceError } from '../../errors/sluice-error.ts';
+import type { BucketOptions } from '../ports/server.ts';
+import { Bucket, DELETES_MAX } from './bucket.ts';
+import type { Layout } from './layout.ts';
+import type { Argument, Link } from './link.ts';
+
+/** Uploads begun longer ago are given up: far above what one may take, and short against any retention. */
+const GIVEN_UP_MS = 3_600_000;
+/** Scripts that know no call need no retention; it must be a number. */
+const NO_RETENTION = 0;
+const REFERENCE = /^(\d+) (.+)$/;
+
+export type LargeBytesPlace = { readonly link: Link; readonly layout: Layout; readonly generation: string };
+
+/** Objects by the hour, so that a person who looks into the bucket sees how old they are: `2026-11-21T13`. */
+const hourOf = (now: number): string => new Date(now).toISOString().slice(0, 13);
+
+/** `BYTES KEY`: how many bytes an object has stands beside its name, for pages of results and for checks. */
+export const parseReference = (reference: string): { readonly byteLength: number; readonly key: string } => {
+  const match = REFERENCE.exec(reference);
+  if (match === null) throw new SluiceError('internal', `"${reference}" is no reference to an object.`);
+  return { byteLength: Number(match[1]), key: match[2]! };
+};
+
+/** A verb came to refer to an upload that had been given up. */
+export const tooLong = (): SluiceError =>
+  new SluiceError('store_unavailable', 'The upload to the bucket took more than an hour, and was given up.', {
+    retry_after_seconds: 2,
+  });
+
+export class LargeBytes {
+  readonly #place: LargeBytesPlace;
+  readonly #bucket: Bucket | null;
+  readonly #prefix: string;
+  readonly #thresholdBytes: number;
+
+  constructor(place: LargeBytesPlace, options: BucketOptions | null) {
+    this.#place = place;
+    this.#bucket = options === null ? null : new Bucket(options);
+    this.#prefix = options?.prefix ?? '';
+    this.#thresholdBytes = options?.thresholdBytes ?? Number.POSITIVE_INFINITY;
+  }
+
+  isLarge({ byteLength }: Uint8Array): boolean {
+    return byteLength >= this.#thresholdBytes;
+  }
+
+  /**
+   * Puts bytes into the bucket and gives the reference that a script may take over, within an hour.
+   *
+   * @throws SluiceError `store_unavailable`
+   */
+  async #put(fn: number, now: number, bytes: Uint8Array): Promise<string> {
+    const key = `${this.#prefix}${this.#place.generation}/${fn}/${hourOf(now)}/${randomUUID()}`;
+    const reference = `${bytes.byteLength} ${key}`;
+    await this.#run('upload', fn, now, [reference]);
+    try {
+      await this.#bucketOf(reference).put(key, bytes);
+    } catch (error) {
+      this.#giveUp(fn, now, reference);
+      throw error;
+    }
+    return reference;
+  }
+
+  /**
+   * Puts bytes into the bucket, then does what comes to name them. What came to name nothing, or not for certain, is given up:
+   * an upload that was taken over is out of that reach.
+   */
+  async naming<T>(
+    fn: number,
+    now: number,
+    bytes: Uint8Array,
+    verb: (reference: string) => Promise<T>,
+  ): Promise<T> {
+    const reference = await this.#put(fn, now, bytes);
+    try {
+      return await verb(reference);
+    } finally {
+      this.#giveUp(fn, now, reference);
+    }
+  }
+
+  /** null: the object is not there. @throws SluiceError `store_unavailable` */
+  read(reference: string): Promise<Buffer | null> {
+    const { byteLength, key } = parseReference(reference);
+    return this.#bucketOf(reference).get(key, byteLength);
+  }
+
+  /** Nobody waits: what is lost here is given up by its age. */
+  #giveUp(fn: number, now: number, reference: string): void {
+    this.#run('give-up', fn, now, [reference]).catch(() => undefined);
+  }
+
+  /** Deletes what nothing names any more, at most one request's worth. True when more is due. */
+  async sweep(fn: number, now: number): Promise<boolean> {
+    if (this.#bucket === null) return false;
+    const gone = await this.#run<Buffer[]>('unnamed', fn, now, [now - GIVEN_UP_MS, DELETES_MAX]);
+    if (gone.length === 0) return false;
+    const references = gone.map(String);
+    await this.#bucket.remove(references.map((reference) => parseReference(reference).key));
+    await this.#place.link.command('SREM', this.#place.layout.key(fn, 'unnamed'), ...references);
+    return gone.length === DELETES_MAX;
+  }
+
+  async close(): Promise<void> {
+    await this.#bucket?.close();
+  }
+
+  #bucketOf(reference: string): Bucket {
+    if (this.#bucket !== null) return this.#bucket;
+    throw new SluiceError(
+      'store_unavailable',
+      `${parseReference(reference).key} lies in a bucket that this process does not know; give it the --s3-bucket of the others.`,
+      { field: 's3Bucket', retry_after_seconds: 2 },
+    );
+  }
+
+  #run<T>(script: string, fn: number, now: number, args: readonly Argument[]): Promise<T> {
+    const { link, layout, generation } = this.#place;
+    return link.run<T>(script, [layout.key(fn, 'generation')], [generation, now, NO_RETENTION, ...args]);
+  }
+}
