@@ -41,8 +41,8 @@ export type QueueContext = {
   readonly functions: FunctionDirectory;
   /** null: workers take what is ready in the order of the store. */
   readonly dispatch: Dispatch | null;
-  /** Refuses an admission while the server is nearly full. */
-  readonly checkRoom: () => void;
+  /** Refuses an admission of so many payload bytes while the server is nearly full, or where it would be then. */
+  readonly checkRoom: (bytes: number) => void;
   readonly counters: Record<string, number>;
   readonly largeBytes: LargeBytes;
   /** Outputs by record, payloads by the negative id of their call. */
@@ -88,10 +88,12 @@ export const dispatchReady = async (
     const [m, turn, v] = [added[at]!, added[at + 1]!, added[at + 2]!];
     versions.add(v);
     if (dispatch === null) continue;
-    const done = dispatch
-      .add(versionIdOf(fn, v), batchIdOf(fn, m), turn, null)
-      .then(() => link.command('ZREMRANGEBYSCORE', layout.key(fn, 'outbox'), turn, turn));
-    adding.push(done);
+    const job = dispatch.add(versionIdOf(fn, v), batchIdOf(fn, m), turn, null);
+    adding.push(job);
+    // Nobody waits for it: what stands there a little longer is at worst given a job twice, and the second is a repeat.
+    void job
+      .then(() => link.command('ZREMRANGEBYSCORE', layout.key(fn, 'outbox'), turn, turn))
+      .catch(() => undefined);
   }
   await Promise.allSettled(adding);
   const telling = [...versions].map((v) =>

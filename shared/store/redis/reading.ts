@@ -116,7 +116,8 @@ const joinParts = (numbers: readonly number[], from: number, rows: number, fill:
 };
 
 type ResultReply = [last: number, floor: number, value: Buffer | null, parts: Buffer, more: number];
-type Found = { readonly stored: StoredCall; readonly parts: ResultPart[]; readonly next: number | null };
+/** A call, and a page of its parts without their outputs. */
+type Found = { readonly stored: StoredCall; readonly parts: readonly Part[]; readonly next: number | null };
 
 const find = async (
   context: QueueContext,
@@ -132,11 +133,19 @@ const find = async (
   const stored = readCall(fn, n, value);
   const numbers = unpack<number[]>(packed);
   const end = more === 1 ? numbers.at(-4)! + numbers.at(-3)! : stored.rows;
-  const joined = joinParts(numbers, from, end, stored.fill);
-  const reader = new RecordReader(context, fn);
-  const parts = await Promise.all(joined.map((part) => reader.part(part)));
-  if (parts.includes(null)) return 'gone';
-  return { stored, parts: parts as ResultPart[], next: more === 1 ? end : null };
+  const parts = joinParts(numbers, from, end, stored.fill);
+  return { stored, parts, next: more === 1 ? end : null };
+};
+
+/** null: an output is not there any more. */
+const readParts = async (
+  context: QueueContext,
+  callId: number,
+  { parts }: Found,
+): Promise<readonly ResultPart[] | null> => {
+  const reader = new RecordReader(context, functionOfId(callId));
+  const read = await Promise.all(parts.map((part) => reader.part(part)));
+  return read.includes(null) ? null : (read as ResultPart[]);
 };
 
 export const result = async (
@@ -145,7 +154,9 @@ export const result = async (
 ): Promise<ResultPage | 'gone' | undefined> => {
   const found = await find(context, query, PARTS_MAX);
   if (found === undefined || found === 'gone') return found;
-  return { call: await show(context, found.stored), parts: found.parts, next: found.next };
+  const parts = await readParts(context, query.callId, found);
+  if (parts === null) return 'gone';
+  return { call: await show(context, found.stored), parts, next: found.next };
 };
 
 /** Reads outputs and errors of a function's records, each once. */
@@ -213,10 +224,19 @@ class RecordReader {
 export const callEvent = async (context: QueueContext, callId: number): Promise<CallEvent | undefined> => {
   const found = await find(context, { callId, from: 0, bytesMax: EVENT_BYTES_MAX }, EVENT_PARTS_MAX);
   if (found === undefined || found === 'gone') return undefined;
-  const { stored, parts, next } = found;
-  const { counts, status, rows, queueMs, handlerMs } = showCall(stored, undefined);
-  const isWhole = next === null && isFinished(status) && isSmall(parts);
-  return { callId, status, rows, counts, queueMs, handlerMs, parts: isWhole ? parts : null };
+  const { counts, status, rows, queueMs, handlerMs } = showCall(found.stored, undefined);
+  // Of a call that goes on, or whose result comes in pages, only the counts are news: its outputs are not read for them.
+  const isWhole = isFinished(status) && found.next === null;
+  const parts = isWhole ? await readParts(context, callId, found) : null;
+  return {
+    callId,
+    status,
+    rows,
+    counts,
+    queueMs,
+    handlerMs,
+    parts: parts !== null && isSmall(parts) ? parts : null,
+  };
 };
 
 /** One part comes whatever its size. */
