@@ -125,11 +125,21 @@ export const lease = async (
   const worker = { ...request, ...versionOf(versionId) };
   const { dispatch } = context;
   const given: LeasedBatch[] = [];
+  // A dead worker has their jobs, or nobody: they wait for no dispatcher any more.
+  if (dispatch !== null && context.overdue.has(versionId)) {
+    const { batches, fault } = await leaseJobs(context, worker, [], max);
+    given.push(...batches);
+    if (fault !== null && given.length === 0) throw fault;
+  }
   for (let takes = 0; given.length < max && takes < TAKES_MAX; takes += 1) {
     const most = max - given.length;
     // A dispatcher that has no room must not hold up the work that makes room: its order is left out meanwhile.
     const jobs = (await dispatch?.take(versionId, workerId, most, leaseMs).catch(() => null)) ?? null;
-    const { batches, hasAdded, fault } = await leaseJobs(context, worker, jobs, most);
+    const asked = leaseJobs(context, worker, jobs, most);
+    // What was given before is held: its caller must hear of it, whatever becomes of the rest.
+    const { batches, hasAdded, fault } = await asked.catch(
+      (error: unknown): Leased => ({ batches: [], hasAdded: false, fault: error }),
+    );
     given.push(...batches);
     if (fault !== null && given.length === 0) throw fault;
     const isOver =
@@ -139,7 +149,10 @@ export const lease = async (
   return given;
 };
 
-/** @param jobs null: what is ready in the store's own order; none: what has no job yet, and what a back-off lets go */
+/**
+ * @param jobs null: what is ready in the store's own order; none: what has no job yet, what is overdue, and what a
+ *   back-off lets go
+ */
 const leaseJobs = async (
   context: QueueContext,
   { now, fn, v, versionId, workerId, leaseMs }: Worker,
@@ -149,7 +162,15 @@ const leaseJobs = async (
   tokens += 1;
   const wanted =
     jobs === null ? '' : pack(jobs.flatMap(({ batchId, attempt }) => [serialOfId(batchId), attempt]));
-  const args = [v, workerId, leaseMs, max, `${tokenPrefix}.${tokens}`, wanted];
+  const args = [
+    v,
+    workerId,
+    leaseMs,
+    max,
+    `${tokenPrefix}.${tokens}`,
+    wanted,
+    context.overdue.get(versionId) ?? 0,
+  ];
   const handBack = (error: unknown): never => {
     for (const { job } of jobs ?? []) void context.dispatch?.handBack(job).catch(() => undefined);
     throw error;
@@ -169,7 +190,7 @@ const leaseJobs = async (
       return null;
     });
     if (batch !== null) batches.push(batch);
-    else await release(context, { now, batchId: batchIdOf(fn, meta[0]), token: meta[1] });
+    else await release(context, { now, batchId: batchIdOf(fn, meta[0]), token: meta[1] }).catch(() => false);
   }
   keepJobs(context, jobs ?? [], batches);
   return { batches, hasAdded: added.length > 0, fault };

@@ -14,10 +14,10 @@ import { unavailable } from './replies.ts';
 /** Entries of a queue's event stream: enough for tools that look at it, some kilobytes. */
 const EVENTS_MAX = 100;
 /**
- * How often a worker looks for jobs whose lock is over: a batch whose worker died between its job and its lease waits for
- * two looks, and no lease in the store tells of it.
+ * How often a worker looks for jobs whose lock is over. No batch waits for it: one whose worker died between its job and
+ * its lease is overdue in the store, and its job is only cleared away here.
  */
-const STALLED_MS = 5000;
+const STALLED_MS = 30_000;
 /** Jobs asked for at once; one that is not there costs Redis some ten microseconds. */
 const TAKEN_MAX = 16;
 /** Queues whose client is kept; one more makes the least recently used anew. */

@@ -88,6 +88,7 @@ class Client {
       counters: { settle_conflicts: 0, late_rows: 0 },
       largeBytes: new LargeBytes({ link, layout, generation: ticket.generation }, ticket.bucket),
       blobs: new BlobCache(BLOB_BYTES_MAX),
+      overdue: new Map(),
       jobs: new Map(),
     };
     this.events = new Events(this.context, this.directory);

@@ -4,7 +4,7 @@
  *
  *   hint            says                                     read again
  *   to-owner        waiting rows, slots of owned functions   the waiting list from where it was; the slots told last
- *   to-ready        a batch of a version is ready            versions whose oldest ready batch stays where it is
+ *   to-ready        a batch of a version is ready            versions with batches that stay ready from look to look
  *   to-calls        calls that advanced or finished          the watched calls, in turns
  *   to-ended        calls that were cancelled or expired     nothing: a late row is refused at its seal, lease or settle
  *   functions-…     a function was deployed or changed       when each was last changed
@@ -12,7 +12,7 @@
 import type { StoreEvents, Unwatch, WatchQuery } from '../ports/queue.ts';
 import { CallWatches } from './call-watches.ts';
 import type { Directory } from './directory.ts';
-import { functionOfId, isFunctionNumber, serialOfId, versionIdOf } from './layout.ts';
+import { functionOfId, functionOfVersion, isFunctionNumber, serialOfId, versionIdOf } from './layout.ts';
 import { type QueueContext, runScript } from './queue-context.ts';
 import { openFunction } from './reading.ts';
 import { pairsOf } from './store-context.ts';
@@ -48,7 +48,8 @@ export class Events {
   readonly #channels = new Map<string, Promise<() => void>>();
   readonly #owned = new Map<number, Owned>();
   readonly #hearing = new Map<number, Promise<void>>();
-  readonly #oldestReady = new Map<number, number>();
+  /** Turns of the newest ready batches at the last look, by version. */
+  readonly #newestReady = new Map<number, number>();
   readonly #updated = new Map<number, number>();
   #pending = new Set<Promise<unknown>>();
   #isPolling = false;
@@ -279,16 +280,26 @@ export class Events {
       this.#tell('functions', { name: String(name) });
   }
 
-  /** A version whose oldest ready batch was there at the last look already: nobody may have heard of it. */
+  /** What was ready at the last look already may have been heard of by nobody, and may have no job that anybody gets. */
   #noticeReady(fn: number, ready: readonly number[]): void {
-    for (const versionId of this.#oldestReady.keys())
-      if (Math.floor(versionId / 4096) === fn && !ready.includes(versionId % 4096))
-        this.#oldestReady.delete(versionId);
-    for (let at = 0; at < ready.length; at += 2) {
-      const versionId = versionIdOf(fn, ready[at]!);
-      const turn = ready[at + 1]!;
-      if (this.#oldestReady.get(versionId) === turn) this.#tell('ready', { versionId });
-      this.#oldestReady.set(versionId, turn);
+    const { overdue } = this.#context;
+    const now = new Map<number, { oldest: number; newest: number }>();
+    for (let at = 0; at < ready.length; at += 3)
+      now.set(versionIdOf(fn, ready[at]!), { oldest: ready[at + 1]!, newest: ready[at + 2]! });
+    for (const versionId of [...this.#newestReady.keys()])
+      if (functionOfVersion(versionId) === fn && !now.has(versionId)) {
+        this.#newestReady.delete(versionId);
+        overdue.delete(versionId);
+      }
+    for (const [versionId, { oldest, newest }] of now) {
+      const before = this.#newestReady.get(versionId);
+      this.#newestReady.set(versionId, newest);
+      if (before === undefined || oldest > before) {
+        overdue.delete(versionId);
+        continue;
+      }
+      overdue.set(versionId, before);
+      this.#tell('ready', { versionId });
     }
   }
 }

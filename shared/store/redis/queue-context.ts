@@ -47,6 +47,11 @@ export type QueueContext = {
   readonly largeBytes: LargeBytes;
   /** Outputs by record, payloads by the negative id of their call. */
   readonly blobs: BlobCache;
+  /**
+   * Versions with batches that were ready at the last two looks, and the newest turn of the first of these: their jobs
+   * are with a worker that died before it leased them, or were taken away by hand.
+   */
+  readonly overdue: Map<number, number>;
   /** Jobs of the leases that this process holds, by batch. */
   readonly jobs: Map<number, { readonly token: string; readonly job: Job }>;
 };

@@ -70,6 +70,7 @@ export class QueueRig {
       counters: {},
       largeBytes: new LargeBytes({ link: this.link, layout: this.layout, generation: GENERATION }, bucket),
       blobs: new BlobCache(2 ** 20),
+      overdue: new Map(),
       jobs: new Map(),
     };
     this.queue = makeQueue(this.context, { watch: () => () => undefined });

@@ -3,7 +3,7 @@
 -- KEYS  1 generation (see parts/base)
 -- ARGV  1-3 see parts/base; 4 version; 5 worker; 6 lease, milliseconds; 7 batches at most; 8 tokens begin with this;
 --       9 MessagePack list of number, turn of the dispatcher's jobs (none: the oldest that have no job yet), or '' to take
---       the oldest
+--       the oldest; 10 up to this turn a batch is taken for one without a job
 -- Result  { MessagePack { added }, then for each batch: MessagePack { number, token, attempts, claims, mode, reason,
 --       until, slices, numbers of its calls }, { value of each call (parts/calls) } }
 -- include: base
@@ -20,8 +20,11 @@ local function candidates()
   if ARGV[9] == '' then return redis.call('ZRANGE', key('ready', version), 0, most * 4 + 15) end
   local jobs, wanted = cmsgpack.unpack(ARGV[9]), {}
   if #jobs == 0 then
-    for _, m in ipairs(redis.call('ZRANGE', key('ready', version), 0, most * 4 + 15)) do
-      if redis.call('ZSCORE', key('outbox'), m) then wanted[#wanted + 1] = m end
+    local ready, overdue = redis.call('ZRANGE', key('ready', version), 0, most * 4 + 15, 'WITHSCORES'), tonumber(ARGV[10])
+    for i = 1, #ready, 2 do
+      if tonumber(ready[i + 1]) <= overdue or redis.call('ZSCORE', key('outbox'), ready[i]) then
+        wanted[#wanted + 1] = ready[i]
+      end
     end
   end
   for i = 1, #jobs, 2 do

@@ -2,7 +2,8 @@
 -- What a client looks at once in a while, behind its notifications.
 -- KEYS  1 generation (see parts/base)
 -- ARGV  1-3 see parts/base
--- Result  { name or false, updated at, told (HGETALL: version, slots told last), { version, turn of its oldest ready batch } }
+-- Result  { name or false, updated at, told (HGETALL: version, slots told last), { version, turns of its oldest and
+--       its newest ready batch } }
 -- include: base
 local record = redis.call('HMGET', key('function'), 'name', 'updated')
 local ready = {}
@@ -11,6 +12,7 @@ for _, version in ipairs(redis.call('HKEYS', key('versions'))) do
   if oldest[1] then
     ready[#ready + 1] = tonumber(version)
     ready[#ready + 1] = tonumber(oldest[2])
+    ready[#ready + 1] = tonumber(redis.call('ZRANGE', key('ready', version), -1, -1, 'WITHSCORES')[2])
   end
 end
 return { record[1], tonumber(record[2] or 0), redis.call('HGETALL', key('told')), ready }

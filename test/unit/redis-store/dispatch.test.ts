@@ -1,0 +1,78 @@
+import { Queue, Worker } from 'bullmq';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import type { DispatchedBatch } from '../../../shared/store/redis/dispatch.ts';
+import { Layout } from '../../../shared/store/redis/layout.ts';
+import type { Workshop } from '../../contract/workshop.ts';
+import { describeWithRedis, RedisServer } from '../../support/redis-servers.ts';
+import { eventually } from '../../support/sluice-process.ts';
+import { makeShop, newPrefix } from './homes.ts';
+import { QueueRig, UnreliableDispatch } from './queue-rig.ts';
+
+let server: RedisServer;
+const connection = () => ({ host: '127.0.0.1', port: server.port });
+
+const leasedIn = (shop: Workshop): Promise<number | undefined> =>
+  eventually('the batch is leased', async () => (await shop.lease())[0]?.slices[0]?.callId);
+
+/** The second time that it is asked, the version is gone meanwhile. */
+class LateDispatch extends UnreliableDispatch {
+  asked = 0;
+  between = async (): Promise<unknown> => undefined;
+
+  override async take(versionId: number, workerId: string, max: number): Promise<readonly DispatchedBatch[]> {
+    this.asked += 1;
+    if (this.asked === 2) await this.between();
+    return super.take(versionId, workerId, max);
+  }
+}
+
+describeWithRedis('dispatch', () => {
+  beforeAll(async () => {
+    server = await RedisServer.start({ aof: 'no' });
+  });
+  afterAll(() => server.stop());
+
+  it('gives a batch whose job was removed by a tool to the next worker', async () => {
+    const prefix = newPrefix();
+    await using shop = await makeShop(server.url, prefix);
+    const bull = new Layout(prefix).bull(shop.versionId);
+    const tool = new Queue(bull.name, { connection: connection(), prefix: bull.prefix });
+    const id = await shop.admit(1);
+    await shop.seal([id, 0, 1]);
+    await tool.obliterate({ force: true });
+    await tool.close();
+    expect(await leasedIn(shop)).toBe(id);
+  });
+
+  it('gives a batch whose worker died before its lease to another at once, also while there is other work', async () => {
+    const prefix = newPrefix();
+    await using shop = await makeShop(server.url, prefix);
+    const bull = new Layout(prefix).bull(shop.versionId);
+    const dead = new Worker(bull.name, null, {
+      connection: connection(),
+      prefix: bull.prefix,
+      lockDuration: 600_000,
+    });
+    const ids = [await shop.admit(1), await shop.admit(1)];
+    await shop.seal([ids[0]!, 0, 1]);
+    expect(await dead.getNextJob('dead', { block: false })).toBeDefined();
+    await dead.close(true);
+    const ready = shop.collect('ready');
+    await eventually('it is told of', async () => ready.length > 0);
+    await shop.seal([ids[1]!, 0, 1]);
+    expect(await leasedIn(shop)).toBe(ids[0]);
+    expect(await leasedIn(shop)).toBe(ids[1]);
+  });
+
+  it('keeps what it gave when a later step of the lease fails', async () => {
+    const dispatch = new LateDispatch();
+    await using rig = await QueueRig.open(server.url, 'late', dispatch);
+    await rig.seal(await rig.admit(1), 0, 1);
+    dispatch.between = () => rig.command('DEL', 'versions');
+    // The job comes twice, so that it asks again.
+    const leased = await rig.lease(2);
+    expect(dispatch.asked).toBe(2);
+    expect(leased).toHaveLength(1);
+    expect(await rig.settle(leased[0]!)).toMatchObject({ accepted: true });
+  });
+});
