@@ -5,6 +5,8 @@ cd "$(dirname "$0")/.."
 step() { printf '\n== %s\n' "$1"; }
 # `make setup` does this once; a machine that was set up earlier may still lack what was added since.
 command -v redis-server >/dev/null || bash scripts/preflight.sh
+step "the S3 server of the tests"
+bash scripts/s3-server.sh
 step "verify: format, lint, types, unit, contract and house-rule tests"
 npm run --silent verify
 step "podman, for the test that builds the image"

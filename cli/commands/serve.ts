@@ -7,6 +7,7 @@ import { clientEnvironment, settingsFromEnvironment } from '../../shared/config/
 import {
   compileSettings,
   flagOf,
+  REDIS_ONLY,
   SETTINGS,
   type SettingName,
   type Settings,
@@ -20,9 +21,16 @@ const NAMES = Object.keys(SETTINGS) as SettingName[];
 
 /** Most people need these; the others are listed by `sluice config print`. */
 const SHOWN: readonly SettingName[] = ['host', 'port', 'data', 'logLevel'];
-const SHOWN_IN_SERVE: readonly SettingName[] = [...SHOWN, 'store', 'role', 'healthPort', 'redisPrefix'];
+const SHOWN_IN_SERVE: readonly SettingName[] = [
+  ...SHOWN,
+  'store',
+  'role',
+  'healthPort',
+  'redisPrefix',
+  's3Bucket',
+];
 /** What `sluice dev` decides itself: one process on the embedded store. */
-const SHARED_ONLY: readonly SettingName[] = ['store', 'role', 'redisPrefix', 'redisWaitaof'];
+const SHARED_ONLY: readonly SettingName[] = ['store', 'role', ...REDIS_ONLY];
 
 const withSettings = (command: Command, shown: readonly SettingName[]): Command => {
   for (const name of NAMES) {

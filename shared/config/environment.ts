@@ -27,8 +27,11 @@ export const clientEnvironment = (
   python: env.SLUICE_PYTHON ?? null,
 });
 
+/** What opens the bucket of --s3-bucket; the AWS SDK reads them. */
+const BUCKET_SECRETS = ['AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY', 'AWS_SESSION_TOKEN'];
+
 /** Our own variables, for children that inherit some (handlers) or all (pip) of them; none lets its reader into the store. */
 export const ownEnvironment = (): Readonly<Record<string, string | undefined>> => {
-  const { [variableOf('store')]: _store, SLUICE_API_KEY: _key, ...others } = process.env;
-  return others;
+  const secrets = new Set([variableOf('store'), 'SLUICE_API_KEY', ...BUCKET_SECRETS]);
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !secrets.has(name)));
 };

@@ -6,7 +6,7 @@ import { SluiceError } from '../errors/sluice-error.ts';
 import { withoutSecrets } from './redaction.ts';
 import { type Role, rolesOf } from './roles.ts';
 
-type Kind = 'text' | 'address' | 'roles' | 'count' | 'bytes' | 'duration' | 'choice';
+type Kind = 'text' | 'address' | 'origin' | 'roles' | 'count' | 'bytes' | 'duration' | 'choice';
 
 type Setting<T> = {
   readonly kind: Kind;
@@ -50,6 +50,7 @@ const choice = (fallback: string, choices: readonly string[], about: string): Se
 });
 
 const address = (fallback: string, about: string): Setting<string> => ({ kind: 'address', fallback, about });
+const origin = (fallback: string, about: string): Setting<string> => ({ kind: 'origin', fallback, about });
 const roles = (fallback: string, about: string): Setting<string> => ({ kind: 'roles', fallback, about });
 /** Nothing of the kind happens unless it is given. */
 const optionalCount = (max: number, about: string): Setting<number | null> => ({
@@ -79,6 +80,18 @@ export const SETTINGS = {
   redisWaitaof: optionalCount(
     16,
     'Replicas whose disks, beside that of the server itself, confirm each call before it is accepted (WAITAOF, Redis 7.2).',
+  ),
+  s3Bucket: text(
+    '',
+    'Bucket of an S3-compatible server for large payloads and results, beside a Redis; empty: they lie in Redis. Credentials come from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, or the role of the machine.',
+  ),
+  s3Endpoint: origin('', 'Where that server is, such as https://minio.example:9000; empty: AWS.'),
+  s3Region: text('us-east-1', 'Region of the bucket; most servers other than AWS take any.'),
+  s3Prefix: text('sluice/', 'What every name in the bucket begins with.'),
+  s3Threshold: bytes(
+    MiB,
+    1024,
+    'Payloads and results from this size on go to the bucket: below it, Redis takes a few milliseconds and S3 some tens.',
   ),
   data: text('.sluice', 'Data directory of the embedded store; one process owns it.'),
   durability: choice(
@@ -182,7 +195,7 @@ const UNITS: Readonly<Record<'bytes' | 'duration', Readonly<Record<string, numbe
 export const shownSetting = (name: SettingName, value: string | number | null): string => {
   if (value === null) return 'none';
   const { kind }: { readonly kind: Kind } = SETTINGS[name];
-  return kind === 'address' ? withoutSecrets(String(value)) : String(value);
+  return kind === 'address' || kind === 'origin' ? withoutSecrets(String(value)) : String(value);
 };
 
 const wrong = (name: SettingName, value: string, want: string): SluiceError =>
@@ -215,6 +228,11 @@ const parseAddress = (name: SettingName, value: string): string => {
   throw wrong(name, value, 'give embedded, or an address such as redis://HOST:6379');
 };
 
+const parseOrigin = (name: SettingName, value: string): string => {
+  if (value === '' || /^https?:\/\/[^@?#\s]+$/.test(value)) return value;
+  throw wrong(name, value, 'give http(s)://HOST:PORT; credentials come from AWS_… variables');
+};
+
 const parseRoles = (name: SettingName, value: string): string => {
   const named = rolesOf(value);
   if (named === null) throw wrong(name, value, 'give all, or some of ingress,buffer,worker');
@@ -225,6 +243,7 @@ const parse = (name: SettingName, value: string): string | number => {
   const setting: Setting<string> | Setting<number> | Setting<number | null> = SETTINGS[name];
   if (setting.kind === 'text') return value;
   if (setting.kind === 'address') return parseAddress(name, value);
+  if (setting.kind === 'origin') return parseOrigin(name, value);
   if (setting.kind === 'roles') return parseRoles(name, value);
   if (setting.kind === 'choice') {
     if (!setting.choices?.includes(value))
@@ -265,6 +284,17 @@ export const compileSettings = (raw: Readonly<Partial<Record<string, string>>>):
   return Object.freeze(compiled);
 };
 
+/** What only a store in Redis has. */
+export const REDIS_ONLY = [
+  'redisPrefix',
+  'redisWaitaof',
+  's3Bucket',
+  's3Endpoint',
+  's3Region',
+  's3Prefix',
+  's3Threshold',
+] as const satisfies readonly SettingName[];
+
 /** What one process is asked to be must make sense as a whole. */
 const checkProcess = (settings: Settings, raw: Readonly<Partial<Record<string, string>>>): void => {
   const { store, role, port, healthPort } = settings;
@@ -275,11 +305,21 @@ const checkProcess = (settings: Settings, raw: Readonly<Partial<Record<string, s
       role,
       'one process does everything on the embedded store; give --store redis://… as well',
     );
-  for (const name of ['redisPrefix', 'redisWaitaof'] as const) {
+  for (const name of REDIS_ONLY) {
     const value = raw[name];
     if (store === 'embedded' && value !== undefined)
       throw wrong(name, value, 'the embedded store has nothing in Redis; give --store redis://… as well');
+    if (name.startsWith('s3') && value !== undefined && settings.s3Bucket === '')
+      throw wrong(name, value, 'there is no bucket; give --s3-bucket as well');
   }
+  if (!/^([\w.-]{3,63})?$/.test(settings.s3Bucket))
+    throw wrong(
+      's3Bucket',
+      settings.s3Bucket,
+      'give the name of a bucket alone: letters, digits, dots and hyphens',
+    );
+  if (!/^[\w./:-]{0,200}$/.test(settings.s3Prefix))
+    throw wrong('s3Prefix', settings.s3Prefix, 'give at most 200 letters, digits and ._:/-');
   if (!/^[\w.:-]{1,64}$/.test(settings.redisPrefix))
     throw wrong('redisPrefix', settings.redisPrefix, 'give at most 64 letters, digits and ._:-');
   if (!isIngress && raw.port !== undefined)

@@ -146,7 +146,7 @@ export const admissionSuite = (factory: StoreFactory): void => {
       shop.admit(2),
       shop.offer(3),
     ];
-    await Promise.all([nonsense, offered]);
+    await Promise.all([nonsense, offered, ...(factory.capabilities.uploads ? [before, behind] : [])]);
     expect(await shop.load()).toMatchObject({ waitingCalls: 2, waitingRows: 3 });
     for (const [id, rows] of [
       [await before, 1],

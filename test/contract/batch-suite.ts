@@ -115,8 +115,9 @@ export const batchSuite = (factory: StoreFactory): void => {
     await using shop = await Workshop.make(factory);
     const id = await shop.admit(2);
     const batch = await shop.run([id, 0, 2]);
-    const [first, second] = await Promise.all([shop.settleOk(batch), shop.fail(batch)]);
-    expect([first, second]).toEqual([
+    const first = shop.settleOk(batch);
+    if (factory.capabilities.uploads) await first;
+    expect(await Promise.all([first, shop.fail(batch)])).toEqual([
       { accepted: true, stale: false },
       { accepted: false, stale: true },
     ]);
@@ -133,15 +134,15 @@ export const batchSuite = (factory: StoreFactory): void => {
       ({ callId: id, from, count, state: 'ok', outputRow: from }) as const;
     const rest = (from: number, count: number) => shop.continuation([{ callId: id, from, count }]);
     const wrong = [
-      shop.settle(batch, [ok(0, 3)]),
-      shop.settle(batch, [ok(0, 5)]),
-      shop.settle(batch, [ok(0, 4), ok(3, 1)]),
-      shop.settle(batch, [ok(0, 2), ok(3, 1)]),
-      shop.settle(batch, [ok(0, 4)], [rest(3, 1)]),
-      shop.settle(batch, [], []),
-      shop.settle(batch, [{ ...ok(0, 4), callId: id + 1 }]),
+      () => shop.settle(batch, [ok(0, 3)]),
+      () => shop.settle(batch, [ok(0, 5)]),
+      () => shop.settle(batch, [ok(0, 4), ok(3, 1)]),
+      () => shop.settle(batch, [ok(0, 2), ok(3, 1)]),
+      () => shop.settle(batch, [ok(0, 4)], [rest(3, 1)]),
+      () => shop.settle(batch, [], []),
+      () => shop.settle(batch, [{ ...ok(0, 4), callId: id + 1 }]),
     ];
-    for (const settle of wrong) await expect(settle).rejects.toThrow(/bug/);
+    for (const settle of wrong) await expect(settle()).rejects.toThrow(/bug/);
     const withoutOutput = {
       now: shop.now,
       batchId: batch.batchId,

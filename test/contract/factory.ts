@@ -27,6 +27,8 @@ export type StoreCapabilities = {
   readonly keepsLeases: boolean;
   /** Whether a limit on bytes refuses with disk_full. */
   readonly limitsBytes: boolean;
+  /** Bytes are uploaded before their verb runs: verbs of one tick may overtake each other, and `usage` leaves them out. */
+  readonly uploads?: boolean;
 };
 
 export type StoreFactory = {

@@ -11,8 +11,8 @@ import type { BucketOptions } from '../ports/server.ts';
 
 /** Connections: one moves some ten MB/s to S3, so these are more than one process needs and less than a server minds. */
 const CONNECTIONS_MAX = 16;
-/** Objects that wait for a connection; their bytes are in memory already, those of reads are not yet. */
-const WAITING_MAX = 1000;
+/** Objects that wait for a connection; their bytes are in memory already, those of reads are not yet. As many as requests. */
+const WAITING_MAX = 10_000;
 const CONNECT_MS = 3000;
 /** One operation with its repeats: what a small object may take, and the slowest rate that is waited for. */
 const OPERATION_MS = 15_000;

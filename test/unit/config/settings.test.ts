@@ -26,6 +26,15 @@ describe('roles', () => {
     [{ port: '7700', healthPort: '7700' }, /--health-port .* may not be the --port of the API/],
     [{ redisPrefix: 'mine' }, /the embedded store has nothing in Redis/],
     [{ redisPrefix: 'mi{ne}', store: REDIS }, /at most 64 letters, digits/],
+    [{ s3Bucket: 'payloads' }, /the embedded store has nothing in Redis/],
+    [{ s3Threshold: '1MiB', store: REDIS }, /there is no bucket; give --s3-bucket as well/],
+    [{ s3Bucket: 's3://payloads', store: REDIS }, /give the name of a bucket alone/],
+    [{ s3Bucket: 'payloads', s3Threshold: '1', store: REDIS }, /a whole number from 1024/],
+    [{ s3Bucket: 'payloads', s3Prefix: 'a b', store: REDIS }, /at most 200 letters/],
+    [
+      { s3Bucket: 'payloads', s3Endpoint: 'http://me:s3cret@minio:9000', store: REDIS },
+      /"http:\/\/me:\*\*\*@minio:9000"; give http\(s\):\/\/HOST:PORT; credentials come from AWS_/,
+    ],
     [{ store: '127.0.0.1:6379' }, /give embedded, or an address such as redis:/],
   ])('%j are refused', (raw, message) => {
     expect(() => compileSettings(raw)).toThrow(message);
