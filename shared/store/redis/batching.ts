@@ -6,6 +6,7 @@ import type {
   BatchCall,
   Continuation,
   ExtendRequest,
+  FreeSlots,
   LeasedBatch,
   LeaseRef,
   LeaseRequest,
@@ -74,14 +75,21 @@ type SealReply = [
   prefetch: number,
   refused: number[],
   added: number[],
+  order: number,
 ];
 
-export const seal = async (context: QueueContext, request: SealRequest): Promise<Sealed> => {
+/** @param onSlots told before the answer: a buffer counts its seals in flight against the slots that it heard of last */
+export const seal = async (
+  context: QueueContext,
+  request: SealRequest,
+  onSlots: (free: FreeSlots, order: number) => void,
+): Promise<Sealed> => {
   const { now, versionId, slices, reason, fence } = request;
   const { fn, v } = versionOf(versionId);
   const args = [v, fence, REASONS.indexOf(reason), pack(packSlices(fn, slices, 0))];
   const reply = unpack<SealReply>(await runScript<Buffer>(context, 'seal', fn, now, args));
-  const [fenced, batch, idle, prefetch, refused, added] = reply;
+  const [fenced, batch, idle, prefetch, refused, added, order] = reply;
+  if (order > 0) onSlots({ versionId, idle, prefetch }, order);
   await dispatchReady(context, fn, added);
   return {
     fenced: fenced === 1,

@@ -9,7 +9,7 @@
  *   to-ended        calls that were cancelled or expired     nothing: a late row is refused at its seal, lease or settle
  *   functions-…     a function was deployed or changed       when each was last changed
  */
-import type { StoreEvents, Unwatch, WatchQuery } from '../ports/queue.ts';
+import type { FreeSlots, StoreEvents, Unwatch, WatchQuery } from '../ports/queue.ts';
 import { CallWatches } from './call-watches.ts';
 import type { Directory } from './directory.ts';
 import { functionOfId, functionOfVersion, isFunctionNumber, serialOfId, versionIdOf } from './layout.ts';
@@ -27,7 +27,9 @@ type Owned = {
   isOwned: boolean;
   /** Rises with each message, so that a poll which was overtaken tells nothing. */
   heard: number;
+  /** Slots told last, and the order of that, by version. */
   readonly slots: Map<number, string>;
+  readonly orders: Map<number, number>;
   readonly unsubscribe: () => void;
   /** Events come in the order of their hints. */
   chain: Promise<void>;
@@ -37,6 +39,7 @@ type Pulse = readonly [
   updated: number,
   told: readonly Buffer[],
   ready: readonly number[],
+  order: number,
 ];
 
 export class Events {
@@ -108,6 +111,14 @@ export class Events {
   disown(fn: number): void {
     this.#owned.get(fn)?.unsubscribe();
     this.#owned.delete(fn);
+  }
+
+  /** What the answer to a seal says of slots, whose message comes on another connection. */
+  hearSlots({ versionId, idle, prefetch }: FreeSlots, order: number): void {
+    const owned = this.#owned.get(functionOfVersion(versionId));
+    if (owned?.isOwned !== true) return;
+    owned.heard += 1;
+    this.#tellSlots(owned, versionId, `${idle} ${prefetch}`, order);
   }
 
   unhearUnlessOwned(fn: number): void {
@@ -193,6 +204,7 @@ export class Events {
       isOwned: false,
       heard: 0,
       slots: new Map(),
+      orders: new Map(),
       unsubscribe: close,
       chain,
     });
@@ -204,7 +216,7 @@ export class Events {
     owned.heard += 1;
     const [kind, ...rest] = text.split(' ');
     this.#then(owned, async () => {
-      if (kind === 'slots') this.#tellSlots(owned, Number(rest[0]), `${rest[1]} ${rest[2]}`);
+      if (kind === 'slots') this.#tellSlots(owned, Number(rest[0]), `${rest[1]} ${rest[2]}`, Number(rest[3]));
       else if (kind === 'moved') await this.#readMoved(fn, rest.map(Number));
       else await this.#readWaiting(fn, owned);
     });
@@ -221,7 +233,9 @@ export class Events {
     this.#pending.add(done);
   }
 
-  #tellSlots(owned: Owned, versionId: number, slots: string): void {
+  #tellSlots(owned: Owned, versionId: number, slots: string, order: number): void {
+    if (order <= (owned.orders.get(versionId) ?? 0)) return;
+    owned.orders.set(versionId, order);
     owned.slots.set(versionId, slots);
     const [idle, prefetch] = slots.split(' ').map(Number) as [number, number];
     this.#tell('slots', { versionId, idle, prefetch });
@@ -262,14 +276,9 @@ export class Events {
     if (!isFunctionNumber(fn)) return;
     const owned = this.#owned.get(fn);
     const heard = owned?.heard ?? 0;
-    const [name, updated, told, ready] = await runScript<Pulse>(this.#context, 'pulse', fn, 0, []);
+    const [name, updated, told, ready, order] = await runScript<Pulse>(this.#context, 'pulse', fn, 0, []);
     if (owned?.isOwned === true) {
-      if (owned.heard === heard)
-        for (const [serial, slots] of pairsOf(told)) {
-          const versionId = versionIdOf(fn, Number(serial));
-          if ((owned.slots.get(versionId) ?? '0 0') !== String(slots))
-            this.#tellSlots(owned, versionId, String(slots));
-        }
+      if (owned.heard === heard) this.#compareSlots(fn, owned, told, order);
       if (!isNew) this.#then(owned, () => this.#readWaiting(fn, owned));
     }
     if (isNew) return;
@@ -278,6 +287,17 @@ export class Events {
     this.#updated.set(fn, updated);
     if (before !== updated && name !== null && (before !== undefined || this.#knowsAll))
       this.#tell('functions', { name: String(name) });
+  }
+
+  /** Tells slots that differ from those told last. The order is the server's, also where a failover has set it back. */
+  #compareSlots(fn: number, owned: Owned, told: readonly Buffer[], order: number): void {
+    for (const [versionId, before] of owned.orders) owned.orders.set(versionId, Math.min(before, order));
+    for (const [serial, slots] of pairsOf(told)) {
+      const versionId = versionIdOf(fn, Number(serial));
+      if ((owned.slots.get(versionId) ?? '0 0') === String(slots)) continue;
+      owned.orders.delete(versionId);
+      this.#tellSlots(owned, versionId, String(slots), order);
+    }
   }
 
   /** What was ready at the last look already may have been heard of by nobody, and may have no job that anybody gets. */

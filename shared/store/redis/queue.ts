@@ -1,6 +1,6 @@
 /** The queue port on Redis: each verb is a script (scripts/NAME.lua) or a few of them, and this is the list of them. */
 import { BugError } from '../../errors/sluice-error.ts';
-import type { QueueStore, StoreEvents, Unwatch, WatchQuery } from '../ports/queue.ts';
+import type { FreeSlots, QueueStore, StoreEvents, Unwatch, WatchQuery } from '../ports/queue.ts';
 import { Admissions } from './admissions.ts';
 import { extend, lease, offer, release, seal, settle } from './batching.ts';
 import { cancel, Expiry } from './call-ending.ts';
@@ -13,6 +13,8 @@ export interface QueueEvents {
     query: WatchQuery<K>,
     listener: (event: StoreEvents[K]) => void,
   ): Unwatch;
+  /** Slots that an answer told of, in the order of their messages. */
+  hearSlots(free: FreeSlots, order: number): void;
 }
 
 export const makeQueue = (context: QueueContext, events: QueueEvents): QueueStore => {
@@ -31,7 +33,7 @@ export const makeQueue = (context: QueueContext, events: QueueEvents): QueueStor
     admit: (admission) => admissions.admit(admission),
     open: behind(open),
     offer: behind(offer),
-    seal: behind(seal),
+    seal: behind((_, request) => seal(context, request, (free, order) => events.hearSlots(free, order))),
     lease: behind(lease),
     extend: behind(extend),
     release: behind(release),

@@ -73,7 +73,7 @@ export class QueueRig {
       overdue: new Map(),
       jobs: new Map(),
     };
-    this.queue = makeQueue(this.context, { watch: () => () => undefined });
+    this.queue = makeQueue(this.context, { watch: () => () => undefined, hearSlots: () => undefined });
   }
 
   static async open(

@@ -3,7 +3,7 @@
 -- KEYS  1 generation (see parts/base)
 -- ARGV  1-3 see parts/base
 -- Result  { name or false, updated at, told (HGETALL: version, slots told last), { version, turns of its oldest and
---       its newest ready batch } }
+--       its newest ready batch }, order of the slots told last }
 -- include: base
 local record = redis.call('HMGET', key('function'), 'name', 'updated')
 local ready = {}
@@ -15,4 +15,5 @@ for _, version in ipairs(redis.call('HKEYS', key('versions'))) do
     ready[#ready + 1] = tonumber(redis.call('ZRANGE', key('ready', version), -1, -1, 'WITHSCORES')[2])
   end
 end
-return { record[1], tonumber(record[2] or 0), redis.call('HGETALL', key('told')), ready }
+return { record[1], tonumber(record[2] or 0), redis.call('HGETALL', key('told')), ready,
+  tonumber(redis.call('HGET', key('queue'), 'told') or 0) }

@@ -3,7 +3,8 @@
 -- KEYS  1 generation (see parts/base)
 -- ARGV  1-3 see parts/base; 4 version; 5 fence of the buffer's ownership; 6 reason; 7 MessagePack list: call (0: of another
 --       function), first row, rows of each slice
--- Result  MessagePack { fenced 0|1, batch or 0, idle, prefetch, { positions of refused slices, from 0 }, { added } }
+-- Result  MessagePack { fenced 0|1, batch or 0, idle, prefetch, { positions of refused slices, from 0 }, { added }, order
+--       in which these slots were told, 0 where they were not }
 -- include: base
 -- include: calls
 -- include: batches
@@ -11,7 +12,7 @@ local version, slices = tonumber(ARGV[4]), cmsgpack.unpack(ARGV[7])
 if not has_version(version) then return no_version(version) end
 if redis.call('HGET', key('owner'), 'fence') ~= ARGV[5] then
   local idle, prefetch = free_slots(version)
-  return cmsgpack.pack({ 1, 0, idle, prefetch, {}, {} })
+  return cmsgpack.pack({ 1, 0, idle, prefetch, {}, {}, 0 })
 end
 preload(slices, 1, 3)
 
@@ -48,4 +49,4 @@ flush_batches()
 flush_counters()
 tell_slots()
 local idle, prefetch = free_slots(version)
-return cmsgpack.pack({ 0, number, idle, prefetch, refused, added })
+return cmsgpack.pack({ 0, number, idle, prefetch, refused, added, told_order })

@@ -156,6 +156,9 @@ local function take_slot(version, worker)
   slot_versions[version] = true
 end
 
+-- Messages and answers travel apart: the order in which they were made, by function, says which is the newer.
+local told_order = 0
+
 local function tell_slots()
   for version in pairs(slot_versions) do
     local idle, prefetch = free_slots(version)
@@ -164,7 +167,8 @@ local function tell_slots()
     local told = redis.call('HGET', key('told'), version) or '0 0'
     if told ~= text or told_always[version] then
       redis.call('HSET', key('told'), version, text)
-      redis.call('PUBLISH', key('to-owner'), 'slots ' .. version_id_of(version) .. ' ' .. text)
+      told_order = redis.call('HINCRBY', key('queue'), 'told', 1)
+      redis.call('PUBLISH', key('to-owner'), 'slots ' .. version_id_of(version) .. ' ' .. text .. ' ' .. told_order)
     end
   end
 end
