@@ -14,7 +14,8 @@ import { sluiceEndpoint } from './rows-load.ts';
 
 export const title = 'Single-row enqueues on Redis through one ingress process and through two';
 
-const CONNECTIONS = 128;
+/** With a quarter of them the callers, who each wait for the disk, are the limit before a second process is. */
+const CONNECTIONS = 512;
 /** As many with one door as with two, so that they cost and spread the same. */
 const GENERATORS = 2;
 /** Of its HTTP threads, so that a process is one core's worth of server and two of them fit a small machine. */

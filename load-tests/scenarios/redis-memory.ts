@@ -103,11 +103,16 @@ const weigh = async (kind: Kind, rows: number, options: Options): Promise<Weighe
   const seconds = await fill(fleet, kind, rows);
   const { cpuSeconds } = sharesOf();
   const filled = (await settledBytes(redis)) - base;
-  const emptySeconds = await empty(fleet);
-  const left = (await settledBytes(redis)) - base;
   const perRow = filled / rows;
   const words = kind === 'bulk' ? `calls of ${CALL_ROWS.toLocaleString('en')} rows` : 'single-row calls';
-  options.say(`  ${words}: ${perRow.toFixed(1)} bytes a row, ${(left / MIB).toFixed(2)} MiB left`);
+  options.say(
+    `  ${words}: ${perRow.toFixed(1)} bytes a row, ${Math.round(rows / seconds).toLocaleString('en')} rows/s`,
+  );
+  const emptySeconds = await empty(fleet);
+  const left = (await settledBytes(redis)) - base;
+  options.say(
+    `  ${words}: ${(left / MIB).toFixed(2)} MiB left ${emptySeconds.toFixed(1)} s after the cancel`,
+  );
   return {
     measurement: {
       subject: 'redis',
