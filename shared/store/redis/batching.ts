@@ -369,6 +369,34 @@ export const packParts = (fn: number, parts: readonly Continuation[]): PackedPar
     notBefore,
   ]);
 
+/** Above this an output is set beside the script: Lua copies its arguments, and Redis reads a script's slowly. */
+const ASIDE_BYTES_MIN = 32 * 1024;
+/** What no script took over goes by itself. */
+const ASIDE_MS = 600_000;
+let asides = 0;
+
+type Ask = (bytes: Uint8Array | '', reference: string, aside?: string) => Promise<SettleReply>;
+
+/** Brings the output into the bucket, beside the script, or along with it. */
+const settleOutput = async (
+  { largeBytes, link, layout }: QueueContext,
+  fn: number,
+  { now, output }: Settlement,
+  ask: Ask,
+): Promise<SettleReply> => {
+  if (output === null) return ask('', '');
+  if (largeBytes.isLarge(output))
+    return largeBytes.naming(fn, now, output, (reference) => ask('', reference));
+  if (output.byteLength < ASIDE_BYTES_MIN) return ask(output, '');
+  asides += 1;
+  const aside = `${tokenPrefix}.${asides}`;
+  // Both in one pipeline. At maxmemory the first is refused, and the output goes along with the script, which is not.
+  const setting = link.command('SET', layout.key(fn, 'aside', aside), output, 'PX', ASIDE_MS);
+  setting.catch(() => undefined);
+  const reply = await ask('', '', aside);
+  return reply[0] === 4 ? ask(output, '') : reply;
+};
+
 type SettleReply = [code: number, told: number | string, added: number[]];
 
 export const settle = async (context: QueueContext, settlement: Settlement): Promise<SettleAnswer> => {
@@ -380,15 +408,11 @@ export const settle = async (context: QueueContext, settlement: Settlement): Pro
   if (!isFunctionNumber(fn)) return stale;
   const { outcomes, errors } = packOutcomes(fn, settlement.outcomes);
   const asked = pack([outcomes, packParts(fn, continuations), startedAt, handlerMs]);
-  const ask = async (bytes: Uint8Array | '', reference: string): Promise<SettleReply> => {
-    const args = [serialOfId(batchId), token, asked, errors, bytes, reference];
+  const ask = async (bytes: Uint8Array | '', reference: string, aside = ''): Promise<SettleReply> => {
+    const args = [serialOfId(batchId), token, asked, errors, bytes, reference, aside];
     return unpack<SettleReply>(await runScript<Buffer>(context, 'settle', fn, now, args));
   };
-  const { largeBytes } = context;
-  const [code, told, added] =
-    output !== null && largeBytes.isLarge(output)
-      ? await largeBytes.naming(fn, now, output, (reference) => ask('', reference))
-      : await ask(output ?? '', '');
+  const [code, told, added] = await settleOutput(context, fn, settlement, ask);
   if (code === 3) throw tooLong();
   if (code === 2)
     throw new BugError(`outcomes and continuations of batch ${batchId} do not cover its rows: ${told}`);

@@ -159,6 +159,24 @@ export const result = async (
   return { call: await show(context, found.stored), parts, next: found.next };
 };
 
+type OutputPlaces = Pick<QueueContext, 'link' | 'layout' | 'largeBytes'>;
+
+/** A batch's output, from its record, from the key beside it, or from the bucket; null: it is not there any more. */
+export const readOutputBytes = async (
+  { link, layout, largeBytes }: OutputPlaces,
+  fn: number,
+  record: number,
+): Promise<Buffer | null> => {
+  // Asked together, since most outputs lie in one of the two.
+  const [fields, beside] = await Promise.all([
+    link.command<(Buffer | null)[]>('HMGET', layout.key(fn, 'output', record), 'o', 's'),
+    link.command<Buffer | null>('GET', layout.key(fn, 'bytes', record)),
+  ]);
+  const [inline, reference] = fields;
+  if (reference) return largeBytes.read(String(reference));
+  return inline ?? beside;
+};
+
 /** Reads outputs and errors of a function's records, each once. */
 class RecordReader {
   readonly #context: QueueContext;
@@ -195,13 +213,11 @@ class RecordReader {
   }
 
   async #readOutput(record: number): Promise<OutputRef | null> {
-    const { link, layout, blobs, largeBytes } = this.#context;
+    const { blobs } = this.#context;
     const batchId = batchIdOf(this.#fn, record);
     const known = blobs.get(batchId);
     if (known !== undefined) return { batchId, bytes: plain(known) };
-    const key = layout.key(this.#fn, 'output', record);
-    const [inline, reference] = await link.command<(Buffer | null)[]>('HMGET', key, 'o', 's');
-    const bytes = reference ? await largeBytes.read(String(reference)) : (inline ?? null);
+    const bytes = await readOutputBytes(this.#context, this.#fn, record);
     if (bytes === null) return null;
     blobs.set(batchId, bytes);
     return { batchId, bytes: plain(bytes) };

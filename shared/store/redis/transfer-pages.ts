@@ -60,9 +60,9 @@ export const idempotencyOfCall = async (
 ): Promise<{ readonly key: string; readonly bodyDigest: string } | null> => {
   if (stored.idempotency === null) return null;
   const known = await link.command<Buffer | null>('GET', layout.key(fn, 'idempotency', stored.idempotency));
-  if (known === null || known.readUInt32BE(1) !== n) return null;
+  if (known === null || known.readUIntBE(1, 5) !== n) return null;
   const key = stored.idempotency.slice(stored.idempotency.indexOf(':') + 1);
-  return { key, bodyDigest: known.subarray(5, 5 + known[0]!).toString() };
+  return { key, bodyDigest: known.subarray(6, 6 + known[0]!).toString() };
 };
 
 export type PackedBatch = [

@@ -8,6 +8,7 @@ import type { Batching, FunctionSpec } from '../../domain/function.ts';
 import { SluiceError } from '../../errors/sluice-error.ts';
 import { tagOf } from '../../wire/call-id.ts';
 import type { ApiKey } from '../ports/keys.ts';
+import type { BucketOptions } from '../ports/server.ts';
 import type {
   IdSpan,
   MovedId,
@@ -23,9 +24,21 @@ import type {
 import { leavingTo } from '../transfer-mark.ts';
 import { parseAddress, withoutSecrets } from './address.ts';
 import { unpackSlices } from './batching.ts';
+import { checkBucket, LargeBytes } from './large-bytes.ts';
 import { batchIdOf, functionOfId, Layout, serialOfId, versionIdOf } from './layout.ts';
 import { Link } from './link.ts';
-import { countsOf, MODES, PART_STATES, PART_WIDTH, plain, REASONS, readCall, unpack } from './packing.ts';
+import {
+  countsOf,
+  isObject,
+  MODES,
+  PART_STATES,
+  PART_WIDTH,
+  plain,
+  REASONS,
+  readCall,
+  unpack,
+} from './packing.ts';
+import { readOutputBytes } from './reading.ts';
 import { pairsOf } from './store-context.ts';
 import { eachFormer } from './transfer-lineage.ts';
 import { readMark, refuseServed, writeMark } from './transfer-mark.ts';
@@ -53,12 +66,17 @@ type Packed = [digest: string, createdAt: number, spec: string];
 class RedisSource implements TransferSource {
   readonly place: string;
   readonly #link: Link;
+  readonly #bucket: BucketOptions | null;
+  readonly #largeBytes: LargeBytes;
   readonly #layout: Layout;
   #generation = '';
   #begunAt = 0;
   #errors: { readonly id: number; readonly list: readonly RowError[] } | null = null;
 
-  constructor(link: Link, layout: Layout, place: string) {
+  constructor(link: Link, layout: Layout, place: string, bucket: BucketOptions | null) {
+    this.#bucket = bucket;
+    // Nothing is written there, so that no generation is needed.
+    this.#largeBytes = new LargeBytes({ link, layout, generation: '' }, bucket);
     this.#link = link;
     this.#layout = layout;
     this.place = place;
@@ -71,6 +89,7 @@ class RedisSource implements TransferSource {
   async begin({ now, to }: { readonly now: number; readonly to: string }): Promise<TransferHead | null> {
     const [link, layout] = [this.#link, this.#layout];
     await refuseServed(link, layout, this.place, now);
+    await checkBucket(link, layout, this.#bucket);
     const found = await link.command<Buffer | null>('GET', layout.store('generation'));
     if (found === null) throw nothingThere(this.place);
     const mark = leavingTo(await readMark(link, layout), this.place, to) ?? {
@@ -221,7 +240,9 @@ class RedisSource implements TransferSource {
     const bytes =
       stored.kind < 2
         ? stored.payload
-        : await this.#link.command<Buffer | null>('GET', this.#layout.key(fn, 'payload', n));
+        : isObject(stored.kind)
+          ? await this.#largeBytes.read(String(stored.payload))
+          : await this.#link.command<Buffer | null>('GET', this.#layout.key(fn, 'payload', n));
     if (bytes === null) throw nothingThere(`the payload of call ${stored.id}`);
     return stored.kind % 2 === 0
       ? { kind: 'json', text: bytes.toString() }
@@ -292,7 +313,8 @@ class RedisSource implements TransferSource {
   }
 
   async output(id: number): Promise<Uint8Array> {
-    const bytes = await this.#record(id, 'o');
+    const places = { link: this.#link, layout: this.#layout, largeBytes: this.#largeBytes };
+    const bytes = await readOutputBytes(places, functionOfId(id), serialOfId(id));
     if (bytes === null) throw nothingThere(`the output of batch ${id}`);
     return plain(bytes);
   }
@@ -318,8 +340,8 @@ class RedisSource implements TransferSource {
     return true;
   }
 
-  close(): Promise<void> {
-    return this.#link.close();
+  async close(): Promise<void> {
+    await Promise.all([this.#link.close(), this.#largeBytes.close()]);
   }
 }
 
@@ -334,7 +356,11 @@ const nothingThere = (what: string): SluiceError =>
   new SluiceError('internal', `There is nothing at ${what}.`, { fix: 'Check --from and --redis-prefix.' });
 
 /** @throws SluiceError `invalid_request` (address), `store_unavailable` */
-export const openRedisSource = (url: string, prefix: string): TransferSource => {
+export const openRedisSource = (
+  url: string,
+  prefix: string,
+  bucket: BucketOptions | null = null,
+): TransferSource => {
   const link = new Link({ address: parseAddress(url), url, name: 'sluice-migrate' });
-  return new RedisSource(link, new Layout(prefix), withoutSecrets(url));
+  return new RedisSource(link, new Layout(prefix), withoutSecrets(url), bucket);
 };

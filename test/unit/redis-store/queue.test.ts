@@ -123,9 +123,15 @@ describeWithRedis('the queue on Redis', () => {
     const large = await rig.admit(12, 5000, 'k');
     const small = await rig.admit(1);
     for (let from = 0; from < 12; from += 2) await rig.seal(large, from, 2);
-    for (const batch of await rig.lease(6)) await rig.settle(batch);
-    const own = (await rig.keys()).filter((key) => /^(calls|output|parts|payload|idempotency):/.test(key));
+    const batches = await rig.lease(6);
+    // One is large enough to lie beside its record.
+    for (const [index, batch] of batches.entries()) await rig.settle(batch, index === 3 ? 100_000 : 64);
+    expect(await rig.settle(batches[3]!, 100_000)).toMatchObject({ stale: true });
+    const own = (await rig.keys()).filter((key) =>
+      /^(aside|bytes|calls|output|parts|payload|idempotency):/.test(key),
+    );
     expect(own.map((key) => key.split(':')[0])).toEqual([
+      'bytes',
       'calls',
       'idempotency',
       ...Array(6).fill('output'),

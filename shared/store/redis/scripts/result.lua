@@ -31,6 +31,8 @@ end
 local function size_of(record)
   local inline = redis.call('HSTRLEN', key('output', record), 'o')
   if inline > 0 then return inline end
+  local beside = redis.call('HGET', key('output', record), 'b')
+  if beside then return tonumber(beside) end
   local reference = redis.call('HGET', key('output', record), 's')
   return reference and tonumber(string.match(reference, '^%d+')) or 0
 end

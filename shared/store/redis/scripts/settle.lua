@@ -2,15 +2,22 @@
 -- Commits what became of a leased batch: the first settle whose token is current wins.
 -- KEYS  1 generation (see parts/base)
 -- ARGV  1-3 see parts/base; 4 number; 5 token; 6 MessagePack { outcomes, parts, started, run ms } (parts/ending; calls of
---       another function are -1); 7 errors, JSON list or ''; 8 output or ''; 9 reference to it (parts/objects) or ''
--- Result  MessagePack { 1 committed | 0 stale | 2 not what was leased | 3 the upload of its output was given up, late rows or
---       what was leased, { added } }
+--       another function are -1); 7 errors, JSON list or ''; 8 output or ''; 9 reference to it (parts/objects) or '';
+--       10 the key under which it was set just before (`aside:10`) or ''
+-- Result  MessagePack { 1 committed | 0 stale | 2 not what was leased | 3 the upload of its output was given up | 4 what was set
+--       aside is not there, late rows or what was leased, { added } }
 -- include: base
 -- include: calls
 -- include: batches
 -- include: ending
+local aside = ARGV[10] ~= '' and key('aside', ARGV[10])
 local batch = held_batch(tonumber(ARGV[4]), ARGV[5])
-if not batch then return cmsgpack.pack({ 0, 0, {} }) end
+if not batch then
+  if aside then redis.call('UNLINK', aside) end
+  return cmsgpack.pack({ 0, 0, {} })
+end
+local aside_bytes = aside and redis.call('STRLEN', aside)
+if aside_bytes == 0 then return cmsgpack.pack({ 4, 0, {} }) end
 local asked = cmsgpack.unpack(ARGV[6])
 local outcomes, parts = asked[1], asked[2]
 local leased = batch.fields[SLICES]
@@ -61,9 +68,10 @@ local reference = ARGV[9] ~= '' and ARGV[9]
 if reference and not take_object(reference) then return cmsgpack.pack({ 3, 0, {} }) end
 local outcome = {
   outcomes = outcomes, errors = ARGV[7], output = ARGV[8], reference = reference, parts = parts, started = asked[3],
-  run_ms = asked[4],
+  run_ms = asked[4], aside = aside, aside_bytes = aside_bytes,
 }
 local late = conclude(batch, outcome)
+if aside and not outcome.is_kept then redis.call('UNLINK', aside) end
 if reference and not outcome.is_kept then drop_object(reference) end
 flush()
 return cmsgpack.pack({ 1, late, added })

@@ -18,7 +18,7 @@ local function drop(call)
   for m in pairs(records_of(call)) do
     if redis.call('HINCRBY', key('output', m), 'r', -1) <= 0 then
       drop_object(redis.call('HGET', key('output', m), 's'))
-      redis.call('UNLINK', key('output', m))
+      redis.call('UNLINK', key('output', m), key('bytes', m))
     end
   end
   if head[PARTS] == true then redis.call('UNLINK', key('parts', n)) end

@@ -1,5 +1,6 @@
 -- How rows get their outcomes and calls end. Settling, lost leases and passed deadlines all end in `conclude`.
---   output:M: hash, `o` the output or `s` a reference to it (parts/objects), `e` the errors (JSON array), `r` calls that refer to it, `u` those unfinished
+--   output:M: hash, `o` the output, or `b` its bytes' count (they lie in bytes:M), or `s` a reference to it (parts/objects);
+--       `e` the errors (JSON array), `r` calls that refer to it, `u` those unfinished
 --   expiries: sorted set, MessagePack list of calls that finished together → when their results go
 -- A batch's outcomes lie in the record of its own number; a part that settles while the rest keeps the batch's number
 -- gets another, so that a number never means two outputs.
@@ -15,6 +16,11 @@ local function status_of_end(head)
   if head[CANCELLED] > 0 then return IS_CANCELLED end
   if head[EXPIRED] > 0 then return IS_EXPIRED end
   return head[FAILED] > 0 and IS_FAILED or COMPLETED
+end
+
+local function expire_record(m)
+  redis.call('PEXPIRE', key('output', m), retention + TTL_SLACK)
+  redis.call('PEXPIRE', key('bytes', m), retention + TTL_SLACK)
 end
 
 -- Ends a call: rows without an outcome are cancelled or expired. `record`: its reference is counted by the caller.
@@ -42,7 +48,7 @@ local function finish(call, fill, record)
   if head[PARTS] == true then redis.call('PEXPIRE', key('parts', call.n), retention + TTL_SLACK) end
   for m in pairs(records_of(call)) do
     if m ~= record and redis.call('HINCRBY', key('output', m), 'u', -1) <= 0 then
-      redis.call('PEXPIRE', key('output', m), retention + TTL_SLACK)
+      expire_record(m)
     end
   end
   for _, m in ipairs(head[BATCHES] or {}) do emptied[m] = true end
@@ -149,8 +155,15 @@ local function write_record(m, outcome, references, unfinished, applied)
   for i = 1, #applied, 5 do
     if applied[i] == PART_OK then
       outcome.is_kept = true
-      args[#args + 1] = outcome.reference and 's' or 'o'
-      args[#args + 1] = outcome.reference or outcome.output
+      if outcome.aside then
+        redis.call('RENAME', outcome.aside, key('bytes', m))
+        redis.call('PERSIST', key('bytes', m))
+        args[#args + 1] = 'b'
+        args[#args + 1] = outcome.aside_bytes
+      else
+        args[#args + 1] = outcome.reference and 's' or 'o'
+        args[#args + 1] = outcome.reference or outcome.output
+      end
       break
     end
   end
@@ -159,7 +172,7 @@ local function write_record(m, outcome, references, unfinished, applied)
     args[#args + 1] = outcome.errors
   end
   redis.call('HSET', key('output', m), unpack(args))
-  if unfinished == 0 then redis.call('PEXPIRE', key('output', m), retention + TTL_SLACK) end
+  if unfinished == 0 then expire_record(m) end
 end
 
 -- outcome: outcomes (state, call, first row, rows, place: flat), errors (JSON), output or reference, parts (continuations),
