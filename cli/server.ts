@@ -3,8 +3,9 @@ import path from 'node:path';
 import { makeServices, type Services } from '../services/main.ts';
 import { type Settings, settingsRoles } from '../shared/config/settings.ts';
 import type { Log } from '../shared/runtime/log.ts';
-import type { BucketOptions, StoreServer } from '../shared/store/ports/server.ts';
+import type { StoreServer } from '../shared/store/ports/server.ts';
 import { makeWorkers, type Workers } from '../workers/main.ts';
+import { bucketOf } from './bucket.ts';
 
 export type RunningServer = {
   /** Of the API and of the health port; null where this process has none. */
@@ -24,23 +25,6 @@ export type ServerOptions = {
 
 /** Of the grace, what is kept for handing back what runs, closing connections and the store: a fifth, a second at most. */
 const CLOSING_MS_MAX = 1000;
-
-const bucketOf = ({
-  s3Bucket,
-  s3Endpoint,
-  s3Region,
-  s3Prefix,
-  s3Threshold,
-}: Settings): BucketOptions | null =>
-  s3Bucket === ''
-    ? null
-    : {
-        name: s3Bucket,
-        endpoint: s3Endpoint,
-        region: s3Region,
-        prefix: s3Prefix,
-        thresholdBytes: s3Threshold,
-      };
 
 const openStore = async (settings: Settings, log: Log): Promise<StoreServer> => {
   const limits = {

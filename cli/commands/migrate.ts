@@ -1,11 +1,17 @@
 /** `sluice migrate`: everything that one store holds goes into another one (docs/decisions/0010). */
 import path from 'node:path';
 import type { Command } from 'commander';
+import { settingsFromEnvironment } from '../../shared/config/environment.ts';
+import { compileSettings, flagOf, SETTINGS } from '../../shared/config/settings.ts';
+import type { BucketOptions } from '../../shared/store/ports/server.ts';
 import type { TransferCounts, TransferSource, TransferTarget } from '../../shared/store/ports/transfer.ts';
+import { bucketOf } from '../bucket.ts';
 import { UsageError } from '../failure.ts';
 import { printJson, printTable } from '../print.ts';
 
-type Options = {
+const BUCKET_SETTINGS = ['s3Bucket', 's3Endpoint', 's3Region', 's3Prefix', 's3Threshold'] as const;
+
+type Options = { readonly [K in (typeof BUCKET_SETTINGS)[number]]?: string } & {
   readonly from: string;
   readonly to: string;
   readonly redisPrefix: string;
@@ -23,11 +29,22 @@ const directoryOf = (option: string, text: string): string | null => {
   throw new UsageError(`${option} is "${text}"; give ${FORMS}.`);
 };
 
+/** That of the side in Redis, by flags and variables as its servers are given it. */
+const bucketBeside = (store: string, options: Options): BucketOptions | null => {
+  const { raw } = settingsFromEnvironment();
+  const given: Record<string, string> = { store };
+  for (const name of BUCKET_SETTINGS) {
+    const value = options[name] ?? raw[name];
+    if (value !== undefined) given[name] = value;
+  }
+  return bucketOf(compileSettings(given));
+};
+
 const openSource = async (options: Options): Promise<TransferSource> => {
   const directory = directoryOf('--from', options.from);
   if (directory === null) {
     const { openRedisSource } = await import('../../shared/store/redis/transfer-source.ts');
-    return openRedisSource(options.from, options.redisPrefix);
+    return openRedisSource(options.from, options.redisPrefix, bucketBeside(options.from, options));
   }
   const { openEmbeddedSource } = await import('../../shared/store/embedded/transfer-source.ts');
   return openEmbeddedSource(directory);
@@ -37,7 +54,7 @@ const openTarget = async (options: Options): Promise<TransferTarget> => {
   const directory = directoryOf('--to', options.to);
   if (directory === null) {
     const { openRedisTarget } = await import('../../shared/store/redis/transfer-target.ts');
-    return openRedisTarget(options.to, options.redisPrefix);
+    return openRedisTarget(options.to, options.redisPrefix, bucketBeside(options.to, options));
   }
   const { openEmbeddedTarget } = await import('../../shared/store/embedded/transfer-target.ts');
   return openEmbeddedTarget(directory);
@@ -107,7 +124,7 @@ const print = (counts: TransferCounts | null, from: string, to: string, isJson: 
 };
 
 export const registerMigrate = (program: Command): void => {
-  program
+  const command = program
     .command('migrate')
     .summary('move everything from one store to another')
     .description(
@@ -120,4 +137,5 @@ export const registerMigrate = (program: Command): void => {
     .option('--abandon', 'give up a migration that has not finished: the source may be served again')
     .option('--json', 'print JSON')
     .action(migrate);
+  for (const name of BUCKET_SETTINGS) command.option(`${flagOf(name)} <value>`, SETTINGS[name].about);
 };

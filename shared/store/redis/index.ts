@@ -1,14 +1,14 @@
 /** The Redis store: many processes on any number of machines, one server, sentinels or a cluster (docs/decisions/0007). */
 import { randomUUID } from 'node:crypto';
 import { SluiceError } from '../../errors/sluice-error.ts';
-import type { BucketOptions, RedisOptions, StoreServer } from '../ports/server.ts';
+import type { RedisOptions, StoreServer } from '../ports/server.ts';
 import type { Store } from '../ports/store.ts';
 import { checkServable } from '../transfer-mark.ts';
 import { parseAddress, withoutSecrets } from './address.ts';
-import { Bucket } from './bucket.ts';
 import { makeRedisClient, REPLY_MS, type RedisTicket, WAIT_MS } from './client.ts';
 import { Directory } from './directory.ts';
 import { readDurability } from './health.ts';
+import { checkBucket } from './large-bytes.ts';
 import { Layout } from './layout.ts';
 import { Link } from './link.ts';
 import { readMark } from './transfer-mark.ts';
@@ -62,26 +62,6 @@ const serve = (ticket: RedisTicket): StoreServer => {
       await Promise.all([...clients].map((client) => client.close()));
     },
   };
-};
-
-/** References name objects and not their bucket, so every process of a store needs the one that the first one used. */
-const checkBucket = async (link: Link, layout: Layout, options: BucketOptions | null): Promise<void> => {
-  const key = layout.store('bucket');
-  const known = await link.command<Buffer | null>('GET', key);
-  if (options === null && known === null) return;
-  if (known !== null && String(known) !== options?.name)
-    throw new SluiceError(
-      'invalid_request',
-      `This store keeps large payloads and results in the bucket "${known}"; give --s3-bucket ${known} (a higher --s3-threshold leaves new ones in Redis).`,
-      { field: 's3Bucket' },
-    );
-  const bucket = new Bucket(options!);
-  try {
-    await bucket.check();
-  } finally {
-    await bucket.close();
-  }
-  await link.command('SET', key, options!.name, 'NX');
 };
 
 const readGeneration = async (link: Link, layout: Layout): Promise<string> => {

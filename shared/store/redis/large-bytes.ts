@@ -61,22 +61,21 @@ export class LargeBytes {
    *
    * @throws SluiceError `store_unavailable`
    */
-  async #put(fn: number, now: number, bytes: Uint8Array): Promise<string> {
+  async put(fn: number, now: number, bytes: Uint8Array): Promise<string> {
     const key = `${this.#prefix}${this.#place.generation}/${fn}/${hourOf(now)}/${randomUUID()}`;
     const reference = `${bytes.byteLength} ${key}`;
     await this.#run('upload', fn, now, [reference]);
     try {
       await this.#bucketOf(reference).put(key, bytes);
     } catch (error) {
-      this.#giveUp(fn, now, reference);
+      this.giveUp(fn, now, reference);
       throw error;
     }
     return reference;
   }
 
   /**
-   * Puts bytes into the bucket, then does what comes to name them. What came to name nothing, or not for certain, is given up:
-   * an upload that was taken over is out of that reach.
+   * Puts bytes into the bucket, then does what comes to name them. What came to name nothing, or not for certain, is given up.
    */
   async naming<T>(
     fn: number,
@@ -84,11 +83,11 @@ export class LargeBytes {
     bytes: Uint8Array,
     verb: (reference: string) => Promise<T>,
   ): Promise<T> {
-    const reference = await this.#put(fn, now, bytes);
+    const reference = await this.put(fn, now, bytes);
     try {
       return await verb(reference);
     } finally {
-      this.#giveUp(fn, now, reference);
+      this.giveUp(fn, now, reference);
     }
   }
 
@@ -98,8 +97,8 @@ export class LargeBytes {
     return this.#bucketOf(reference).get(key, byteLength);
   }
 
-  /** Nobody waits: what is lost here is given up by its age. */
-  #giveUp(fn: number, now: number, reference: string): void {
+  /** An upload that was taken over is out of its reach. Nobody waits: what is lost here is given up by its age. */
+  giveUp(fn: number, now: number, reference: string): void {
     this.#run('give-up', fn, now, [reference]).catch(() => undefined);
   }
 
@@ -132,3 +131,31 @@ export class LargeBytes {
     return link.run<T>(script, [layout.key(fn, 'generation')], [generation, now, NO_RETENTION, ...args]);
   }
 }
+
+/**
+ * References name objects and not their bucket, so every process of a store needs the one that the first one used.
+ *
+ * @throws SluiceError `invalid_request` (another one, or none), `store_unavailable` (it refuses)
+ */
+export const checkBucket = async (
+  link: Link,
+  layout: Layout,
+  options: BucketOptions | null,
+): Promise<void> => {
+  const key = layout.store('bucket');
+  const known = await link.command<Buffer | null>('GET', key);
+  if (options === null && known === null) return;
+  if (known !== null && String(known) !== options?.name)
+    throw new SluiceError(
+      'invalid_request',
+      `This store keeps large payloads and results in the bucket "${known}"; give --s3-bucket ${known} (a higher --s3-threshold leaves new ones in Redis).`,
+      { field: 's3Bucket' },
+    );
+  const bucket = new Bucket(options!);
+  try {
+    await bucket.check();
+  } finally {
+    await bucket.close();
+  }
+  await link.command('SET', key, options!.name, 'NX');
+};

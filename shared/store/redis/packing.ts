@@ -77,7 +77,7 @@ export const objectKind = ({ payload }: Pick<Admission, 'payload'>): number =>
   KIND_OF_OBJECTS + (payload.kind === 'json' ? 0 : 1);
 
 /** The kind of a payload that lies in Redis. */
-export const payloadOf = ({ payload }: Admission): { kind: number; bytes: Uint8Array } => {
+export const payloadOf = ({ payload }: Pick<Admission, 'payload'>): { kind: number; bytes: Uint8Array } => {
   const bytes = payload.kind === 'json' ? Buffer.from(payload.text) : payload.bytes;
   const kind = payload.kind === 'json' ? 0 : 1;
   return { kind: bytes.byteLength > INLINE_BYTES_MAX ? kind + 2 : kind, bytes };

@@ -3,7 +3,7 @@ import type { RowError } from '../../domain/call.ts';
 import { packExtra } from '../embedded/extra.ts';
 import type { Admission } from '../ports/queue.ts';
 import type { TransferCall } from '../ports/transfer.ts';
-import { PART, pack, payloadOf, STATUSES } from './packing.ts';
+import { objectKind, PART, pack, payloadOf, STATUSES } from './packing.ts';
 
 /** This store's numbers for the source's ids: calls, outputs and batches, and the records of a call's errors. */
 export type Numbers = {
@@ -67,15 +67,24 @@ const pieceTogether = (status: number, stamp: number, head: Buffer, payload: Uin
   return Buffer.concat([header, head, payload]);
 };
 
+const storedPayload = (call: Pick<Admission, 'payload'>, reference: string | null) =>
+  reference === null
+    ? payloadOf(call as Admission)
+    : { kind: objectKind(call), bytes: Buffer.from(reference) };
+
 export const arrivingCall = (
   call: TransferCall,
   v: number,
   numbers: Numbers,
   stamp: number,
+  /** Of its payload in the bucket; null: it lies in Redis. */
+  reference: string | null,
 ): ArrivingCall => {
   const isLive = call.payload !== null;
-  const payload = isLive ? payloadOf(call as unknown as Admission) : { kind: 0, bytes: NOTHING };
-  const isApart = payload.kind >= 2;
+  const payload = isLive
+    ? storedPayload(call as unknown as Admission, reference)
+    : { kind: 0, bytes: NOTHING };
+  const isApart = payload.kind === 2 || payload.kind === 3;
   const idempotency = call.idempotency !== null && `${call.apiKeyId}:${call.idempotency.key}`;
   const { numbers: parts, errors, records } = partsOf(call, numbers);
   const hasOwnParts = parts.length > PARTS_INLINE * PART_WIDTH;
@@ -104,6 +113,7 @@ export const arrivingCall = (
       call.idempotency?.bodyDigest ?? '',
       call.expiresAt ?? false,
       records,
+      reference ?? false,
     ],
   };
 };

@@ -4,6 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { SluiceError } from '../../errors/sluice-error.ts';
+import type { BucketOptions } from '../ports/server.ts';
 import type {
   MovedId,
   TransferBatch,
@@ -16,9 +17,10 @@ import type {
 } from '../ports/transfer.ts';
 import { type ArrivingMark, refuseTaken } from '../transfer-mark.ts';
 import { parseAddress, withoutSecrets } from './address.ts';
+import { checkBucket, LargeBytes, tooLong } from './large-bytes.ts';
 import { callIdOf, Layout } from './layout.ts';
 import { Link } from './link.ts';
-import { MODES, pack, REASONS, readCall } from './packing.ts';
+import { MODES, pack, payloadOf, REASONS, readCall } from './packing.ts';
 import { arrivingCall, type Numbers } from './transfer-calls.ts';
 import { addFormer, resolveFormer } from './transfer-lineage.ts';
 import { readMark, refuseServed, writeMark } from './transfer-mark.ts';
@@ -35,10 +37,13 @@ class RedisTarget implements TransferTarget {
   readonly #layout: Layout;
   readonly #functions = new Map<number, Known>();
   #generation = '';
+  readonly #bucket: BucketOptions | null;
+  #largeBytes: LargeBytes | null = null;
   #head: TransferHead | null = null;
   #stamp = 0;
 
-  constructor(link: Link, layout: Layout, place: string) {
+  constructor(link: Link, layout: Layout, place: string, bucket: BucketOptions | null) {
+    this.#bucket = bucket;
     this.#link = link;
     this.#layout = layout;
     this.place = place;
@@ -67,6 +72,8 @@ class RedisTarget implements TransferTarget {
     const mark = await readMark(link, layout);
     if (mark === null || !('position' in mark) || mark.id !== head.id) await this.#begin(head, mark !== null);
     this.#generation = String(await link.command('GET', layout.store('generation')));
+    await checkBucket(link, layout, this.#bucket);
+    this.#largeBytes = new LargeBytes(this.#at, this.#bucket);
     const { position } = await this.#mark();
     if (position.callId === null && position.batchId === null) await this.#layOut(head);
     else if (position.callId !== null) await this.#readStamp(position.callId);
@@ -138,10 +145,13 @@ class RedisTarget implements TransferTarget {
   async addCalls(calls: readonly TransferCall[], output: (id: number) => Promise<Uint8Array>): Promise<void> {
     for (const [functionId, some] of Map.groupBy(calls, (call) => call.functionId))
       await this.#fetchOutputs(this.#functions.get(functionId)!.fn, some, output);
+    const references = await this.#uploadPayloads(calls);
     const arriving = calls.map((call) => {
       this.#stamp = Math.max(this.#stamp + 1, call.arrivedAt * 1000);
       const { fn, versions } = this.#functions.get(call.functionId)!;
-      return { fn, call: arrivingCall(call, versions.get(call.versionId)!, this.#numbers, this.#stamp) };
+      const version = versions.get(call.versionId)!;
+      const reference = references.get(call.id) ?? null;
+      return { fn, call: arrivingCall(call, version, this.#numbers, this.#stamp, reference) };
     });
     for (const [fn, some] of Map.groupBy(arriving, (one) => one.fn)) {
       for (const { call } of some) {
@@ -157,6 +167,12 @@ class RedisTarget implements TransferTarget {
       const values = some.flatMap(({ call }) => [call.value, call.payload, call.parts]);
       await runTransfer(this.#at, 'transfer-calls', fn, Date.now(), [facts, ...values]);
     }
+    // Of calls that had come before this step was done again.
+    for (const { id, functionId } of calls) {
+      const reference = references.get(id);
+      if (reference !== undefined)
+        this.#largeBytes!.giveUp(this.#functions.get(functionId)!.fn, Date.now(), reference);
+    }
     const { tag } = this.#head!;
     const moved = calls.map(({ id, functionId }) => ({
       former: { tag, id },
@@ -164,6 +180,19 @@ class RedisTarget implements TransferTarget {
     }));
     await addFormer(this.#link, this.#layout, moved);
     await this.#reach({ callId: calls.at(-1)!.id });
+  }
+
+  /** References by call, of those payloads that go to the bucket. */
+  async #uploadPayloads(calls: readonly TransferCall[]): Promise<ReadonlyMap<number, string>> {
+    const references = new Map<number, string>();
+    for (const call of calls) {
+      if (call.payload === null) continue;
+      const { bytes } = payloadOf({ payload: call.payload });
+      if (!this.#largeBytes!.isLarge(bytes)) continue;
+      const { fn } = this.#functions.get(call.functionId)!;
+      references.set(call.id, await this.#largeBytes!.put(fn, Date.now(), bytes));
+    }
+    return references;
   }
 
   async #fetchOutputs(
@@ -175,10 +204,24 @@ class RedisTarget implements TransferTarget {
     for (const { parts } of calls)
       for (const part of parts) if (part.state === 'ok') wanted.add(part.outputId);
     for (const id of wanted) {
-      const key = this.#layout.key(fn, 'output', this.#numbers.record(id));
-      if ((await this.#link.command<number>('HEXISTS', key, 'o')) === 1) continue;
-      await this.#link.command('HSET', key, 'o', await output(id));
+      const record = this.#numbers.record(id);
+      const key = this.#layout.key(fn, 'output', record);
+      const known = await this.#link.command<(Buffer | null)[]>('HMGET', key, 'o', 's');
+      if (known.some((field) => field !== null)) continue;
+      const bytes = await output(id);
+      if (this.#largeBytes!.isLarge(bytes)) await this.#uploadOutput(fn, record, bytes);
+      else await this.#link.command('HSET', key, 'o', bytes);
     }
+  }
+
+  #uploadOutput(fn: number, record: number, bytes: Uint8Array): Promise<unknown> {
+    return this.#largeBytes!.naming(fn, Date.now(), bytes, async (reference) => {
+      const isNamed = await runTransfer<number>(this.#at, 'transfer-output', fn, Date.now(), [
+        record,
+        reference,
+      ]);
+      if (isNamed === 0) throw tooLong();
+    });
   }
 
   async addBatches(batches: readonly TransferBatch[]): Promise<void> {
@@ -227,8 +270,8 @@ class RedisTarget implements TransferTarget {
     return mark?.state === 'arrived' && mark.id === id;
   }
 
-  close(): Promise<void> {
-    return this.#link.close();
+  async close(): Promise<void> {
+    await Promise.all([this.#link.close(), this.#largeBytes?.close()]);
   }
 
   async #mark(): Promise<ArrivingMark> {
@@ -244,7 +287,11 @@ class RedisTarget implements TransferTarget {
 }
 
 /** @throws SluiceError `invalid_request` (address), `store_unavailable` */
-export const openRedisTarget = (url: string, prefix: string): TransferTarget => {
+export const openRedisTarget = (
+  url: string,
+  prefix: string,
+  bucket: BucketOptions | null = null,
+): TransferTarget => {
   const link = new Link({ address: parseAddress(url), url, name: 'sluice-migrate' });
-  return new RedisTarget(link, new Layout(prefix), withoutSecrets(url));
+  return new RedisTarget(link, new Layout(prefix), withoutSecrets(url), bucket);
 };
