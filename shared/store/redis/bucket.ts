@@ -53,6 +53,8 @@ const whyOf = (error: unknown): string => {
   if (!(error instanceof Error)) return String(error);
   const { code } = error as { code?: unknown };
   if (error.name === 'AbortError' || error.name === 'TimeoutError') return 'no answer in time';
+  if (error.name === 'CredentialsProviderError')
+    return 'this process has no credentials for it; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY';
   const words = [error.name === 'Error' || error.name === 'AggregateError' ? '' : error.name, error.message];
   if (error.message === '' && typeof code === 'string') words.push(code);
   return words

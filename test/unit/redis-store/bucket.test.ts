@@ -2,8 +2,10 @@ import { createServer } from 'node:net';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { LeasedBatch } from '../../../shared/store/ports/queue.ts';
 import type { BucketOptions } from '../../../shared/store/ports/server.ts';
+import { Bucket } from '../../../shared/store/redis/bucket.ts';
 import { openRedisStore } from '../../../shared/store/redis/index.ts';
 import { LIMITS } from '../../contract/factory.ts';
+import { Workshop } from '../../contract/workshop.ts';
 import { RedisServer } from '../../support/redis-servers.ts';
 import { describeWithS3, S3Server } from '../../support/s3-server.ts';
 import { QueueRig, UnreliableDispatch } from './queue-rig.ts';
@@ -71,6 +73,35 @@ describeWithS3('a store with a bucket', () => {
     await sweep();
     expect(await objects()).toEqual([]);
     expect(await rig.keys()).not.toContain('unnamed');
+  });
+
+  it('is empty again when the retention of the calls is over', async () => {
+    const bucket = s3.options({ prefix: 'retained/' });
+    const home = {
+      open: () =>
+        openRedisStore({
+          ...LIMITS,
+          url: redis.url,
+          prefix: 'retained',
+          bucket,
+          waitReplicas: null,
+          onWarning: () => undefined,
+        }),
+      remove: async () => undefined,
+    };
+    await using shop = new Workshop(home);
+    await shop.open();
+    const payload = { kind: 'arrow', bytes: new Uint8Array(BYTES) } as const;
+    const [first, second] = [await shop.admit(2, { payload }), await shop.admit(2, { payload })];
+    await shop.settleOk(await shop.run([first, 0, 2], [second, 0, 1]), BYTES);
+    await shop.settleOk(await shop.run([second, 1, 1]), BYTES);
+    const objects = async () => (await s3.keys()).filter((key) => key.startsWith('retained/'));
+    const sweep = () => shop.store.retention.sweep({ now: shop.now, limit: 10 });
+    await sweep();
+    expect((await objects()).length).toBe(2);
+    shop.now += LIMITS.retentionMs;
+    await sweep();
+    expect(await objects()).toEqual([]);
   });
 
   it('leaves small bytes and calls of no rows in Redis', async () => {
@@ -217,6 +248,21 @@ describeWithS3('a bucket that does not answer', () => {
     });
     await expect(rig.admit(1)).resolves.toBeGreaterThan(0);
     await rig[Symbol.asyncDispose]();
+  });
+
+  it('ends what is under way when the store is closed', async () => {
+    const server = createServer().listen(0, '127.0.0.1');
+    await new Promise((resolve) => server.once('listening', resolve));
+    const { port } = server.address() as { port: number };
+    const asked = new Promise((resolve) => {
+      server.once('connection', (socket) => socket.on('error', () => undefined).once('data', resolve));
+    });
+    const bucket = new Bucket(s3.options({ endpoint: `http://127.0.0.1:${port}` }));
+    const getting = expect(bucket.get('k', 1)).rejects.toThrow('does not give k: the store is closed.');
+    await asked;
+    await bucket.close();
+    await getting;
+    server.close();
   });
 
   it('is the same for every process of a store', async () => {
