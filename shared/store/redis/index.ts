@@ -6,6 +6,7 @@ import type { Store } from '../ports/store.ts';
 import { checkServable } from '../transfer-mark.ts';
 import { parseAddress, withoutSecrets } from './address.ts';
 import { makeRedisClient, REPLY_MS, type RedisTicket, WAIT_MS } from './client.ts';
+import { readClockWarning } from './clock.ts';
 import { Directory } from './directory.ts';
 import { readDurability } from './health.ts';
 import { checkBucket } from './large-bytes.ts';
@@ -39,7 +40,8 @@ export const openRedisStore = async (options: RedisOptions): Promise<StoreServer
     await checkBucket(link, layout, bucket);
     const { durability, warnings } = await readDurability(link, waitReplicas);
     const forgotten = await forgetLost(link, layout, generation);
-    for (const sentence of [...warnings, ...forgotten]) options.onWarning(sentence);
+    const clock = await readClockWarning(link, Date.now);
+    for (const sentence of [...warnings, ...clock, ...forgotten]) options.onWarning(sentence);
     const { queueRowsMax, queueBytesMax, retentionMs, acknowledgedRetentionMs } = options;
     const limits = { queueRowsMax, queueBytesMax, retentionMs, acknowledgedRetentionMs };
     const media = bucket === null ? durability : `${durability},s3`;

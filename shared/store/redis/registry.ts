@@ -197,12 +197,15 @@ export class RedisRegistry implements Registry {
     return texts.map((text) => JSON.parse(String(text)) as LogLine);
   }
 
-  /** Drops what is past its time of functions and versions that were removed. */
-  async forget(now: number): Promise<void> {
+  /** Drops what is past its time of functions and versions that were removed; answers the removed ones that are left. */
+  async forget(now: number): Promise<readonly number[]> {
+    const removed: number[] = [];
     for (const [name, fn] of await this.#directory.names()) {
-      const isOver = await runScript<number>(this.#context, 'forget', fn, now, []);
-      if (isOver === 1) await runStoreScript(this.#context, 'name-function', ['functions'], [name, '', fn]);
+      const left = await runScript<number>(this.#context, 'forget', fn, now, []);
+      if (left === 2) removed.push(fn);
+      if (left === 1) await runStoreScript(this.#context, 'name-function', ['functions'], [name, '', fn]);
     }
+    return removed;
   }
 
   async #loadOf(functionName: string, fn: number): Promise<FunctionLoad | undefined> {

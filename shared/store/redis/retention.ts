@@ -17,6 +17,8 @@ export const makeRetention = (
   fault: () => SluiceError | null,
 ): Retention => {
   let forgotAt = Number.NEGATIVE_INFINITY;
+  /** Removed functions have no owner, and their calls end as well. */
+  let removed: readonly number[] = [];
   return {
     acknowledge: async ({ now, callId }) => {
       const { link, layout, generation, limits } = context;
@@ -26,9 +28,8 @@ export const makeRetention = (
       return (await link.run<number>('acknowledge', [layout.key(fn, 'generation')], args)) === 1;
     },
     sweep: async ({ now, limit }) => {
-      const sweeping = context.functions
-        .owned()
-        .map((fn) => runScript<number>(context, 'sweep', fn, now, [limit]));
+      const fns = [...new Set([...context.functions.owned(), ...removed])];
+      const sweeping = fns.map((fn) => runScript<number>(context, 'sweep', fn, now, [limit]));
       const swept = await Promise.all(sweeping);
       bump(
         context,
@@ -37,11 +38,11 @@ export const makeRetention = (
       );
       if (now >= forgotAt + FORGET_MS) {
         forgotAt = now;
-        await registry.forget(now);
+        removed = await registry.forget(now);
       }
       if (swept.some((calls) => calls === limit)) return true;
       // Last, since a bucket that does not answer must hold up nothing of the above.
-      const deleting = context.functions.owned().map((fn) => context.largeBytes.sweep(fn, now));
+      const deleting = fns.map((fn) => context.largeBytes.sweep(fn, now));
       return (await Promise.all(deleting)).includes(true);
     },
     usage: async () => {

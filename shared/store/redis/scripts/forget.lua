@@ -3,7 +3,7 @@
 -- counters stay, so that the ids of its calls are never given again.
 -- KEYS  1 generation (see parts/base)
 -- ARGV  1-3 see parts/base
--- Result  1 where nothing is left of the function
+-- Result  0 where the function is not removed, 1 where nothing is left of it, 2 where something is
 -- include: base
 -- What BullMQ keeps of a queue that is idle, beside its jobs.
 local QUEUE = { 'meta', 'id', 'events', 'marker', 'pc', 'stalled', 'stalled-check', 'limiter', 'completed', 'failed', 'delayed' }
@@ -36,7 +36,8 @@ if counter('live_calls') == 0 then
   end
 end
 local is_removed = redis.call('HEXISTS', key('function'), 'removed') == 1
--- Objects that are still to be deleted (parts/objects) are named nowhere else.
-if not is_removed or redis.call('EXISTS', key('versions'), key('uploads'), key('unnamed')) > 0 then return 0 end
+if not is_removed then return 0 end
+-- Objects that are still to be deleted (parts/objects) are named nowhere else, and calls that are to be swept name some.
+if redis.call('EXISTS', key('versions'), key('uploads'), key('unnamed'), key('expiries')) > 0 then return 2 end
 redis.call('DEL', key('function'), key('waiting'))
 return 1

@@ -13,6 +13,14 @@ local MARKS = 24
 local swept, highest = 0, 0
 local fields = {}
 
+-- Where the sweep comes late, the key has ended before, and may name another call by now.
+local function drop_idempotency(name, n)
+  local known = redis.call('GET', key('idempotency', name))
+  if not known then return end
+  local _, named = struct.unpack('>BI5', known)
+  if named == n then redis.call('DEL', key('idempotency', name)) end
+end
+
 local function drop(call)
   local head, n = call.head, call.n
   for m in pairs(records_of(call)) do
@@ -22,7 +30,7 @@ local function drop(call)
     end
   end
   if head[PARTS] == true then redis.call('UNLINK', key('parts', n)) end
-  if head[IDEMPOTENCY] then redis.call('DEL', key('idempotency', head[IDEMPOTENCY])) end
+  if head[IDEMPOTENCY] then drop_idempotency(head[IDEMPOTENCY], n) end
   local bucket = bucket_of(n)
   fields[bucket] = fields[bucket] or {}
   table.insert(fields[bucket], n % BUCKET)

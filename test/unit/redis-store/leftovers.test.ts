@@ -1,0 +1,59 @@
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { parseAddress } from '../../../shared/store/redis/address.ts';
+import { readClockWarning } from '../../../shared/store/redis/clock.ts';
+import { Link } from '../../../shared/store/redis/link.ts';
+import { LIMITS } from '../../contract/factory.ts';
+import { describeWithRedis, RedisServer } from '../../support/redis-servers.ts';
+import { makeShop, newPrefix } from './homes.ts';
+import { QueueRig } from './queue-rig.ts';
+
+let server: RedisServer;
+
+describeWithRedis('a store over time', () => {
+  beforeAll(async () => {
+    server = await RedisServer.start({ aof: 'no' });
+  });
+  afterAll(() => server.stop());
+
+  it('sweeps the calls of a removed function, which no buffer owns', async () => {
+    const prefix = newPrefix();
+    await using shop = await makeShop(server.url, prefix);
+    const { registry, retention, coordination } = shop.store;
+    await shop.settleOk(await shop.run([await shop.admit(1), 0, 1]));
+    await registry.remove('f');
+    await coordination.disown({ memberId: 'shop', functionName: 'f' });
+    for (let look = 0; look < 3; look += 1) {
+      shop.now += LIMITS.retentionMs;
+      await retention.sweep({ now: shop.now, limit: 100 });
+    }
+    const kept = await server.ask((redis) => redis.keys(`{${prefix}:*`));
+    const names = kept.map((key) => key.slice(key.indexOf('}:') + 2));
+    expect(names.toSorted()).toEqual(['generation', 'queue']);
+    expect(await registry.functions()).toEqual([]);
+  });
+
+  it('keeps an idempotency key that was used again when its first call is swept late', async () => {
+    await using rig = await QueueRig.open(server.url, 'again');
+    const first = await rig.admit(1, 60, 'k');
+    await rig.queue.cancel({ now: rig.now, callId: first });
+    // As its time to live does.
+    await rig.command('DEL', 'idempotency:0:k');
+    const second = await rig.admit(1, 60, 'k');
+    expect(second).not.toBe(first);
+    await rig.passRetention();
+    expect(await rig.queue.call(first)).toBe('gone');
+    expect(await rig.admit(1, 60, 'k')).toBe(second);
+  });
+
+  it('is opened with a warning where the clocks differ', async () => {
+    const link = new Link({ address: parseAddress(server.url), url: server.url, name: 'clock' });
+    expect(await readClockWarning(link, Date.now)).toEqual([]);
+    expect(await readClockWarning(link, () => Date.now() + 10_000)).toEqual([
+      expect.stringMatching(/^This machine's clock is 10 s ahead of that of Redis/),
+    ]);
+    expect(await readClockWarning(link, () => Date.now() - 7000)).toEqual([
+      expect.stringMatching(/^This machine's clock is 7 s behind that of Redis/),
+    ]);
+    await link.close();
+  });
+});
