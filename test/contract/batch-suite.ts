@@ -210,6 +210,7 @@ export const batchSuite = (factory: StoreFactory): void => {
     expect(await shop.lease()).toEqual([]);
     expect(await shop.expire()).toMatchObject({ nextAt: notBefore });
     const ready = shop.collect('ready');
+    await shop.settled();
     shop.now = notBefore;
     await shop.expire();
     await shop.settled();

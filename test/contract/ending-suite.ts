@@ -10,6 +10,7 @@ export const endingSuite = (factory: StoreFactory): void => {
     const running = await shop.run([id, 2, 2]);
     await shop.seal([id, 4, 2]);
     const ended = shop.collect('ended');
+    await shop.settled();
     expect(await shop.queue.cancel({ now: shop.now, callId: id })).toEqual({ calls: 1, rows: 6 });
     expect(await shop.queue.cancel({ now: shop.now, callId: id })).toEqual({ calls: 0, rows: 0 });
     await shop.settled();
@@ -68,6 +69,7 @@ export const endingSuite = (factory: StoreFactory): void => {
     await using shop = await Workshop.make(factory);
     const id = await shop.admit(3, { deadlineAt: shop.now + 100 });
     const ended = shop.collect('ended');
+    await shop.settled();
     expect(await shop.expire()).toMatchObject({ calls: 0, nextAt: shop.now + 100 });
     shop.now += 100;
     expect(await shop.expire()).toMatchObject({ calls: 1, nextAt: null, more: false });
