@@ -1,7 +1,7 @@
 /** A handle on one call: its state, its results, its end. It can be made again from the call id in another process. */
 import { isFinished } from '../shared/domain/call.ts';
-import { ARROW_STREAM, type CallJson } from '../shared/wire/api.ts';
-import { CallFailedError, SluiceError, TimeoutError } from './errors.ts';
+import { ARROW_STREAM, type CallJson, type ProblemJson } from '../shared/wire/api.ts';
+import { CallFailedError, problemError, SluiceError, TimeoutError } from './errors.ts';
 import { type DecodedResult, decodeResult } from './result.ts';
 import { serverEvents } from './server-events.ts';
 import { backOffMs, pause, type Transport } from './transport.ts';
@@ -102,7 +102,10 @@ export class CallHandle<Output = unknown> {
     await this.#transport.request(`${this.#path()}/acknowledge`, { method: 'POST', isSafe: true });
   }
 
-  /** The call's state each time that it changes, until it is finished. A cut connection is made again. */
+  /**
+   * The call's state each time that it changes, until it is finished. A cut connection is made again.
+   * @throws SluiceError `data_lost` when the server lost the call
+   */
   async *events(signal?: AbortSignal): AsyncGenerator<CallJson, void, undefined> {
     for (let attempt = 0; ; attempt++) {
       const response = await this.#transport.request(`${this.#path()}/events`, {
@@ -111,6 +114,10 @@ export class CallHandle<Output = unknown> {
         isSafe: true,
       });
       for await (const event of serverEvents(response)) {
+        if (event.name === 'error') {
+          const problem = JSON.parse(event.data) as ProblemJson;
+          throw problemError(problem.status ?? response.status, problem, event.data);
+        }
         const call = JSON.parse(event.data) as CallJson;
         yield call;
         if (event.name === 'finished' || isFinished(call.status)) return;

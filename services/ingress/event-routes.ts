@@ -2,10 +2,12 @@
 import type { ServerResponse } from 'node:http';
 import { Type } from 'typebox';
 import { type Call, isFinished } from '../../shared/domain/call.ts';
+import { SluiceError } from '../../shared/errors/sluice-error.ts';
 import * as wire from '../../shared/wire/schemas.ts';
 import type { CallWait } from '../results/call-waits.ts';
 import { ownCall, viewOf } from './call-routes.ts';
 import type { Identity } from './guard.ts';
+import { problemOf } from './problem.ts';
 import { countAnswer, identityOf, type Room, type Routes } from './room.ts';
 import { problems, secured } from './route-schema.ts';
 
@@ -28,7 +30,8 @@ export const eventRoutes: Routes = (app, room) => {
         querystring: wire.noQuery,
         response: {
           200: {
-            description: 'Events `progress`, at the end `finished`; data is the call.',
+            description:
+              'Events `progress`, at the end `finished`; data is the call. `error`: a problem; nothing more comes.',
             content: { 'text/event-stream': { schema: Type.String() } },
           },
           ...problems(404, 410, 429),
@@ -77,7 +80,7 @@ class EventStream {
     this.#wait = waits.follow(
       call.id,
       (event) => this.#soon(isFinished(event.status)),
-      () => this.#end(),
+      () => this.#cut(),
     );
   }
 
@@ -107,6 +110,17 @@ class EventStream {
     this.#response.write(`event: ${name}\ndata: ${JSON.stringify(viewOf(this.#room, call))}\n\n`);
     if (isLast) this.#end();
     return isLast;
+  }
+
+  /** A drain: the reader asks again. When the data is lost, asking again would be waiting for ever: it is told. */
+  #cut(): void {
+    try {
+      this.#room.waits.checkKept();
+    } catch (error) {
+      if (!this.#isOver && error instanceof SluiceError)
+        this.#response.write(`event: error\ndata: ${problemOf(error).body}\n\n`);
+    }
+    this.#end();
   }
 
   #beat(): void {

@@ -63,6 +63,11 @@ export class CallLedger {
     this.#shape = options.shape ?? { rowsMax: 200, oddShare: 0.15 };
   }
 
+  /** What to deploy for the calls to have their function. */
+  get source(): string {
+    return this.#options.witness.source;
+  }
+
   /** Callers that submit one call after another, each until it is accepted, and wait for its result. */
   load(callers: number): void {
     this.#isLoading = true;

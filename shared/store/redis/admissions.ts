@@ -51,18 +51,17 @@ export class Admissions {
 
   admit(admission: Admission): Promise<Admitted> {
     const fn = functionOfVersion(admission.versionId);
+    const { kind, bytes } = payloadOf(admission);
+    const isLarge = admission.rows > 0 && this.#context.largeBytes.isLarge(bytes);
     try {
       checkNumbers(admission);
       if (!isFunctionNumber(fn)) throw noVersion(admission.versionId);
-      this.#context.checkRoom();
+      this.#context.checkRoom(isLarge ? 0 : admission.bytes);
     } catch (error) {
       if (error instanceof SluiceError) bump(this.#context, 'admissions_refused');
       return Promise.reject(error as Error);
     }
-    const { kind, bytes } = payloadOf(admission);
-    if (admission.rows > 0 && this.#context.largeBytes.isLarge(bytes))
-      return this.#admitLarge(fn, admission, bytes);
-    return this.#ask(fn, admission, kind, bytes);
+    return isLarge ? this.#admitLarge(fn, admission, bytes) : this.#ask(fn, admission, kind, bytes);
   }
 
   #ask(fn: number, admission: Admission, kind: number, payload: Uint8Array): Promise<Admitted> {

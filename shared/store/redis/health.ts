@@ -32,29 +32,54 @@ const shareOf = (info: Info): number => {
     : (numberOf(info, 'used_memory') - numberOf(info, 'mem_not_counted_for_evict')) / limit;
 };
 
+/** What a call takes beside its payload, about (docs/decisions/0007). */
+const CALL_BYTES = 200;
+/** The server's allocator rounds a payload up to a size class: by a quarter at most, which powers of two meet. */
+const ROUNDED_UP = 1.25;
+
+/**
+ * Looks at the server's memory from time to time, and counts what is admitted here between two looks: bulk calls fill
+ * the rest of it within one. What other processes admit meanwhile is seen at the next look.
+ */
 export class MemoryGuard {
   readonly #link: Link;
   #isFull = false;
+  /** Of the fullest node, at the last look. */
   #share = 0;
+  #limitBytes = Number.POSITIVE_INFINITY;
+  #admittedBytes = 0;
 
   constructor(link: Link) {
     this.#link = link;
   }
 
-  /** @throws SluiceError `memory_full` while the server is nearly full */
-  readonly checkRoom = (): void => {
-    if (!this.#isFull) return;
+  /**
+   * @param bytes of the payload of one call, which counts from now on
+   * @throws SluiceError `memory_full` when the server is nearly full, or would be with it
+   */
+  readonly checkRoom = (bytes: number): void => {
+    const admitted = this.#admittedBytes + bytes * ROUNDED_UP + CALL_BYTES;
+    const share = this.#share + admitted / this.#limitBytes;
+    if (!this.#isFull && share < FULL_SHARE) {
+      this.#admittedBytes = admitted;
+      return;
+    }
     throw new SluiceError(
       'memory_full',
-      `The Redis server holds ${Math.round(this.#share * 100)} % of its maxmemory; nothing is admitted from ${FULL_SHARE * 100} % on, so that running work can settle. Wait until results expire, or raise maxmemory.`,
+      `The Redis server would hold ${Math.round(share * 100)} % of its maxmemory with this call; nothing is admitted from ${FULL_SHARE * 100} % on, so that running work can settle. Wait until results expire, or raise maxmemory.`,
       { retry_after_seconds: RETRY_AFTER_SECONDS },
     );
   };
 
   /** Asks every node; the fullest counts, for any function may lie there. */
   async measure(): Promise<Usage> {
+    const countedBytes = this.#admittedBytes;
     const infos = (await this.#link.everywhere('INFO', 'memory')).map(parseInfo);
-    this.#share = Math.max(0, ...infos.map(shareOf));
+    const fullest = infos.toSorted((a, b) => shareOf(b) - shareOf(a))[0];
+    this.#share = fullest === undefined ? 0 : shareOf(fullest);
+    const limitBytes = fullest === undefined ? 0 : numberOf(fullest, 'maxmemory');
+    this.#limitBytes = limitBytes === 0 ? Number.POSITIVE_INFINITY : limitBytes;
+    this.#admittedBytes = Math.max(0, this.#admittedBytes - countedBytes);
     this.#isFull = this.#share >= (this.#isFull ? ROOM_SHARE : FULL_SHARE);
     const sum = (name: string): number => infos.reduce((all, info) => all + numberOf(info, name), 0);
     const limits = infos.map((info) => numberOf(info, 'maxmemory') || numberOf(info, 'total_system_memory'));

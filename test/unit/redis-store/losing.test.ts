@@ -98,8 +98,28 @@ describeWithRedis('a store whose server', () => {
     await expect(shop.admit(1)).rejects.toMatchObject({ code: 'memory_full', status: 507, retryable: true });
     await server.ask((redis) => redis.config('SET', 'maxmemory', '30mb'));
     expect(await shop.settleOk(held)).toMatchObject({ accepted: true });
+    // Every request of a caller reads keys.
+    expect(await shop.store.keys.list()).toEqual([]);
+    expect(await shop.store.keys.find('nobody')).toBeUndefined();
     await server.ask((redis) => redis.del('ballast'));
     await eventually('it has room', () => shop.admit(1));
+  });
+
+  it('is filled by one client between two looks at it refuses before it has to', async () => {
+    const server = await start({ aof: 'no', config: { maxmemory: '40mb' } });
+    await using shop = await makeShop(server.url);
+    await shop.store.retention.usage();
+    const text = 'x'.repeat(2 ** 18);
+    const admit = () => shop.admit(1, { bytes: text.length, payload: { kind: 'json', text } });
+    const admitted = await Promise.allSettled(Array.from({ length: 240 }, admit));
+    const refused = admitted.filter((one) => one.status === 'rejected');
+    expect(refused.length).toBeGreaterThan(80);
+    expect(refused.length).toBeLessThan(180);
+    for (const { reason } of refused)
+      expect(reason).toMatchObject({
+        code: 'memory_full',
+        message: expect.stringMatching(/would hold \d+ %/),
+      });
   });
 
   it('may lose accepted calls says so', async () => {

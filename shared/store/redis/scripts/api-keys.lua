@@ -1,5 +1,5 @@
-#!lua
--- API keys.
+#!lua flags=allow-oom
+-- API keys. Also at the memory's limit: no request is answered whose key cannot be read.
 -- KEYS  1 generation of the store; 2 api-key-count; 3 api-keys: hash id → JSON; 4 api-key-hashes: hash secret hash → id
 -- ARGV  1 the generation that the client opened; 2 'create': 3 JSON without the id, 4 secret hash → the id
 --       'find': 3 secret hash → { id, JSON } or false          'list' → { id, JSON, … }
