@@ -5,7 +5,7 @@ import { Link } from '../../../shared/store/redis/link.ts';
 import { LIMITS } from '../../contract/factory.ts';
 import { describeWithRedis, RedisServer } from '../../support/redis-servers.ts';
 import { makeShop, newPrefix } from './homes.ts';
-import { QueueRig } from './queue-rig.ts';
+import { FENCE, QueueRig } from './queue-rig.ts';
 
 let server: RedisServer;
 
@@ -43,6 +43,21 @@ describeWithRedis('a store over time', () => {
     await rig.passRetention();
     expect(await rig.queue.call(first)).toBe('gone');
     expect(await rig.admit(1, 60, 'k')).toBe(second);
+  });
+
+  it('ends the leases of many slices in steps that are short for all others', async () => {
+    await using rig = await QueueRig.open(server.url, 'steps');
+    for (let count = 0; count < 2; count += 1) {
+      const ids = await Promise.all(Array.from({ length: 6000 }, () => rig.admit(1)));
+      const slices = ids.map((callId) => ({ callId, from: 0, count: 1 }));
+      const { now, versionId } = rig;
+      await rig.queue.seal({ now, versionId, slices, reason: 'size', fence: FENCE });
+    }
+    expect(await rig.lease(2)).toHaveLength(2);
+    rig.now += 30_000;
+    expect(await rig.expire()).toMatchObject({ leases: 1, more: true });
+    expect(await rig.expire()).toMatchObject({ leases: 1, more: false });
+    expect(await rig.lease(2)).toMatchObject([{ claims: 1 }, { claims: 1 }]);
   });
 
   it('is opened with a warning where the clocks differ', async () => {
