@@ -76,6 +76,7 @@ class Client {
     this.directory = new Directory({ link, layout, owned: () => this.events.owned() });
     this.guard = new MemoryGuard(link);
     this.dispatch = new BullDispatch({ address, layout, name: `${name}-bull`, replyMs: WAIT_MS });
+    const counters: Record<string, number> = { settle_conflicts: 0, late_rows: 0 };
     this.context = {
       link,
       layout,
@@ -85,8 +86,8 @@ class Client {
       functions: this.directory,
       dispatch: this.dispatch,
       checkRoom: this.guard.checkRoom,
-      counters: { settle_conflicts: 0, late_rows: 0 },
-      largeBytes: new LargeBytes({ link, layout, generation: ticket.generation }, ticket.bucket),
+      counters,
+      largeBytes: new LargeBytes({ link, layout, generation: ticket.generation, counters }, ticket.bucket),
       blobs: new BlobCache(BLOB_BYTES_MAX),
       overdue: new Map(),
       jobs: new Map(),

@@ -21,7 +21,13 @@ const GIVEN_UP_MS = 3_600_000;
 const NO_RETENTION = 0;
 const REFERENCE = /^(\d+) (.+)$/;
 
-export type LargeBytesPlace = { readonly link: Link; readonly layout: Layout; readonly generation: string };
+export type LargeBytesPlace = {
+  readonly link: Link;
+  readonly layout: Layout;
+  readonly generation: string;
+  /** For /metrics: what was written, read and deleted. */
+  readonly counters?: Record<string, number>;
+};
 
 /** Objects by the hour, so that a person who looks into the bucket sees how old they are: `2026-11-21T13`. */
 const hourOf = (now: number): string => new Date(now).toISOString().slice(0, 13);
@@ -71,6 +77,8 @@ export class LargeBytes {
       this.giveUp(fn, now, reference);
       throw error;
     }
+    this.#count('bucket_writes');
+    this.#count('bucket_written_bytes', bytes.byteLength);
     return reference;
   }
 
@@ -94,6 +102,7 @@ export class LargeBytes {
   /** null: the object is not there. @throws SluiceError `store_unavailable` */
   read(reference: string): Promise<Buffer | null> {
     const { byteLength, key } = parseReference(reference);
+    this.#count('bucket_reads');
     return this.#bucketOf(reference).get(key, byteLength);
   }
 
@@ -109,12 +118,18 @@ export class LargeBytes {
     if (gone.length === 0) return false;
     const references = gone.map(String);
     await this.#bucket.remove(references.map((reference) => parseReference(reference).key));
+    this.#count('bucket_deletes', references.length);
     await this.#place.link.command('SREM', this.#place.layout.key(fn, 'unnamed'), ...references);
     return gone.length === DELETES_MAX;
   }
 
   async close(): Promise<void> {
     await this.#bucket?.close();
+  }
+
+  #count(name: string, by = 1): void {
+    const { counters } = this.#place;
+    if (counters !== undefined) counters[name] = (counters[name] ?? 0) + by;
   }
 
   #bucketOf(reference: string): Bucket {

@@ -102,6 +102,8 @@ describeWithS3('a store with a bucket', () => {
     shop.now += LIMITS.retentionMs;
     await sweep();
     expect(await objects()).toEqual([]);
+    const counted = { bucket_writes: 4, bucket_written_bytes: 4 * BYTES, bucket_reads: 2, bucket_deletes: 4 };
+    expect(await shop.store.counters()).toMatchObject(counted);
   });
 
   it('leaves small bytes and calls of no rows in Redis', async () => {
