@@ -3,7 +3,7 @@
  * two results, and what runs again is what the killed had in flight. Embedded: the one server. Redis: two processes of
  * each role. The seed is printed; SLUICE_KILLS=n runs more.
  */
-import { expect, it } from 'vitest';
+import { expect, it, vi } from 'vitest';
 import { Random } from '../sim/random.ts';
 import { CallLedger, tallyText } from '../support/call-ledger.ts';
 import { Herd } from '../support/herd.ts';
@@ -12,6 +12,7 @@ import { Witness } from '../support/witness.ts';
 
 const SEED = Number(process.env.SLUICE_KILL_SEED ?? Math.floor(Math.random() * 1e9));
 const LONG = process.env.SLUICE_TEST_LONG !== undefined;
+vi.setConfig({ testTimeout: LONG ? 3_600_000 : 300_000 });
 
 type Plan = { readonly roles: readonly string[]; readonly args: readonly string[]; readonly kills: number };
 

@@ -1,5 +1,6 @@
 /** Processes of Sluice on a Redis that tests disturb, the function that they run, and the ledger that must balance. */
 import { randomBytes } from 'node:crypto';
+import { vi } from 'vitest';
 import { Random } from '../../sim/random.ts';
 import { CallLedger, type LedgerOptions } from '../../support/call-ledger.ts';
 import { Herd, type HerdOptions } from '../../support/herd.ts';
@@ -8,6 +9,7 @@ import { Witness, type WitnessOptions } from '../../support/witness.ts';
 
 export const SEED = Number(process.env.SLUICE_TEST_SEED ?? Math.floor(Math.random() * 1e9));
 export const isLong = process.env.SLUICE_TEST_LONG !== undefined;
+vi.setConfig({ testTimeout: isLong ? 1_800_000 : 180_000 });
 /** One process of each role. */
 export const ROLES = ['ingress', 'buffer', 'worker'];
 
