@@ -135,7 +135,7 @@ export class BullDispatch implements Dispatch {
     if (this.#isClosed) throw unavailable('the store is closed');
     const { address, name, replyMs } = this.#options;
     if (this.#connection === undefined) {
-      const connection = connectCommands(address, name, replyMs);
+      const connection = connectCommands(address, name, replyMs, () => !this.#isClosed);
       connection.setMaxListeners(0);
       connection.on('error', () => undefined);
       this.#connection = connection;

@@ -71,8 +71,34 @@ const singleOptions = (address: RedisAddress, name: string, replyMs: number | un
   enableOfflineQueue: false,
 });
 
-/** The connection for commands. It connects at once; `error` events are only told, since it comes back by itself. */
-export const connectCommands = (address: RedisAddress, name: string, replyMs: number): Connection => {
+/** Between an end that nobody asked for and the next try; a few round trips to a sentinel. */
+const REVIVE_MS = 100;
+
+/**
+ * ioredis ends a connection for good when its look for the master is broken off, as by the very message of the sentinels
+ * that there is a new one: it is made to connect again as long as it is wanted.
+ */
+const reviveWhile = <C extends Connection>(connection: C, isWanted: () => boolean): C => {
+  connection.on('end', () => {
+    setTimeout(() => {
+      if (isWanted() && connection.status === 'end') connection.connect().catch(() => undefined);
+    }, REVIVE_MS).unref();
+  });
+  return connection;
+};
+
+/**
+ * The connection for commands. It connects at once; `error` events are only told, since it comes back by itself while
+ * it is wanted.
+ */
+export const connectCommands = (
+  address: RedisAddress,
+  name: string,
+  replyMs: number,
+  isWanted: () => boolean,
+): Connection => reviveWhile(makeCommands(address, name, replyMs), isWanted);
+
+const makeCommands = (address: RedisAddress, name: string, replyMs: number): Connection => {
   if (address.kind !== 'cluster') {
     return new Redis({
       ...singleOptions(address, name, replyMs),

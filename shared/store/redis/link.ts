@@ -74,7 +74,7 @@ export class Link {
     this.#options = { waitMs: 5000, replyMs: 10_000, ...options };
     const { address, name } = options;
     this.isCluster = address.kind === 'cluster';
-    this.#connection = connectCommands(address, name, this.#options.replyMs);
+    this.#connection = connectCommands(address, name, this.#options.replyMs, () => !this.#isClosed);
     this.#connection.on('error', (error: Error) => {
       this.lastError = error.message;
     });

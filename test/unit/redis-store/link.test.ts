@@ -4,6 +4,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { parseAddress } from '../../../shared/store/redis/address.ts';
+import { connectCommands } from '../../../shared/store/redis/connecting.ts';
 import { Link, type LinkOptions } from '../../../shared/store/redis/link.ts';
 import { describeWithRedis, RedisCluster, RedisSentinels, RedisServer } from '../../support/redis-servers.ts';
 import { eventually } from '../../support/sluice-process.ts';
@@ -220,6 +221,25 @@ describeWithRedis('a link to a cluster', () => {
 });
 
 describeWithRedis('a link through sentinels', () => {
+  it('looks for the master again when its look was broken off by news of another one', async () => {
+    await using sentinels = await RedisSentinels.start();
+    let isWanted = true;
+    const connection = connectCommands(parseAddress(sentinels.url), 'test', 5000, () => isWanted);
+    connection.on('error', () => undefined);
+    const told = (event: string): Promise<void> =>
+      new Promise((resolve) => {
+        connection.once(event, () => resolve());
+      });
+    // As ioredis does itself on `+switch-master`.
+    (connection as unknown as { connector: { disconnect(): void } }).connector.disconnect();
+    await told('end');
+    await told('ready');
+    isWanted = false;
+    connection.disconnect();
+    await told('end');
+    expect(connection.status).toBe('end');
+  });
+
   it('finds the master, and its successor', async () => {
     await using sentinels = await RedisSentinels.start();
     const link = linkTo(sentinels.url);
