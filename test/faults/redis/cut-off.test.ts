@@ -58,7 +58,7 @@ describeWithRedis('a worker that is cut off for three leases, its sockets half-o
       );
       await ledger.unload();
       const tally = await ledger.balance();
-      ledger.expectRerunsOf(new Set([worker.pid]));
+      ledger.expectRerunsOf(new Set([worker.pid]), ROUNDS);
       const conflicts = await conflictsOf(worker);
       console.info(`cut off, seed ${SEED}: ${ROUNDS} times, ${conflicts} conflicts; ${tallyText(tally)}`);
       expect(tally.reruns).toBeGreaterThan(0);
