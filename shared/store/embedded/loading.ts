@@ -55,7 +55,7 @@ const repair = (ledger: Ledger): void => {
   }
 };
 
-type FunctionRow = {
+export type FunctionRow = {
   id: number;
   name: string;
   current: number;

@@ -1,27 +1,10 @@
 /** What the store thread keeps in memory: calls in flight, batches that are not settled, versions with their slots. */
-import type { BatchMode, CallStatus, SealReason } from '../../domain/call.ts';
 import type { Batching, Isolation } from '../../domain/function.ts';
+import { PART, SLICE_WIDTH } from '../stored-words.ts';
 import type { SegmentRef } from './segments.ts';
 
-/** Numbers that stand for words in tables and messages. Never reorder: they are stored. */
-export const STATUSES: readonly CallStatus[] = [
-  'pending',
-  'running',
-  'completed',
-  'failed',
-  'cancelled',
-  'expired',
-];
-export const REASONS: readonly SealReason[] = ['size', 'bytes', 'age', 'drain', 'call'];
-export const MODES: readonly BatchMode[] = ['fresh', 'retry', 'isolate'];
+export { MODES, PART, PART_STATES, PART_WIDTH, REASONS, SLICE_WIDTH, STATUSES } from '../stored-words.ts';
 export const STATUS = { pending: 0, running: 1, completed: 2, failed: 3, cancelled: 4, expired: 5 } as const;
-/** States of a part; `pending` is never stored. */
-export const PART = { ok: 0, failed: 1, cancelled: 2, expired: 3, pending: 4 } as const;
-export const PART_STATES = ['ok', 'failed', 'cancelled', 'expired', 'pending'] as const;
-/** Numbers of a part: state, first row, rows, batch, place (output row, or index of the batch's error). */
-export const PART_WIDTH = 5;
-/** Numbers of a slice: call, first row, rows. */
-export const SLICE_WIDTH = 3;
 /** Numbers of an outcome: state, call, first row, rows, place. */
 export const OUTCOME_WIDTH = 5;
 

@@ -25,7 +25,7 @@ import { joinParts } from './ending.ts';
 import { parseExtra } from './extra.ts';
 import { listKeys } from './keys.ts';
 import { Ledger } from './ledger.ts';
-import { load } from './loading.ts';
+import { type FunctionRow, load } from './loading.ts';
 import { type LiveCall, MODES, PART, PART_STATES, PART_WIDTH, REASONS } from './model.ts';
 import { unpackSlices } from './packers.ts';
 import { readOutput, readPayload } from './payloads.ts';
@@ -60,15 +60,6 @@ type VersionRow = {
   created: number;
   spec: string;
   batching: string;
-  removed: number | null;
-};
-type FunctionRow = {
-  id: number;
-  name: string;
-  current: number;
-  paused: number;
-  created: number;
-  updated: number;
   removed: number | null;
 };
 

@@ -3,28 +3,13 @@
  * scripts/parts/calls.lua describes it. Lua takes every text for bytes, so that payloads and outputs never lie in MessagePack.
  */
 import { Packr } from 'msgpackr';
-import type { BatchMode, Call, CallStatus, SealReason } from '../../domain/call.ts';
+import type { Call, CallStatus } from '../../domain/call.ts';
 import { type Extra, packExtra, parseExtra } from '../embedded/extra.ts';
 import type { Admission, WaitingCall } from '../ports/queue.ts';
+import { PART, STATUSES } from '../stored-words.ts';
 import { callIdOf, serialOfVersion, versionIdOf } from './layout.ts';
 
-/** Numbers that stand for words in values and arguments. Never reorder: they are stored. */
-export const STATUSES: readonly CallStatus[] = [
-  'pending',
-  'running',
-  'completed',
-  'failed',
-  'cancelled',
-  'expired',
-];
-export const REASONS: readonly SealReason[] = ['size', 'bytes', 'age', 'drain', 'call'];
-export const MODES: readonly BatchMode[] = ['fresh', 'retry', 'isolate'];
-export const PART = { ok: 0, failed: 1, cancelled: 2, expired: 3, pending: 4 } as const;
-export const PART_STATES = ['ok', 'failed', 'cancelled', 'expired', 'pending'] as const;
-/** Numbers of a part: state, first row, rows, record, place. */
-export const PART_WIDTH = 5;
-/** Numbers of a slice: call, first row, rows. */
-export const SLICE_WIDTH = 3;
+export { MODES, PART, PART_STATES, PART_WIDTH, REASONS, SLICE_WIDTH, STATUSES } from '../stored-words.ts';
 
 /** Above this a payload has a key of its own: a call's value is written again at each of its steps. */
 export const INLINE_BYTES_MAX = 512;
