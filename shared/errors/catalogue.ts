@@ -56,6 +56,24 @@ export const CATALOGUE = {
     'No such call',
     "Check the call id; another API key's calls are not shown.",
   ),
+  model_not_found: entry(
+    404,
+    false,
+    'No such model or model version',
+    'Register it, or list with `sluice models`.',
+  ),
+  scaling_group_not_found: entry(
+    404,
+    false,
+    'No such scaling group',
+    'Deploy it, or list with `sluice groups`.',
+  ),
+  artifact_not_found: entry(
+    404,
+    false,
+    'The artifact is not there, or not whole',
+    'Upload it with PATCH /v1/artifacts/{digest}.',
+  ),
   method_not_allowed: entry(
     405,
     false,
@@ -79,6 +97,30 @@ export const CATALOGUE = {
     true,
     'The function has unfinished calls',
     'Purge it or wait until they are finished.',
+  ),
+  model_deployed: entry(
+    409,
+    false,
+    'A scaling group runs the model version',
+    'Deploy another version to the group, or delete the group.',
+  ),
+  no_earlier_version: entry(
+    409,
+    false,
+    'The scaling group has had no other version',
+    'Deploy the version that you want.',
+  ),
+  artifact_offset_conflict: entry(
+    409,
+    false,
+    'The upload is at another offset',
+    'Go on at the upload_offset of this answer.',
+  ),
+  changed_meanwhile: entry(
+    409,
+    true,
+    'Another request changed it at the same time',
+    'Read it again and repeat the change.',
   ),
   schemas_differ: entry(
     409,
@@ -110,6 +152,24 @@ export const CATALOGUE = {
     false,
     'The function cannot be registered',
     'Correct the option that the detail names.',
+  ),
+  invalid_model: entry(
+    422,
+    false,
+    'The model version cannot be registered',
+    'Correct the field that the detail names.',
+  ),
+  invalid_scaling_group: entry(
+    422,
+    false,
+    'The scaling group cannot be deployed',
+    'Correct the field that the detail names.',
+  ),
+  artifact_digest_mismatch: entry(
+    422,
+    false,
+    'The bytes do not have the digest that they were sent under',
+    'Compute the SHA-256 of the file again and send it from the beginning.',
   ),
   queue_full: entry(429, true, 'The queue is full', 'Send again after Retry-After seconds.'),
   internal: entry(
