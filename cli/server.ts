@@ -5,7 +5,7 @@ import { type Settings, settingsRoles } from '../shared/config/settings.ts';
 import type { Log } from '../shared/runtime/log.ts';
 import type { StoreServer } from '../shared/store/ports/server.ts';
 import { makeWorkers, type Workers } from '../workers/main.ts';
-import { bucketOf } from './bucket.ts';
+import { bucketOf } from '../shared/store/bucket/bucket-settings.ts';
 
 export type RunningServer = {
   /** Of the API and of the health port; null where this process has none. */

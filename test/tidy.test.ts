@@ -69,7 +69,7 @@ const HOMES: Readonly<Record<string, string>> = {
   'node:sqlite': 'shared/store/embedded',
   bullmq: 'shared/store/redis',
   ioredis: 'shared/store/redis',
-  '@aws-sdk/': 'shared/store/redis',
+  '@aws-sdk/': 'shared/store/bucket',
   flatbuffers: 'shared/arrow',
   '@uwdata/flechette': 'sdk',
   'prom-client': 'shared/runtime',

@@ -5,7 +5,7 @@ import { settingsFromEnvironment } from '../../shared/config/environment.ts';
 import { compileSettings, flagOf, SETTINGS } from '../../shared/config/settings.ts';
 import type { BucketOptions } from '../../shared/store/ports/server.ts';
 import type { TransferCounts, TransferSource, TransferTarget } from '../../shared/store/ports/transfer.ts';
-import { bucketOf } from '../bucket.ts';
+import { bucketOf } from '../../shared/store/bucket/bucket-settings.ts';
 import { UsageError } from '../failure.ts';
 import { printJson, printTable } from '../print.ts';
 

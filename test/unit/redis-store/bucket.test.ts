@@ -2,7 +2,7 @@ import { createServer } from 'node:net';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { LeasedBatch } from '../../../shared/store/ports/queue.ts';
 import type { BucketOptions } from '../../../shared/store/ports/server.ts';
-import { Bucket } from '../../../shared/store/redis/bucket.ts';
+import { Bucket } from '../../../shared/store/bucket/bucket.ts';
 import { openRedisStore } from '../../../shared/store/redis/index.ts';
 import { LIMITS } from '../../contract/factory.ts';
 import { Workshop } from '../../contract/workshop.ts';

@@ -1,6 +1,6 @@
 /** The bucket that settings name, as the store in Redis takes it. */
-import type { Settings } from '../shared/config/settings.ts';
-import type { BucketOptions } from '../shared/store/ports/server.ts';
+import type { Settings } from '../../config/settings.ts';
+import type { BucketOptions } from '../ports/server.ts';
 
 export const bucketOf = ({
   s3Bucket,
