@@ -63,6 +63,8 @@ const openTarget = async (options: Options): Promise<TransferTarget> => {
 const rowsOf = ({ rows, ...counts }: TransferCounts): [string, number][] => [
   ['functions', counts.functions],
   ['their versions', counts.versions],
+  ['staged versions', counts.stagedVersions],
+  ['functions with a scaling', counts.scalings],
   ['API keys', counts.keys],
   ['unfinished calls', counts.unfinishedCalls],
   ['finished calls', counts.finishedCalls],

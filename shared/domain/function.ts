@@ -1,4 +1,6 @@
 /** The words of a function: what a deploy registers and what batching, retries and handlers read. */
+import type { Backend, ContainerSpec, ModelBinding } from './model.ts';
+import type { Scaling } from './scaling.ts';
 
 /** An Arrow type in JSON: a name for what has no parameters, an object for what has (docs/API.md, "Types"). */
 export type TypeJson =
@@ -66,6 +68,7 @@ export type Environment = {
 export type Resources = {
   readonly cpu: number | null;
   readonly memoryBytes: number | null;
+  /** A device type and how many of them one replica has: `nvidia-l4`, `nvidia-tesla-t4:2`. */
   readonly gpu: string | null;
 };
 
@@ -73,7 +76,7 @@ export type SourceFile = { readonly path: string; readonly content: string };
 
 export type FunctionSpec = {
   readonly name: string;
-  readonly runtime: 'python' | 'node';
+  readonly runtime: 'python' | 'node' | 'container';
   /** Where the handler lives inside `source`: a file path and the exported attribute. */
   readonly handler: { readonly file: string; readonly attribute: string };
   readonly inputMode: InputMode;
@@ -88,6 +91,12 @@ export type FunctionSpec = {
   readonly resources: Resources;
   readonly environment: Environment;
   readonly source: readonly SourceFile[];
+  /** The model version that it serves; left out, or null, by a function of its own. */
+  readonly model?: ModelBinding | null;
+  /** With the runtime `container` only. */
+  readonly container?: ContainerSpec | null;
+  /** What its replicas run as; left out: `process`. */
+  readonly backend?: Backend;
 };
 
 /** A registered version: immutable but for the batching limits, which a live update may change. */
@@ -104,9 +113,31 @@ export type FunctionRecord = {
   readonly name: string;
   readonly current: FunctionVersion;
   readonly versions: readonly FunctionVersion[];
+  /** A version that starts beside the current one, and takes its place when it is ready; among `versions`. */
+  readonly staged: FunctionVersion | null;
+  /** null: the spec's minimum in each worker process. */
+  readonly scaling: Scaling | null;
   readonly paused: boolean;
   readonly createdAt: number;
   readonly updatedAt: number;
+};
+
+/** One replica as its worker sees it. */
+export type ReplicaFacts = {
+  /** Stable while it lives: what logs and people call it. */
+  readonly index: number;
+  readonly state: 'starting' | 'ready' | 'failed' | 'stopping';
+  readonly since: number;
+  readonly reason: string | null;
+  /** Process id, container name or pod name. */
+  readonly place: string | null;
+  readonly devices: readonly number[];
+  readonly restarts: number;
+  /** Rows of the batch that runs. */
+  readonly runningRows: number;
+  /** Of one core; null where it is not known. */
+  readonly cpuPercent: number | null;
+  readonly memoryBytes: number | null;
 };
 
 /** What one worker's process back end could not honour of a version, and what its replicas there are doing. */
@@ -120,6 +151,8 @@ export type ReplicaReport = {
   readonly reason: string | null;
   /** Options that were asked for and are not honoured here (a GPU on a machine without one). */
   readonly ignored: readonly string[];
+  /** Left out by a worker that refuses the version. */
+  readonly replicas?: readonly ReplicaFacts[];
   /** The worker tells it again before this time; one that is dead does not, and its replicas are gone. */
   readonly until: number;
 };

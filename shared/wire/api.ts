@@ -56,7 +56,7 @@ export type RetryJson = {
 
 export type SpecJson = {
   readonly name: string;
-  readonly runtime: 'python' | 'node';
+  readonly runtime: 'python' | 'node' | 'container';
   readonly handler: { readonly file: string; readonly attribute: string };
   readonly input_mode?: 'columns' | 'row' | 'table';
   readonly inputs: readonly FieldJson[] | null;

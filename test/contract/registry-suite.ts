@@ -1,7 +1,18 @@
 import { expect, it } from 'vitest';
+import type { Scaling } from '../../shared/domain/scaling.ts';
 import type { StoreFactory } from './factory.ts';
 import { LIMITS } from './factory.ts';
 import { specOf, Workshop } from './workshop.ts';
+
+const scalingOf = (maxReplicas: number): Scaling => ({
+  minReplicas: 0,
+  maxReplicas,
+  targetRows: null,
+  targetWaitMs: 250,
+  targetCpuPercent: 70,
+  scaleDownMs: 300_000,
+  idleMs: 60_000,
+});
 
 export const registrySuite = (factory: StoreFactory): void => {
   it('registers the same spec once, whatever the order of its members', async () => {
@@ -24,6 +35,125 @@ export const registrySuite = (factory: StoreFactory): void => {
     expect(back.record.current.id).toBe(first.record.current.id);
     expect((await registry.functions()).map(({ name }) => name).toSorted()).toEqual(['f', 'g']);
     expect(await registry.function('nope')).toBeUndefined();
+  });
+
+  it('stages a version beside the current one, and ends its wait once', async () => {
+    await using shop = await Workshop.make(factory);
+    const { registry } = shop.store;
+    const first = (await registry.deploy({ now: shop.now, spec: specOf('g') })).record.current;
+    const [b, c] = [specOf('g', { callTimeoutMs: 2 }), specOf('g', { callTimeoutMs: 3 })];
+    const stage = (spec: typeof b) => registry.deploy({ now: ++shop.now, spec, isStaged: true });
+    const staged = await stage(b);
+    expect(staged).toMatchObject({
+      created: true,
+      record: { current: { id: first.id }, updatedAt: shop.now },
+    });
+    const { digest } = staged.record.staged!;
+    expect(staged.record.versions.map(({ digest }) => digest)).toEqual([digest, first.digest]);
+    expect(await stage(b)).toMatchObject({ created: false, record: { staged: { digest } } });
+    const told = shop.collect('functions');
+    const end = (digest: string, end: 'activate' | 'drop', name = 'g') =>
+      registry.settleStaged({ now: ++shop.now, name, digest, end });
+    expect(await end(first.digest, 'activate')).toBe(false);
+    expect(await end(digest, 'activate', 'nope')).toBe(false);
+    const ends = await Promise.all([end(digest, 'activate'), end(digest, 'drop')]);
+    expect(ends.filter((ended) => ended)).toHaveLength(1);
+    await shop.settled();
+    expect(told).toEqual([{ name: 'g' }]);
+    await shop.reopen();
+    const activated = (await shop.store.registry.function('g'))!;
+    expect(activated).toMatchObject({ current: { digest }, staged: null });
+    const other = (await shop.store.registry.deploy({ now: shop.now, spec: c, isStaged: true })).record
+      .staged!;
+    const dropped = { now: ++shop.now, name: 'g', digest: other.digest, end: 'drop' } as const;
+    expect(await shop.store.registry.settleStaged(dropped)).toBe(true);
+    expect(await shop.store.registry.settleStaged(dropped)).toBe(false);
+    expect(await shop.store.registry.function('g')).toEqual({ ...activated, updatedAt: shop.now });
+  });
+
+  it('keeps a dropped version that was current, and forgets one that never was', async () => {
+    await using shop = await Workshop.make(factory);
+    const { registry } = shop.store;
+    const [a, b, c] = [specOf('g'), specOf('g', { callTimeoutMs: 2 }), specOf('g', { callTimeoutMs: 3 })];
+    const before = (await registry.deploy({ now: shop.now, spec: a })).record.current;
+    await registry.deploy({ now: shop.now, spec: b });
+    const again = await registry.deploy({ now: shop.now, spec: a, isStaged: true });
+    expect(again).toMatchObject({ created: false, record: { staged: { id: before.id } } });
+    // Another one takes its place.
+    const { record } = await registry.deploy({ now: shop.now, spec: c, isStaged: true });
+    expect(record.versions.map(({ id }) => id)).toEqual([record.staged!.id, record.current.id, before.id]);
+    // A deploy ends the wait of what was staged: it names what shall be current.
+    const back = await registry.deploy({ now: shop.now, spec: b, isStaged: true });
+    expect(back.record).toMatchObject({ current: { id: record.current.id }, staged: null });
+    expect(back.record.versions.map(({ id }) => id)).toEqual([record.current.id, before.id]);
+    shop.now += 2 * LIMITS.retentionMs;
+    await shop.store.retention.sweep({ now: shop.now, limit: 10 });
+    const anew = await registry.deploy({ now: shop.now, spec: c, isStaged: true });
+    expect(anew.created).toBe(true);
+    await shop.reopen();
+    const current = await shop.store.registry.deploy({ now: shop.now, spec: c });
+    expect(current).toMatchObject({ created: false, record: { current: anew.record.staged, staged: null } });
+    expect(current.record.versions.map(({ id }) => id)).toEqual([
+      current.record.current.id,
+      record.current.id,
+      before.id,
+    ]);
+  });
+
+  it('refuses to repin calls to a version that may be dropped', async () => {
+    await using shop = await Workshop.make(factory);
+    const { registry } = shop.store;
+    const from = (await registry.function('f'))!.current.digest;
+    const spec = specOf('f', { callTimeoutMs: 7 });
+    const to = (await registry.deploy({ now: shop.now, spec, isStaged: true })).record.staged!.digest;
+    await shop.admit(1);
+    const query = { now: shop.now, name: 'f', from, to };
+    await expect(registry.repin(query)).rejects.toMatchObject({ code: 'invalid_request' });
+    await registry.settleStaged({ now: shop.now, name: 'f', digest: to, end: 'activate' });
+    expect(await registry.repin(query)).toBe(1);
+  });
+
+  it('makes the first version current at once, also after the function was removed', async () => {
+    await using shop = await Workshop.make(factory);
+    const { registry } = shop.store;
+    const scaling = scalingOf(1);
+    const query = { spec: specOf('g'), isStaged: true, scaling };
+    const first = await registry.deploy({ now: shop.now, ...query });
+    expect(first.record).toMatchObject({ current: { spec: { name: 'g' } }, staged: null, scaling });
+    await registry.deploy({ now: shop.now, spec: specOf('g', { callTimeoutMs: 2 }), isStaged: true });
+    await registry.remove('g');
+    const spec = specOf('g', { callTimeoutMs: 3 });
+    const again = await registry.deploy({ now: shop.now, spec, isStaged: true });
+    expect(again.record).toMatchObject({
+      staged: null,
+      scaling: null,
+      current: { spec: { callTimeoutMs: 3 } },
+    });
+    expect(again.record.versions).toHaveLength(1);
+  });
+
+  it('keeps the scaling of a function whatever its version', async () => {
+    await using shop = await Workshop.make(factory);
+    const { registry } = shop.store;
+    await registry.deploy({ now: shop.now, spec: specOf('g') });
+    const scaled = async () => (await shop.store.registry.function('g'))?.scaling;
+    expect(await scaled()).toBeNull();
+    const update = { scaling: scalingOf(3) };
+    const after = await registry.update({ now: shop.now, name: 'g', update });
+    expect(after?.scaling).toEqual(update.scaling);
+    await registry.deploy({ now: shop.now, spec: specOf('g', { callTimeoutMs: 2 }) });
+    await shop.reopen();
+    expect(await scaled()).toEqual(update.scaling);
+    const told = shop.collect('functions');
+    const spec = specOf('g', { callTimeoutMs: 2 });
+    const { record } = await shop.store.registry.deploy({ now: shop.now, spec, scaling: scalingOf(5) });
+    expect(record).toEqual({ ...(await shop.store.registry.function('g')), scaling: scalingOf(5) });
+    await shop.store.registry.update({ now: shop.now, name: 'g', update: { paused: true } });
+    expect(await scaled()).toEqual(scalingOf(5));
+    await shop.store.registry.deploy({ now: shop.now, spec, scaling: null });
+    expect(await scaled()).toBeNull();
+    await shop.settled();
+    expect(told.length).toBeGreaterThan(0);
   });
 
   it('changes batching beside the version, and pauses', async () => {

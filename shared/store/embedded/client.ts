@@ -245,6 +245,7 @@ const makeQueue = (connection: Connection, generation: string, durability: strin
 
 const makeRegistry = (ask: <T>(verb: VerbName, args?: unknown) => Promise<T>): Registry => ({
   deploy: (query) => ask('deploy', query),
+  settleStaged: (query) => ask('settleStaged', query),
   functions: () => ask('functions'),
   function: (name) => ask('function', name),
   update: (query) => ask('update', query),

@@ -9,7 +9,17 @@ import { SluiceError } from '../../errors/sluice-error.ts';
 import { syncDirectory } from './directory-sync.ts';
 
 /** Raised with every change of the tables or of the segment records. */
-export const FORMAT_VERSION = 1;
+export const FORMAT_VERSION = 2;
+
+/** What format 2 added to `functions`, in its order. */
+const FUNCTIONS_SINCE_2 = ['staged INTEGER', 'staged_new INTEGER', 'scaling TEXT'] as const;
+
+/** A document's bytes are JSON in parts (documents.ts): part n of a revision is `revision * 64 + n`. */
+const DOCUMENTS = `
+CREATE TABLE documents(kind TEXT NOT NULL, key TEXT NOT NULL, revision INTEGER NOT NULL, bytes INTEGER NOT NULL,
+  PRIMARY KEY(kind, key)) WITHOUT ROWID;
+CREATE TABLE document_parts(id INTEGER PRIMARY KEY, bytes BLOB NOT NULL);
+`;
 
 /**
  * `live` holds unfinished calls and is never updated on the hot path: what has been sealed and settled of a call is in
@@ -20,7 +30,7 @@ export const FORMAT_VERSION = 1;
 const SCHEMA = `
 CREATE TABLE meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE functions(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, current INTEGER NOT NULL, paused INTEGER NOT NULL,
-  created INTEGER NOT NULL, updated INTEGER NOT NULL, removed INTEGER);
+  created INTEGER NOT NULL, updated INTEGER NOT NULL, removed INTEGER, ${FUNCTIONS_SINCE_2.join(', ')});
 CREATE TABLE versions(id INTEGER PRIMARY KEY, function INTEGER NOT NULL, digest TEXT NOT NULL, created INTEGER NOT NULL,
   spec TEXT NOT NULL, batching TEXT NOT NULL, removed INTEGER);
 CREATE INDEX versions_function ON versions(function);
@@ -46,7 +56,7 @@ CREATE INDEX batches_segment ON batches(segment) WHERE segment IS NOT NULL;
 CREATE TABLE idempotency(key INTEGER, function INTEGER, name TEXT, digest TEXT NOT NULL, call INTEGER NOT NULL,
   PRIMARY KEY(key, function, name)) WITHOUT ROWID;
 CREATE INDEX idempotency_call ON idempotency(call);
-`;
+${DOCUMENTS}`;
 
 const isBusy = (error: unknown): boolean => {
   const code = (error as { errcode?: number }).errcode;
@@ -64,6 +74,12 @@ const configure = (db: DatabaseSync, durability: 'fsync' | 'memory'): void => {
   db.exec('PRAGMA cache_size = -65536');
 };
 
+/** All of it or nothing: an older Sluice refuses the directory from then on. */
+const upgradeFrom1 = (db: DatabaseSync): void => {
+  const columns = FUNCTIONS_SINCE_2.map((column) => `ALTER TABLE functions ADD COLUMN ${column};`).join('\n');
+  db.exec(`BEGIN IMMEDIATE; ${columns} ${DOCUMENTS} UPDATE meta SET value = 2 WHERE name = 'format'; COMMIT`);
+};
+
 const checkFormat = (db: DatabaseSync, directory: string): void => {
   const row = db.prepare("SELECT count(*) AS n FROM sqlite_schema WHERE name = 'meta'").get() as {
     n: number;
@@ -79,6 +95,10 @@ const checkFormat = (db: DatabaseSync, directory: string): void => {
   const format = db.prepare("SELECT value FROM meta WHERE name = 'format'").get() as
     | { value: number }
     | undefined;
+  if (format?.value === 1) {
+    upgradeFrom1(db);
+    return;
+  }
   if (format?.value !== FORMAT_VERSION) {
     throw new SluiceError(
       'internal',

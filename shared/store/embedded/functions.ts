@@ -7,7 +7,7 @@ import type {
   ReplicaReport,
 } from '../../domain/function.ts';
 import { SluiceError } from '../../errors/sluice-error.ts';
-import type { DeployAnswer, FunctionLoad, FunctionUpdate, LogLine } from '../ports/registry.ts';
+import type { DeployAnswer, FunctionLoad, FunctionUpdate, LogLine, Registry } from '../ports/registry.ts';
 import { digestOf } from '../spec-digest.ts';
 import type { Ledger } from './ledger.ts';
 import { addVersion, newFunction } from './loading.ts';
@@ -16,10 +16,8 @@ import type { FunctionState, VersionState } from './model.ts';
 /** Log lines kept of a function, in memory. */
 const LOG_LINES_MAX = 1000;
 
-export const deploy = (
-  ledger: Ledger,
-  { now, spec }: { readonly now: number; readonly spec: FunctionSpec },
-): DeployAnswer => {
+export const deploy = (ledger: Ledger, query: Parameters<Registry['deploy']>[0]): DeployAnswer => {
+  const { now, spec, isStaged = false, scaling } = query;
   const digest = digestOf(spec);
   const owner = ledger.functions.get(spec.name) ?? addFunction(ledger, spec.name, now);
   const known = ledger
@@ -32,11 +30,48 @@ export const deploy = (
     .prepare('UPDATE versions SET removed = NULL, batching = ? WHERE id = ?')
     .run(JSON.stringify(spec.batching), id);
   ledger.versions.get(id)!.batching = spec.batching;
-  owner.current = id;
+  const created = known === undefined || known.removed !== null;
+  if (scaling !== undefined) owner.scaling = scaling;
+  if (owner.staged?.id === id) {
+    if (!isStaged) activate(owner);
+  } else {
+    dropStaged(ledger, owner);
+    const hasCurrent = owner.current !== 0 && !owner.isRemoved && owner.current !== id;
+    if (isStaged && hasCurrent) owner.staged = { id, isNew: created };
+    else owner.current = id;
+  }
   owner.isRemoved = false;
   touch(ledger, owner, now);
-  return { record: record(ledger, owner), created: known === undefined || known.removed !== null };
+  return { record: record(ledger, owner), created };
 };
+
+const activate = (owner: FunctionState): void => {
+  owner.current = owner.staged?.id ?? owner.current;
+  owner.staged = null;
+};
+
+/** The wait of a staged version ends; one that was never current goes, as versions of removed functions do. */
+const dropStaged = (ledger: Ledger, owner: FunctionState): void => {
+  if (owner.staged?.isNew === true)
+    ledger.prepare('UPDATE versions SET removed = ? WHERE id = ?').run(lastExpiry(ledger), owner.staged.id);
+  owner.staged = null;
+};
+
+export const settleStaged = (
+  ledger: Ledger,
+  { now, name, digest, end }: Parameters<Registry['settleStaged']>[0],
+): boolean => {
+  const owner = find(ledger, name);
+  if (owner?.staged == null || ledger.version(owner.staged.id).digest !== digest) return false;
+  if (end === 'activate') activate(owner);
+  else dropStaged(ledger, owner);
+  touch(ledger, owner, now);
+  return true;
+};
+
+/** When the last result that is kept now will be gone. */
+const lastExpiry = (ledger: Ledger): number =>
+  (ledger.prepare('SELECT max(expires) AS at FROM done').get() as { at: number | null }).at ?? 0;
 
 const addFunction = (ledger: Ledger, name: string, now: number): FunctionState => {
   const { lastInsertRowid } = ledger
@@ -65,8 +100,18 @@ const insertVersion = (
 const touch = (ledger: Ledger, owner: FunctionState, now: number): void => {
   owner.updatedAt = now;
   ledger
-    .prepare('UPDATE functions SET current = ?, paused = ?, updated = ?, removed = NULL WHERE id = ?')
-    .run(owner.current, owner.paused ? 1 : 0, now, owner.id);
+    .prepare(
+      'UPDATE functions SET current = ?, staged = ?, staged_new = ?, scaling = ?, paused = ?, updated = ?, removed = NULL WHERE id = ?',
+    )
+    .run(
+      owner.current,
+      owner.staged?.id ?? null,
+      owner.staged === null ? null : Number(owner.staged.isNew),
+      owner.scaling === null ? null : JSON.stringify(owner.scaling),
+      owner.paused ? 1 : 0,
+      now,
+      owner.id,
+    );
   ledger.outbox.functions.add(owner.name);
 };
 
@@ -91,6 +136,8 @@ const record = (ledger: Ledger, owner: FunctionState): FunctionRecord => {
     name: owner.name,
     current: versions.find((version) => version.id === owner.current)!,
     versions,
+    staged: versions.find((version) => version.id === owner.staged?.id) ?? null,
+    scaling: owner.scaling,
     paused: owner.paused,
     createdAt: owner.createdAt,
     updatedAt: owner.updatedAt,
@@ -116,7 +163,8 @@ export const update = (
 ): FunctionRecord | undefined => {
   const owner = find(ledger, query.name);
   if (owner === undefined) return undefined;
-  const { paused, batching } = query.update;
+  const { paused, batching, scaling } = query.update;
+  if (scaling !== undefined) owner.scaling = scaling;
   if (paused !== undefined) owner.paused = paused;
   if (batching !== undefined) {
     const version = ledger.version(owner.current);
@@ -139,13 +187,19 @@ export const remove = (ledger: Ledger, name: string): boolean => {
       `Function "${name}" has ${owner.liveCalls} unfinished calls; purge it or wait until they are finished.`,
     );
   }
-  const last = ledger.prepare('SELECT max(expires) AS at FROM done').get() as { at: number | null };
+  const last = lastExpiry(ledger);
   owner.isRemoved = true;
+  owner.staged = null;
+  owner.scaling = null;
   ledger.logs.delete(name);
-  ledger.prepare('UPDATE functions SET removed = ? WHERE id = ?').run(last.at ?? 0, owner.id);
+  ledger
+    .prepare(
+      'UPDATE functions SET removed = ?, staged = NULL, staged_new = NULL, scaling = NULL WHERE id = ?',
+    )
+    .run(last, owner.id);
   ledger
     .prepare('UPDATE versions SET removed = ? WHERE function = ? AND removed IS NULL')
-    .run(last.at ?? 0, owner.id);
+    .run(last, owner.id);
   ledger.outbox.functions.add(name);
   return true;
 };

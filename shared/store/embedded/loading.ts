@@ -1,5 +1,6 @@
 /** Reads the tables into memory: at the start, and again after a commit that found the disk full. */
 import type { Batching, FunctionSpec } from '../../domain/function.ts';
+import type { Scaling } from '../../domain/scaling.ts';
 import { isNoSpace } from './errors.ts';
 import type { Ledger } from './ledger.ts';
 import {
@@ -63,6 +64,9 @@ export type FunctionRow = {
   created: number;
   updated: number;
   removed: number | null;
+  staged: number | null;
+  staged_new: number | null;
+  scaling: string | null;
 };
 type VersionRow = { id: number; function: number; digest: string; spec: string; batching: string };
 
@@ -73,6 +77,8 @@ const loadFunctions = (ledger: Ledger): void => {
     state.paused = row.paused === 1;
     state.updatedAt = row.updated;
     state.isRemoved = row.removed !== null;
+    state.staged = row.staged === null ? null : { id: row.staged, isNew: row.staged_new === 1 };
+    state.scaling = row.scaling === null ? null : (JSON.parse(row.scaling) as Scaling);
     byId.set(row.id, state);
     ledger.functions.set(row.name, state);
   }
@@ -88,6 +94,8 @@ export const newFunction = (id: number, name: string, current: number, now: numb
   id,
   name,
   current,
+  staged: null,
+  scaling: null,
   paused: false,
   createdAt: now,
   updatedAt: now,

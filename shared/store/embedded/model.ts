@@ -1,5 +1,6 @@
 /** What the store thread keeps in memory: calls in flight, batches that are not settled, versions with their slots. */
 import type { Batching, Isolation } from '../../domain/function.ts';
+import type { Scaling } from '../../domain/scaling.ts';
 import { PART, SLICE_WIDTH } from '../stored-words.ts';
 import type { SegmentRef } from './segments.ts';
 
@@ -106,6 +107,9 @@ export type FunctionState = {
   readonly id: number;
   readonly name: string;
   current: number;
+  /** A version that waits to become current; `isNew`: it goes with its staging, since it was never current. */
+  staged: { readonly id: number; readonly isNew: boolean } | null;
+  scaling: Scaling | null;
   paused: boolean;
   readonly createdAt: number;
   updatedAt: number;

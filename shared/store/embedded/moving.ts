@@ -79,6 +79,8 @@ export const repin = (ledger: Ledger, query: RepinQuery): number | Again => {
   const [from, to] = [versionOf(ledger, owner, query.from), versionOf(ledger, owner, query.to)];
   checkSchemas(ledger, from, to);
   if (from === to) return 0;
+  // Later steps go on with what the first one began.
+  if (query.progress === undefined) checkNotStaged(owner, to);
   const progress = query.progress ?? { after: 0, upTo: ledger.nextCall - 1, calls: 0, rows: 0 };
   const ids = callsOf(ledger, [from], progress);
   const move = ledger.prepare('UPDATE live SET version = ? WHERE id = ?');
@@ -100,6 +102,16 @@ const versionOf = (ledger: Ledger, owner: FunctionState, digest: string): Versio
   const found = versionsOf(ledger, owner).find((version) => version.digest === digest);
   if (found !== undefined) return found;
   throw new SluiceError('function_not_found', `Function "${owner.name}" has no version "${digest}".`);
+};
+
+/** A staged version may be dropped, and then no call may belong to it. */
+const checkNotStaged = ({ name, staged }: FunctionState, { id, digest: to }: VersionState): void => {
+  if (staged?.id !== id) return;
+  throw new SluiceError(
+    'invalid_request',
+    `The version "${to}" of "${name}" is staged and may still be dropped; repin when it is current.`,
+    { field: 'to' },
+  );
 };
 
 const checkSchemas = (ledger: Ledger, from: VersionState, to: VersionState): void => {

@@ -27,6 +27,8 @@ export const countEmbedded = (ledger: Ledger, since: number): TransferCounts => 
   return {
     functions: one('SELECT count(*) AS n FROM functions'),
     versions: one('SELECT count(*) AS n FROM versions'),
+    stagedVersions: one('SELECT count(staged) AS n FROM functions'),
+    scalings: one('SELECT count(scaling) AS n FROM functions'),
     keys: one('SELECT count(*) AS n FROM keys'),
     unfinishedCalls: live.n,
     finishedCalls: done.n,

@@ -44,7 +44,7 @@ export class ArrivingRows {
   }
 
   addFunction(one: TransferFunction): void {
-    this.#sql('INSERT INTO functions VALUES (?,?,?,?,?,?,?)').run(
+    this.#sql('INSERT INTO functions VALUES (?,?,?,?,?,?,?,?,?,?)').run(
       one.id,
       one.name,
       one.currentVersionId,
@@ -52,6 +52,9 @@ export class ArrivingRows {
       one.createdAt,
       one.updatedAt,
       one.removedAt,
+      one.staged?.versionId ?? null,
+      one.staged === null ? null : Number(one.staged.isNew),
+      one.scaling === null ? null : JSON.stringify(one.scaling),
     );
     const add = this.#sql('INSERT INTO versions VALUES (?,?,?,?,?,?,?)');
     for (const { id, digest, createdAt, spec, batching, removedAt } of one.versions)

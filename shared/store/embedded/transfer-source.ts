@@ -4,6 +4,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Payload, RowError } from '../../domain/call.ts';
 import type { Batching, FunctionSpec } from '../../domain/function.ts';
+import type { Scaling } from '../../domain/scaling.ts';
 import { SluiceError } from '../../errors/sluice-error.ts';
 import { tagOf } from '../../wire/call-id.ts';
 import type { EmbeddedOptions } from '../ports/server.ts';
@@ -78,6 +79,8 @@ const functionsOf = ({ db }: Ledger): TransferFunction[] => {
     id: row.id,
     name: row.name,
     currentVersionId: row.current,
+    staged: row.staged === null ? null : { versionId: row.staged, isNew: row.staged_new === 1 },
+    scaling: row.scaling === null ? null : (JSON.parse(row.scaling) as Scaling),
     paused: row.paused === 1,
     createdAt: row.created,
     updatedAt: row.updated,

@@ -44,6 +44,7 @@ const VERBS = {
   result,
   cancel,
   deploy: functions.deploy,
+  settleStaged: functions.settleStaged,
   functions: functions.functions,
   function: functions.functionOf,
   update: functions.update,

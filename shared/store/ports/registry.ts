@@ -1,9 +1,14 @@
 /** Functions and their versions. Versions are content-addressed and immutable but for live batching updates. */
 import type { Batching, FunctionRecord, FunctionSpec, ReplicaReport } from '../../domain/function.ts';
+import type { Scaling } from '../../domain/scaling.ts';
 
 export type DeployAnswer = { readonly record: FunctionRecord; readonly created: boolean };
 
-export type FunctionUpdate = { readonly batching?: Partial<Batching>; readonly paused?: boolean };
+export type FunctionUpdate = {
+  readonly batching?: Partial<Batching>;
+  readonly paused?: boolean;
+  readonly scaling?: Scaling;
+};
 
 /** Counters kept at commit, never by scanning. */
 export type FunctionLoad = {
@@ -27,8 +32,27 @@ export type LogLine = {
 };
 
 export interface Registry {
-  /** The same spec again makes no new version. */
-  deploy(query: { readonly now: number; readonly spec: FunctionSpec }): Promise<DeployAnswer>;
+  /**
+   * The same spec again makes no new version. `isStaged`: it is not current yet, its replicas start beside those of the
+   * current one; it takes the place of a version that was staged before, and is current at once where there is none, or
+   * where it is current already. `scaling`: of the function; left out, what it had stays.
+   */
+  deploy(query: {
+    readonly now: number;
+    readonly spec: FunctionSpec;
+    readonly isStaged?: boolean;
+    readonly scaling?: Scaling | null;
+  }): Promise<DeployAnswer>;
+  /**
+   * Ends the wait of a staged version: it becomes current, or it is dropped and the current one stays.
+   * @returns false when this version is not the staged one (any more)
+   */
+  settleStaged(query: {
+    readonly now: number;
+    readonly name: string;
+    readonly digest: string;
+    readonly end: 'activate' | 'drop';
+  }): Promise<boolean>;
   functions(): Promise<readonly FunctionRecord[]>;
   function(name: string): Promise<FunctionRecord | undefined>;
   update(query: {

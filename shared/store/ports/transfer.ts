@@ -17,6 +17,7 @@ import type {
   Slice,
 } from '../../domain/call.ts';
 import type { Batching, FunctionSpec } from '../../domain/function.ts';
+import type { Scaling } from '../../domain/scaling.ts';
 import type { ApiKey } from './keys.ts';
 
 /** A call's id in a store that it was moved out of; `tag` is that store's, as outside ids carry it. */
@@ -45,6 +46,9 @@ export type TransferFunction = {
   readonly id: number;
   readonly name: string;
   readonly currentVersionId: number;
+  /** `isNew`: it goes when it is dropped, since it was never current. */
+  readonly staged: { readonly versionId: number; readonly isNew: boolean } | null;
+  readonly scaling: Scaling | null;
   readonly paused: boolean;
   readonly createdAt: number;
   readonly updatedAt: number;
@@ -115,6 +119,9 @@ export type TransferBatch = {
 export type TransferCounts = {
   readonly functions: number;
   readonly versions: number;
+  readonly stagedVersions: number;
+  /** Functions with a scaling of their own. */
+  readonly scalings: number;
   readonly keys: number;
   readonly unfinishedCalls: number;
   readonly finishedCalls: number;

@@ -6,6 +6,7 @@ import type {
   FunctionVersion,
   ReplicaReport,
 } from '../../domain/function.ts';
+import type { Scaling } from '../../domain/scaling.ts';
 import { SluiceError } from '../../errors/sluice-error.ts';
 import type { DeployAnswer, FunctionLoad, FunctionUpdate, LogLine, Registry } from '../ports/registry.ts';
 import { digestOf } from '../spec-digest.ts';
@@ -29,6 +30,7 @@ type Versions = {
   /** The JSON of each version's batching, as it is stored. */
   readonly batching: ReadonlyMap<string, Buffer>;
 };
+type Deployment = Parameters<Registry['deploy']>[0];
 type Found = { readonly record: FunctionRecord; readonly versions: Versions };
 type Packed = [digest: string, createdAt: number, spec: string];
 
@@ -59,21 +61,31 @@ export class RedisRegistry implements Registry {
     this.#told = context.layout.store('functions-changed');
   }
 
-  async deploy({ now, spec }: { readonly now: number; readonly spec: FunctionSpec }): Promise<DeployAnswer> {
+  async deploy(query: Deployment): Promise<DeployAnswer> {
+    const { spec, isStaged = false } = query;
     const named = await this.#directory.anyNumber(spec.name);
     const known = named ?? (await this.#newNumber());
     let fn = known;
-    let [version, created] = await this.#deployTo(fn, now, spec);
+    let [version, created] = await this.#deployTo(fn, query);
     if (named === undefined) {
       fn = await runStoreScript<number>(this.#context, 'name-function', ['functions'], [spec.name, fn, '']);
       // Another has deployed the same name for the first time at the same moment.
-      if (fn !== known) [version, created] = await this.#deployTo(fn, now, spec);
+      if (fn !== known) [version, created] = await this.#deployTo(fn, query);
     }
     const found = await this.#read(fn);
     if (found === undefined) throw noFunction(spec.name);
+    if (isStaged) return { record: found.record, created: created === 1 };
     const id = versionIdOf(fn, version);
     const current = found.record.versions.find((one) => one.id === id) ?? found.record.current;
     return { record: { ...found.record, current }, created: created === 1 };
+  }
+
+  async settleStaged(query: Parameters<Registry['settleStaged']>[0]): Promise<boolean> {
+    const { now, name, digest, end } = query;
+    const fn = await this.#directory.anyNumber(name);
+    if (fn === undefined) return false;
+    const args = [digest, end, this.#told];
+    return (await runScript<number>(this.#context, 'settle-staged', fn, now, args)) === 1;
   }
 
   async functions(): Promise<readonly FunctionRecord[]> {
@@ -94,7 +106,7 @@ export class RedisRegistry implements Registry {
   }): Promise<FunctionRecord | undefined> {
     const fn = await this.#directory.anyNumber(query.name);
     if (fn === undefined) return undefined;
-    const { paused, batching } = query.update;
+    const { paused, batching, scaling } = query.update;
     for (;;) {
       const found = await this.#read(fn);
       if (found === undefined) return undefined;
@@ -103,7 +115,8 @@ export class RedisRegistry implements Registry {
       const before = batching === undefined ? '' : found.versions.batching.get(String(serial))!;
       const after = batching === undefined ? '' : JSON.stringify({ ...current.spec.batching, ...batching });
       const pause = paused === undefined ? '' : Number(paused);
-      const args = [pause, before, after, serial, this.#told];
+      const scales = scaling === undefined ? '' : JSON.stringify(scaling);
+      const args = [pause, before, after, serial, this.#told, scales];
       const done = await runScript<number>(this.#context, 'update', fn, query.now, args);
       if (done === 0) return undefined;
       if (done === 1) return (await this.#read(fn))?.record;
@@ -134,6 +147,7 @@ export class RedisRegistry implements Registry {
     const [from, to] = [versionOf(found, query.from), versionOf(found, query.to)];
     checkSchemas(found, from, to);
     if (from === to) return 0;
+    checkNotStaged(found, query.to);
     const serials = [serialOfVersion(from.id), serialOfVersion(to.id)];
     const [last] = await runScript<number[]>(this.#context, 'call', found.id, query.now, []);
     let moved = 0;
@@ -230,11 +244,13 @@ export class RedisRegistry implements Registry {
     }
   }
 
-  #deployTo(fn: number, now: number, spec: FunctionSpec): Promise<[version: number, created: number]> {
+  #deployTo(fn: number, query: Deployment): Promise<[version: number, created: number]> {
+    const { now, spec, isStaged = false, scaling } = query;
     const digest = digestOf(spec);
     const facts = JSON.stringify({ digest, isolation: spec.isolation });
     const texts = [JSON.stringify(spec), JSON.stringify(spec.batching), facts];
-    const args = [spec.name, digest, ...texts, this.#told, VERSIONS_MAX];
+    const scales = scaling === undefined ? '-' : scaling === null ? '' : JSON.stringify(scaling);
+    const args = [spec.name, digest, ...texts, this.#told, VERSIONS_MAX, Number(isStaged), scales];
     return runScript(this.#context, 'deploy', fn, now, args);
   }
 
@@ -246,6 +262,7 @@ export class RedisRegistry implements Registry {
     const versions = versionsOf(fn, reply);
     const currentId = versionIdOf(fn, Number(text('current')));
     const current = versions.shown.find(({ id }) => id === currentId);
+    const stagedId = record.has('staged') ? versionIdOf(fn, Number(text('staged'))) : null;
     if (current === undefined) return undefined;
     return {
       versions,
@@ -254,6 +271,8 @@ export class RedisRegistry implements Registry {
         name: text('name'),
         current,
         versions: versions.shown,
+        staged: versions.shown.find(({ id }) => id === stagedId) ?? null,
+        scaling: record.has('scaling') ? (JSON.parse(text('scaling')) as Scaling) : null,
         paused: text('paused') === '1',
         createdAt: Number(text('created')),
         updatedAt: Number(text('updated')),
@@ -275,6 +294,16 @@ const versionOf = ({ name, versions }: FunctionRecord, digest: string): Function
   const found = versions.find((version) => version.digest === digest);
   if (found !== undefined) return found;
   throw new SluiceError('function_not_found', `Function "${name}" has no version "${digest}".`);
+};
+
+/** A staged version may be dropped, and then no call may belong to it. */
+const checkNotStaged = ({ name, staged }: FunctionRecord, to: string): void => {
+  if (staged?.digest !== to) return;
+  throw new SluiceError(
+    'invalid_request',
+    `The version "${to}" of "${name}" is staged and may still be dropped; repin when it is current.`,
+    { field: 'to' },
+  );
 };
 
 const checkSchemas = ({ name }: FunctionRecord, from: FunctionVersion, to: FunctionVersion): void => {

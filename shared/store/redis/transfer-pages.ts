@@ -125,9 +125,19 @@ export const countRedis = async (place: Place, since: number): Promise<TransferC
   const { link, layout } = place;
   const numbers = [...(await functionNumbers(place)).values()];
   const rows = { open: 0, ok: 0, failed: 0, cancelled: 0, expired: 0 };
-  const sums = { versions: 0, unfinishedCalls: 0, finishedCalls: 0, idempotencyKeys: 0, openBatches: 0 };
+  const sums = {
+    versions: 0,
+    stagedVersions: 0,
+    scalings: 0,
+    unfinishedCalls: 0,
+    finishedCalls: 0,
+    idempotencyKeys: 0,
+    openBatches: 0,
+  };
   for (const fn of numbers) {
     sums.versions += await link.command<number>('HLEN', layout.key(fn, 'versions'));
+    sums.stagedVersions += await link.command<number>('HEXISTS', layout.key(fn, 'function'), 'staged');
+    sums.scalings += await link.command<number>('HEXISTS', layout.key(fn, 'function'), 'scaling');
     sums.openBatches += (await openBatches(place, fn)).length;
     for await (const call of pagedCalls(place, fn, false)) {
       const { stored } = call;

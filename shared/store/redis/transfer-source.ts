@@ -5,6 +5,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Payload, RowError } from '../../domain/call.ts';
 import type { Batching, FunctionSpec } from '../../domain/function.ts';
+import type { Scaling } from '../../domain/scaling.ts';
 import { SluiceError } from '../../errors/sluice-error.ts';
 import { tagOf } from '../../wire/call-id.ts';
 import type { ApiKey } from '../ports/keys.ts';
@@ -150,10 +151,19 @@ class RedisSource implements TransferSource {
         removedAt: later(removed.get(serial)),
       };
     });
+    const [staged, scaling] = [record.get('staged'), record.get('scaling')];
     return {
       id: fn,
       name,
       currentVersionId: versionIdOf(fn, Number(record.get('current'))),
+      staged:
+        staged === undefined
+          ? null
+          : {
+              versionId: versionIdOf(fn, Number(staged)),
+              isNew: String(record.get('staged-new')) === '1',
+            },
+      scaling: scaling === undefined ? null : (JSON.parse(String(scaling)) as Scaling),
       paused: String(record.get('paused')) === '1',
       createdAt: Number(record.get('created')),
       updatedAt: Number(record.get('updated')),

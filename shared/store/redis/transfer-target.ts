@@ -126,10 +126,15 @@ class RedisTarget implements TransferTarget {
       await put('batching', v, JSON.stringify(batching));
       if (removedAt !== null) await put('removed-versions', v, removedAt);
     }
-    const { name, paused, createdAt, updatedAt, removedAt } = one;
+    const { name, paused, createdAt, updatedAt, removedAt, staged, scaling } = one;
     const record = ['name', name, 'current', versions.get(one.currentVersionId) ?? 0, 'last', versions.size];
     await put('function', ...record, 'paused', paused ? 1 : 0, 'created', createdAt, 'updated', updatedAt);
     if (removedAt !== null) await put('function', 'removed', removedAt);
+    if (staged !== null) {
+      const v = versions.get(staged.versionId) ?? 0;
+      await put('function', 'staged', v, 'staged-new', Number(staged.isNew));
+    }
+    if (scaling !== null) await put('function', 'scaling', JSON.stringify(scaling));
     const { callIds, batchIds } = this.#head!;
     await put('queue', 'batch', batchIds.last - batchIds.first + callIds.last - callIds.first + 2);
   }

@@ -1,13 +1,16 @@
 #!lua
--- Registers a version, or makes a known one current again; its batching is what the deploy says.
--- function: hash name, current, last (versions given), paused, created, updated, removed (at)
+-- Registers a version and makes it, or a known one, current or staged; its batching is what the deploy says.
+-- function: hash name, current, last (versions given), staged, staged-new (parts/staged), scaling (JSON), paused, created,
+--   updated, removed (at)
 -- versions: hash version → MessagePack { digest, created, spec (JSON) }           digests: hash digest → version
 -- batching: hash version → JSON          facts: hash version → JSON of what outlives its spec in caches
 -- removed-versions: hash version → when it was removed
 -- KEYS  1 generation (see parts/base)
--- ARGV  1-3 see parts/base; 4 name; 5 digest; 6 spec; 7 batching; 8 facts; 9 channel to tell; 10 versions at most
+-- ARGV  1-3 see parts/base; 4 name; 5 digest; 6 spec; 7 batching; 8 facts; 9 channel to tell; 10 versions at most;
+--       11 '1': staged where another one is current; 12 scaling (JSON), '' for none, '-' leaves what it has
 -- Result  { version, 1 where it is new or was removed }
 -- include: base
+-- include: staged
 local record = key('function')
 local version = redis.call('HGET', key('digests'), ARGV[5])
 local created = 0
@@ -28,7 +31,10 @@ redis.call('HSET', key('batching'), version, ARGV[7])
 if server_run() then redis.call('HSETNX', key('queue'), 'run', server_run()) end
 redis.call('HSETNX', record, 'created', ARGV[2])
 redis.call('HSETNX', record, 'paused', 0)
-redis.call('HSET', record, 'name', ARGV[4], 'current', version, 'updated', ARGV[2])
+if ARGV[12] == '' then redis.call('HDEL', record, 'scaling')
+elseif ARGV[12] ~= '-' then redis.call('HSET', record, 'scaling', ARGV[12]) end
+stage(tostring(version), ARGV[11] == '1', created)
+redis.call('HSET', record, 'name', ARGV[4], 'updated', ARGV[2])
 redis.call('HDEL', record, 'removed')
 redis.call('PUBLISH', ARGV[9], ARGV[4])
 return { tonumber(version), created }

@@ -12,6 +12,7 @@ redis.call('HSET', record, 'removed', ARGV[2], 'updated', ARGV[2])
 for _, version in ipairs(redis.call('HKEYS', key('versions'))) do
   redis.call('HSETNX', key('removed-versions'), version, ARGV[2])
 end
+redis.call('HDEL', record, 'staged', 'staged-new', 'scaling')
 redis.call('DEL', key('owner'), key('logs'), key('reports'))
 redis.call('PUBLISH', ARGV[4], known[1])
 return -1

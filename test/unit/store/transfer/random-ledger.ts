@@ -30,7 +30,7 @@ export class RandomLedger {
     this.#shop = shop;
   }
 
-  /** Three functions: one with two versions, one paused with other limits than it was deployed with. */
+  /** Three functions: one with two versions and a staged one, one paused with other limits than it was deployed with, and a scaling. */
   async prepare(): Promise<void> {
     const { store, now } = this.#shop;
     await this.#shop.deploy(specOf('g', { callTimeoutMs: 2000 }));
@@ -40,6 +40,19 @@ export class RandomLedger {
       this.#fences.set(name, this.#shop.fence);
     }
     await store.registry.update({ now, name: 'h', update: { paused: true, batching: { sizeRows: 3 } } });
+    await store.registry.deploy({ now, spec: specOf('g', { callTimeoutMs: 3000 }), isStaged: true });
+    const scaling = {
+      minReplicas: 0,
+      maxReplicas: 3,
+      targetRows: null,
+      targetWaitMs: 250,
+      targetCpuPercent: 70,
+    };
+    await store.registry.update({
+      now,
+      name: 'h',
+      update: { scaling: { ...scaling, scaleDownMs: 300_000, idleMs: 1000 } },
+    });
     for (const name of ['first', 'second', 'third'])
       await store.keys.create({ now, name, scopes: ['call'], secretHash: `hash-${name}`, prefix: name });
     await store.keys.revoke(3);
@@ -161,8 +174,9 @@ export const callSeen = async (store: Store, id: number): Promise<unknown> => {
 /** Functions with their versions, and keys, without ids that a store chooses. */
 export const registrySeen = async (store: Store): Promise<unknown> => {
   const records = await store.registry.functions();
-  const functions = records.map(({ id: _, current, versions, ...record }) => ({
+  const functions = records.map(({ id: _, current, staged, versions, ...record }) => ({
     ...record,
+    staged: staged?.digest ?? null,
     current: current.digest,
     versions: versions.map(({ id: __, ...version }) => version),
   }));
