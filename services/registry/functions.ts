@@ -5,7 +5,7 @@ import type { FunctionUpdate } from '../../shared/store/ports/registry.ts';
 import type { Store } from '../../shared/store/ports/store.ts';
 import type { FunctionJson, LogLineJson } from '../../shared/wire/api.ts';
 import { presentFunction, presentLogLine } from '../../shared/wire/present.ts';
-import { compileSpec, updatedBatching } from '../../shared/wire/spec.ts';
+import { compileSpec, isContained, updatedBatching } from '../../shared/wire/spec.ts';
 import type { Catalogue } from './catalogue.ts';
 
 export class Functions {
@@ -43,7 +43,8 @@ export class Functions {
 
   async update(name: string, patch: unknown): Promise<FunctionJson> {
     const record = await this.#catalogue.read(name);
-    return this.#change(name, { batching: updatedBatching(record.current.spec.batching, patch) });
+    const { spec } = record.current;
+    return this.#change(name, { batching: updatedBatching(spec.batching, patch, isContained(spec)) });
   }
 
   async pause(name: string, paused: boolean): Promise<FunctionJson> {

@@ -1,6 +1,7 @@
 /** The JSON shapes of docs/API.md, as clients send and read them. */
 import type { CallStatus, RowCounts } from '../domain/call.ts';
 import type { FieldJson, ImageStep, TypeJson } from '../domain/function.ts';
+import type { BackendName, ModelFileJson, ModelImageJson } from './model-api.ts';
 
 export const ARROW_STREAM = 'application/vnd.apache.arrow.stream';
 export const PROBLEM_JSON = 'application/problem+json';
@@ -57,7 +58,8 @@ export type RetryJson = {
 export type SpecJson = {
   readonly name: string;
   readonly runtime: 'python' | 'node' | 'container';
-  readonly handler: { readonly file: string; readonly attribute: string };
+  /** Left out by a container with a handler of its own. */
+  readonly handler?: { readonly file: string; readonly attribute: string };
   readonly input_mode?: 'columns' | 'row' | 'table';
   readonly inputs: readonly FieldJson[] | null;
   readonly output: { readonly type: TypeJson; readonly nullable: boolean };
@@ -82,6 +84,20 @@ export type SpecJson = {
     readonly interpreter?: string | null;
   };
   readonly source: readonly { readonly path: string; readonly content: string }[];
+  readonly model?: {
+    readonly name: string;
+    readonly version: number;
+    readonly files: readonly ModelFileJson[];
+    readonly loader: Readonly<Record<string, unknown>> | null;
+  };
+  readonly container?: {
+    readonly image: ModelImageJson;
+    readonly entrypoint: readonly string[] | null;
+    readonly port: number;
+    readonly handler: string | null;
+    readonly on_startup: string | null;
+  };
+  readonly backend?: BackendName;
 };
 
 export type FunctionJson = {

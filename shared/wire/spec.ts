@@ -10,7 +10,10 @@ import type {
   RetryPolicy,
   SourceFile,
 } from '../domain/function.ts';
+import type { ContainerSpec } from '../domain/model.ts';
 import type { SpecJson } from './api.ts';
+import { sourceOf } from './files.ts';
+import { BACKENDS, bindingOf, containerOf, presentContainer } from './model-members.ts';
 import { type Bag, bagOf, refuse } from './option-bag.ts';
 
 /** A name goes into URLs, metrics and directories. */
@@ -23,11 +26,11 @@ const INPUTS_MAX = 1000;
 /** A frame to a handler process holds 2 GiB; half of it leaves room for what surrounds the rows. */
 const BATCH_BYTES_MAX = 2 ** 30;
 const BATCH_BYTES = 64 * 2 ** 20;
+/** A container takes messages of 32 MiB, and what surrounds the rows needs some of it (docs/decisions/0013). */
+const CONTAINER_BATCH_BYTES_MAX = 31 * 2 ** 20;
+const CONTAINER_BATCH_BYTES = 16 * 2 ** 20;
 const REPLICAS_MAX = 1000;
 const STEPS_MAX = 200;
-const SOURCE_FILES_MAX = 1000;
-/** Decoded source of one version at most: code, not weights. */
-const SOURCE_BYTES_MAX = 64 * 2 ** 20;
 const SIZE_ONLY_MS = 1000;
 const DURATION_ONLY_ROWS = 1000;
 const DEFAULT_RETRY: RetryPolicy = {
@@ -58,6 +61,9 @@ const OPTIONS = [
   'resources',
   'environment',
   'source',
+  'model',
+  'container',
+  'backend',
 ] as const;
 
 /**
@@ -66,16 +72,18 @@ const OPTIONS = [
  */
 export const compileSpec = (value: unknown): FunctionSpec => {
   const bag = bagOf(value, '', OPTIONS);
+  const runtime = bag.choice('runtime', ['python', 'node', 'container'] as const);
   const inputMode = bag.choice('input_mode', ['columns', 'row', 'table'] as const, 'columns');
-  const source = sourceOf(bag);
+  const source = sourceOf(bag, runtime !== 'container');
+  const served = servedOf(bag, runtime);
   return {
     name: bag.pattern('name', NAME, 'letters, digits, _ . and -, beginning with a letter, at most 128'),
-    runtime: bag.choice('runtime', ['python', 'node'] as const),
-    handler: handlerOf(bag, source),
+    runtime,
+    handler: handlerOf(bag, source, runtime),
     inputMode,
     inputs: inputsOf(bag.raw('inputs'), inputMode),
     output: outputOf(bag.bag('output', ['type', 'nullable'])),
-    batching: compileBatching(bag),
+    batching: compileBatching(bag, isContained(served)),
     retry: retryOf(bag.raw('retry')),
     isolation: bag.choice('isolation', ['bisect', 'off'] as const, 'bisect'),
     callTimeoutMs: bag.integer('call_timeout_ms', 1, 7 * DAY_MS, 300_000),
@@ -83,14 +91,53 @@ export const compileSpec = (value: unknown): FunctionSpec => {
     resources: resourcesOf(bag.raw('resources')),
     environment: environmentOf(bag.raw('environment')),
     source,
+    ...served,
   };
 };
 
+/** What only functions of models and containers have. The others lack the members, so that their digests stay what they were. */
+const servedOf = (
+  bag: Bag,
+  runtime: FunctionSpec['runtime'],
+): Pick<FunctionSpec, 'model' | 'container' | 'backend'> => {
+  const model = bindingOf(bag.raw('model'));
+  const container = containerOf(bag.raw('container'));
+  const fallback = runtime === 'container' ? 'container' : 'process';
+  const backend = bag.choice('backend', BACKENDS, fallback);
+  checkContainer(runtime, container, backend);
+  return {
+    ...(model === null ? {} : { model }),
+    ...(container === null ? {} : { container }),
+    ...(backend === 'process' ? {} : { backend }),
+  };
+};
+
+const checkContainer = (
+  runtime: FunctionSpec['runtime'],
+  container: ContainerSpec | null,
+  backend: string,
+): void => {
+  if (runtime !== 'container') {
+    if (container !== null) refuse('container', container, `null with the runtime "${runtime}"`);
+    if (runtime === 'node' && backend !== 'process')
+      refuse('backend', backend, '"process" with the runtime "node"');
+    return;
+  }
+  if (container === null) refuse('container', null, 'how it is started, with the runtime "container"');
+  if (backend === 'process') refuse('backend', backend, '"container" or "kubernetes" for a container');
+};
+
+/** Whether its batches go to a replica over gRPC. */
+export const isContained = ({ backend }: Pick<FunctionSpec, 'backend'>): boolean =>
+  backend !== undefined && backend !== 'process';
+
 /** Batching limits with the defaults that depend on each other; also for a live update of a part of them. */
-export const compileBatching = (bag: Bag): Batching => {
+export const compileBatching = (bag: Bag, isInContainer: boolean = false): Batching => {
   const size = bag.optionalInteger('max_batching_size', 1, ROWS_MAX);
   const duration = bag.optionalInteger('max_buffer_duration', 0, DAY_MS);
-  const bytesMax = bag.integer('max_batch_bytes', KiB, BATCH_BYTES_MAX, BATCH_BYTES);
+  const bytesMax = isInContainer
+    ? bag.integer('max_batch_bytes', KiB, CONTAINER_BATCH_BYTES_MAX, CONTAINER_BATCH_BYTES)
+    : bag.integer('max_batch_bytes', KiB, BATCH_BYTES_MAX, BATCH_BYTES);
   if (size === null && duration === null) return { sizeRows: null, durationMs: 0, bytesMax };
   return { sizeRows: size ?? DURATION_ONLY_ROWS, durationMs: duration ?? SIZE_ONLY_MS, bytesMax };
 };
@@ -106,12 +153,12 @@ export const batchingJson = (
 });
 
 /** A part of the limits, as PATCH sends it, on top of what holds now. */
-export const updatedBatching = (current: Batching, patch: unknown): Batching => {
+export const updatedBatching = (current: Batching, patch: unknown, isInContainer = false): Batching => {
   const given = bagOf(patch, '', BATCHING_OPTIONS);
   const merged: Record<string, unknown> = { ...batchingJson(current) };
   for (const option of BATCHING_OPTIONS)
     if (given.raw(option) !== undefined) merged[option] = given.raw(option);
-  return compileBatching(bagOf(merged, '', BATCHING_OPTIONS));
+  return compileBatching(bagOf(merged, '', BATCHING_OPTIONS), isInContainer);
 };
 
 const inputsOf = (value: unknown, mode: string): readonly FieldJson[] | null => {
@@ -123,20 +170,26 @@ const inputsOf = (value: unknown, mode: string): readonly FieldJson[] | null => 
       'a list of fields; null (any columns) goes with the input_mode "table" only',
     );
   }
+  return fieldsOf(value, 'inputs', false);
+};
+
+/** Columns by name: a function's inputs, a model's inputs and outputs. */
+export const fieldsOf = (value: unknown, where: string, isNullable: boolean): readonly FieldJson[] => {
   if (!Array.isArray(value) || value.length > INPUTS_MAX) {
-    return refuse('inputs', value, `a list of at most ${INPUTS_MAX} fields {"name", "type", "nullable"}`);
+    const shown = Array.isArray(value) ? `${value.length} fields` : value;
+    return refuse(where, shown, `a list of at most ${INPUTS_MAX} fields {"name", "type", "nullable"}`);
   }
-  if (value.length === 0) return refuse('inputs', value, 'at least one field: a row needs a value');
+  if (value.length === 0) return refuse(where, value, 'at least one field: a row needs a value');
   const names = new Set<string>();
   return value.map((field: unknown, i): FieldJson => {
-    const bag = bagOf(field, `inputs[${i}]`, ['name', 'type', 'nullable']);
+    const bag = bagOf(field, `${where}[${i}]`, ['name', 'type', 'nullable']);
     const name = bag.text('name', 1, 256);
-    if (names.has(name)) refuse(`inputs[${i}].name`, name, 'a name that no other input has');
+    if (names.has(name)) refuse(`${where}[${i}].name`, name, 'a name that no other field has');
     names.add(name);
     return {
       name,
-      type: parseType(bag.raw('type'), `inputs[${i}].type`),
-      nullable: bag.flag('nullable', false),
+      type: parseType(bag.raw('type'), `${where}[${i}].type`),
+      nullable: bag.flag('nullable', isNullable),
     };
   });
 };
@@ -146,17 +199,29 @@ const outputOf = (bag: Bag): FunctionSpec['output'] => ({
   nullable: bag.flag('nullable', true),
 });
 
-const handlerOf = (bag: Bag, source: readonly SourceFile[]): FunctionSpec['handler'] => {
-  const handler = bag.bag('handler', ['file', 'attribute']);
+const NO_HANDLER = { file: '', attribute: '' };
+
+const handlerOf = (
+  bag: Bag,
+  source: readonly SourceFile[],
+  runtime: FunctionSpec['runtime'],
+): FunctionSpec['handler'] => {
+  // An image brings its own handler.
+  if (runtime === 'container' && (bag.raw('handler') ?? null) === null) return NO_HANDLER;
+  return handlerIn(bag.bag('handler', ['file', 'attribute']), source);
+};
+
+export const handlerIn = (handler: Bag, source: readonly SourceFile[]): FunctionSpec['handler'] => {
   const file = handler.text('file', 1, 1024);
   const attribute = handler.text('attribute', 1, 256);
   if (!source.some(({ path }) => path === file)) {
-    refuse('handler.file', file, `one of the source files: ${source.map(({ path }) => path).join(', ')}`);
+    const known = source.map(({ path }) => path).join(', ');
+    refuse('handler.file', file, `one of the source files: ${known.slice(0, 1000) || '(there are none)'}`);
   }
   return { file, attribute };
 };
 
-const retryOf = (value: unknown): RetryPolicy => {
+export const retryOf = (value: unknown): RetryPolicy => {
   if (value === undefined || value === null) return DEFAULT_RETRY;
   const bag = bagOf(value, 'retry', [
     'retries',
@@ -185,13 +250,24 @@ const replicasOf = (bag: Bag): FunctionSpec['replicas'] => {
   return { min, max };
 };
 
-const resourcesOf = (value: unknown): Resources => {
+export const resourcesOf = (value: unknown): Resources => {
   const bag = bagOf(value ?? {}, 'resources', ['cpu', 'memory_bytes', 'gpu']);
   return {
     cpu: bag.optionalNumber('cpu', 0.001, 10_000),
     memoryBytes: bag.optionalInteger('memory_bytes', 1, 2 ** 50),
-    gpu: bag.optionalText('gpu', 256),
+    gpu: gpuOf(bag),
   };
+};
+
+const GPU = /^[A-Za-z0-9][A-Za-z0-9._/-]{0,199}(?::([1-9]\d?))?$/;
+const GPUS_MAX = 64;
+
+/** `type` or `type:count`. */
+const gpuOf = (bag: Bag): string | null => {
+  if ((bag.raw('gpu') ?? null) === null) return null;
+  const want = `a device type, and how many of them from 1 to ${GPUS_MAX}, such as nvidia-l4 or nvidia-tesla-t4:2`;
+  const gpu = bag.pattern('gpu', GPU, want);
+  return Number(GPU.exec(gpu)![1] ?? 1) <= GPUS_MAX ? gpu : refuse('resources.gpu', gpu, want);
 };
 
 const environmentOf = (value: unknown): Environment => {
@@ -199,7 +275,7 @@ const environmentOf = (value: unknown): Environment => {
   return {
     base: bag.optionalText('base', 1024),
     steps: bag.list('steps', STEPS_MAX).map((step, i) => stepOf(step, `environment.steps[${i}]`)),
-    env: variablesOf(bag.raw('env')),
+    env: variablesOf(bag.raw('env'), 'environment.env'),
     isolated: bag.flag('isolated', false),
     interpreter: bag.optionalText('interpreter', 4096),
   };
@@ -217,76 +293,56 @@ const stepOf = (value: unknown, where: string): ImageStep => {
     : { apt_install: bag.texts('apt_install', 1000) };
 };
 
-const variablesOf = (value: unknown): Readonly<Record<string, string>> => {
+export const variablesOf = (value: unknown, where: string): Readonly<Record<string, string>> => {
   if (value === undefined || value === null) return {};
   if (typeof value !== 'object' || Array.isArray(value)) {
-    return refuse('environment.env', value, 'an object of strings');
+    return refuse(where, value, 'an object of strings');
   }
   const entries = Object.entries(value as Record<string, unknown>);
-  if (entries.length > 1000) refuse('environment.env', entries.length, 'at most 1000 variables');
+  if (entries.length > 1000) refuse(where, entries.length, 'at most 1000 variables');
   for (const [name, text] of entries) {
-    if (!VARIABLE.test(name)) refuse(`environment.env.${name}`, name, 'a name of letters, digits and _');
+    const at = `${where}.${name.slice(0, 256)}`;
+    if (!VARIABLE.test(name)) refuse(at, name, 'a name of letters, digits and _');
     if (typeof text !== 'string' || text.includes('\0') || text.length > 65_536) {
-      refuse(`environment.env.${name}`, text, 'a string of at most 65536 characters without NUL');
+      refuse(at, text, 'a string of at most 65536 characters without NUL');
     }
   }
   return Object.fromEntries(entries) as Record<string, string>;
-};
-
-const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/;
-
-const sourceOf = (bag: Bag): readonly SourceFile[] => {
-  const files = bag.list('source', SOURCE_FILES_MAX);
-  if (files.length === 0) return refuse('source', [], 'at least the file that holds the handler');
-  const seen = new Set<string>();
-  let bytes = 0;
-  return files.map((value, i): SourceFile => {
-    const file = bagOf(value, `source[${i}]`, ['path', 'content']);
-    const path = relativePath(file.text('path', 1, 1024), `source[${i}].path`);
-    if (seen.has(path)) refuse(`source[${i}].path`, path, 'a path that no other source file has');
-    seen.add(path);
-    const content = file.text('content', 0, SOURCE_BYTES_MAX * 2);
-    if (!BASE64.test(content)) refuse(`source[${i}].content`, content.slice(0, 40), 'base64');
-    bytes += (content.length * 3) / 4;
-    if (bytes > SOURCE_BYTES_MAX)
-      refuse('source', `${bytes} bytes`, `at most ${SOURCE_BYTES_MAX} bytes in all`);
-    return { path, content };
-  });
-};
-
-/** A path that stays inside the directory into which the source is written. */
-const relativePath = (path: string, where: string): string => {
-  const parts = path.split('/');
-  const bad = parts.some((part) => part === '' || part === '.' || part === '..') || /[\\\0:]/.test(path);
-  return bad ? refuse(where, path, 'a relative path with / between its parts, without . or ..') : path;
 };
 
 /** The spec as GET shows it: whole, without the source. */
 export const presentSpec = (spec: FunctionSpec): Omit<SpecJson, 'source'> => ({
   name: spec.name,
   runtime: spec.runtime,
-  handler: spec.handler,
+  ...(spec.handler.file === '' ? {} : { handler: spec.handler }),
   input_mode: spec.inputMode,
   inputs: spec.inputs,
   output: spec.output,
   ...batchingJson(spec.batching),
-  retry: {
-    retries: spec.retry.retries,
-    initial_ms: spec.retry.initialMs,
-    multiplier: spec.retry.multiplier,
-    max_ms: spec.retry.maxMs,
-    jitter: spec.retry.jitter,
-    retry_on: spec.retry.retryOn,
-    terminal_on: spec.retry.terminalOn,
-  },
+  retry: presentRetry(spec.retry),
   isolation: spec.isolation,
   call_timeout_ms: spec.callTimeoutMs,
   min_replicas: spec.replicas.min,
   max_replicas: spec.replicas.max,
-  resources: {
-    cpu: spec.resources.cpu,
-    memory_bytes: spec.resources.memoryBytes,
-    gpu: spec.resources.gpu,
-  },
+  resources: presentResources(spec.resources),
   environment: spec.environment,
+  ...(spec.model == null ? {} : { model: spec.model }),
+  ...(spec.container == null ? {} : { container: presentContainer(spec.container) }),
+  ...(spec.backend === undefined ? {} : { backend: spec.backend }),
+});
+
+export const presentRetry = (retry: RetryPolicy) => ({
+  retries: retry.retries,
+  initial_ms: retry.initialMs,
+  multiplier: retry.multiplier,
+  max_ms: retry.maxMs,
+  jitter: retry.jitter,
+  retry_on: retry.retryOn,
+  terminal_on: retry.terminalOn,
+});
+
+export const presentResources = ({ cpu, memoryBytes, gpu }: Resources) => ({
+  cpu,
+  memory_bytes: memoryBytes,
+  gpu,
 });
