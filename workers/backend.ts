@@ -3,7 +3,10 @@
  * a back end makes a handler of it: a child process, a container, a pod that is there already.
  */
 import type { FunctionVersion } from '../shared/domain/function.ts';
+import type { ModelBinding } from '../shared/domain/model.ts';
 import type { Scaling } from '../shared/domain/scaling.ts';
+import type { Log } from '../shared/runtime/log.ts';
+import type { Artifacts } from '../shared/store/ports/artifacts.ts';
 import type { Handler } from './handler.ts';
 import type { IgnoredOption } from './honoured-options.ts';
 
@@ -48,9 +51,50 @@ export interface Backend {
     onReplicas: (replicas: number) => void,
     onFailure: (reason: string) => void,
   ): Followed;
-  /** Ends what is being prepared: an environment's build takes minutes. Then what it shared between replicas. */
+  /**
+   * Called while the last batches still run: ends what is being prepared (an environment's build takes minutes) at once,
+   * and takes away what replicas share when the last of them is gone.
+   */
   stop(): Promise<void>;
 }
+
+/** What a back end is made with. */
+export type BackendOptions = {
+  readonly log: Log;
+  readonly workerId: string;
+  /** Variables of our own environment. What a handler gets of them is the back end's choice, and little. */
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  /** Where the files of models lie; null: this worker has none, and a version with files cannot start here. */
+  readonly artifacts: Artifacts | null;
+  /** The same files as directories, shared by all back ends of this machine. */
+  readonly models: ModelFolders;
+  readonly machine: Machine;
+};
+
+/** Made when the first version asks for it; rejects with the reason why this worker cannot have it. */
+export type BackendFactory = (options: BackendOptions) => Promise<Backend>;
+
+/** What replicas on this machine share. */
+export type Machine = {
+  readonly gpus: number;
+  /** Models of its devices as the driver tells them; empty where nothing does. */
+  readonly gpuNames?: readonly string[];
+  /** Of this machine, or of the container that this process is in. */
+  readonly memoryBytes: number;
+};
+
+/** A model version's files as a read-only directory tree of this machine. */
+export interface ModelFolders {
+  /** One folder for all who ask for the same files; it stays until the last of them has given it back. */
+  take(model: ModelBinding, signal: AbortSignal): Promise<ModelFolder>;
+}
+
+export type ModelFolder = {
+  /** Absolute. */
+  readonly directory: string;
+  /** Safe to call twice. */
+  giveBack(): void;
+};
 
 export type Followed = {
   rescale(scaling: Scaling): void;

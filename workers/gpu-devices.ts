@@ -10,30 +10,69 @@ export const gpuCount = (devices: string = '/dev'): number => {
   }
 };
 
-/** Hands out the device with the fewest replicas; a device may be shared when there are more replicas than devices. */
+export type GpuRequest = { readonly type: string; readonly count: number };
+
+/** Of a resource text `type:count`; the count may be left out. */
+export const gpuRequest = (gpu: string | null): GpuRequest | null => {
+  if (gpu === null) return null;
+  const found = /^(.*?)(?::(\d+))?$/s.exec(gpu);
+  return { type: found?.[1] ?? gpu, count: Math.max(1, Number(found?.[2] ?? 1)) };
+};
+
+type Device = { users: number; isExclusive: boolean };
+
+/**
+ * Hands out devices. A replica that asks for one may share it when there are more replicas than devices; several
+ * are a replica's own.
+ */
 export class GpuDevices {
-  readonly #users: number[];
+  readonly #devices: Device[];
 
   constructor(count: number) {
-    this.#users = new Array<number>(count).fill(0);
+    this.#devices = Array.from({ length: count }, () => ({ users: 0, isExclusive: false }));
   }
 
   get count(): number {
-    return this.#users.length;
+    return this.#devices.length;
   }
 
   /** Devices that no replica has. */
   get free(): number {
-    return this.#users.filter((users) => users === 0).length;
+    return this.#devices.filter(({ users }) => users === 0).length;
   }
 
-  take(): number {
-    const device = this.#users.indexOf(Math.min(...this.#users));
-    this.#users[device]! += 1;
-    return device;
+  /** @throws Error with the reason when they cannot be had now. */
+  take(count: number): number[] {
+    const ids = count === 1 ? this.#leastUsed() : this.#unused(count);
+    if (ids === null)
+      throw new Error(
+        `no device: it needs ${count} of the ${this.count} GPUs of this machine for itself, and ${this.free} are free`,
+      );
+    for (const id of ids) {
+      const device = this.#devices[id]!;
+      device.users += 1;
+      device.isExclusive = count > 1;
+    }
+    return ids;
   }
 
-  giveBack(device: number): void {
-    this.#users[device]! -= 1;
+  giveBack(ids: readonly number[]): void {
+    for (const id of ids) {
+      const device = this.#devices[id]!;
+      device.users -= 1;
+      device.isExclusive = false;
+    }
+  }
+
+  #leastUsed(): number[] | null {
+    let best = -1;
+    for (const [id, { users, isExclusive }] of this.#devices.entries())
+      if (!isExclusive && (best === -1 || users < this.#devices[best]!.users)) best = id;
+    return best === -1 ? null : [best];
+  }
+
+  #unused(count: number): number[] | null {
+    const free = [...this.#devices.keys()].filter((id) => this.#devices[id]!.users === 0);
+    return free.length < count ? null : free.slice(0, count);
   }
 }

@@ -15,7 +15,9 @@ import type { Service } from '../shared/runtime/service.ts';
 import type { Unwatch } from '../shared/store/ports/queue.ts';
 import type { Store } from '../shared/store/ports/store.ts';
 import { CallIds } from '../shared/wire/call-id.ts';
-import type { Launcher } from './launcher.ts';
+import { type Backends, NO_BACKEND } from './backends.ts';
+import type { HandlerLog } from './handler-log.ts';
+import type { MachineRoom } from './machine-room.ts';
 import { VersionRunner } from './version-runner.ts';
 import { clashOf, hasHadTurn, holdersBeside, type TurnTaker, wantedReplicas } from './version-turns.ts';
 
@@ -27,7 +29,9 @@ const REREAD_MS = 30_000;
 
 export type HostOptions = {
   readonly store: Store;
-  readonly launcher: Launcher;
+  readonly backends: Backends;
+  readonly room: MachineRoom;
+  readonly handlerLog: HandlerLog;
   readonly log: Log;
   readonly workerId: string;
   readonly leaseMs: number;
@@ -90,14 +94,14 @@ export class WorkerHost implements Service {
     this.#unwatchWaiting?.();
     this.#unwatchWaiting = null;
     if (!first) return;
-    this.#options.launcher.stop();
+    const backendsStopped = this.#options.backends.stop();
     await this.#refreshing;
     // Leases are extended until the last batch is settled.
     const stopping = [...this.#entries.values()].map(({ runner }) => runner.stop(graceMs, graceMs));
     await Promise.all([...stopping, ...this.#leaving]);
     for (const timer of this.#timers.splice(0)) clearInterval(timer);
     await Promise.all([...this.#entries.values()].map((entry) => this.#tell(entry, 0)));
-    await this.#options.launcher.removeSources();
+    await backendsStopped;
   }
 
   #every(ms: number, work: () => Promise<void>): void {
@@ -160,7 +164,7 @@ export class WorkerHost implements Service {
     // The current one first: where there is room for one, it is for that one.
     for (const version of record.versions.toSorted((a, b) => isOld(a) - isOld(b))) {
       const isNew = !this.#entries.has(version.id);
-      const entry = this.#entries.get(version.id) ?? this.#open(version);
+      const entry = this.#entries.get(version.id) ?? (await this.#open(version));
       const wasCurrent = entry.isCurrent;
       entry.isCurrent = version.id === record.current.id;
       if (entry.isCurrent !== wasCurrent) entry.takesOver = entry.isCurrent;
@@ -171,9 +175,11 @@ export class WorkerHost implements Service {
     }
   }
 
-  #open(version: FunctionVersion): Entry {
-    const { store, launcher, log, workerId, leaseMs, claimsMax, strict } = this.#options;
-    const options = launcher.ignored(version);
+  async #open(version: FunctionVersion): Promise<Entry> {
+    const { store, backends, room, handlerLog, log, workerId, leaseMs, claimsMax, strict } = this.#options;
+    const found = await backends.of(version);
+    const backend = 'backend' in found ? found.backend : NO_BACKEND;
+    const options = backend.ignored(version);
     const binding = strict ? options.filter(({ isBinding }) => isBinding) : [];
     const entry: Entry = {
       runner: new VersionRunner({
@@ -183,14 +189,19 @@ export class WorkerHost implements Service {
         leaseMs,
         claimsMax,
         log: log.child({ function: version.spec.name, version: version.digest }),
-        launcher,
+        backend,
+        // Replicas that another machine's scheduler places share nothing of this one.
+        room: backend.follow ? null : room,
+        handlerLog,
         callIdText: (id) => this.#callIds.encode(id),
         onChange: () => this.#changed(entry),
       }),
       refusal:
-        binding.length > 0
-          ? `this server refuses what it cannot honour: ${binding.map(({ text }) => text).join('; ')}`
-          : null,
+        'refusal' in found
+          ? found.refusal
+          : binding.length > 0
+            ? `this server refuses what it cannot honour: ${binding.map(({ text }) => text).join('; ')}`
+            : null,
       ignored: options.map(({ text }) => text),
       isCurrent: false,
       takesOver: false,
@@ -220,7 +231,7 @@ export class WorkerHost implements Service {
     const wanted = wantedReplicas(entry);
     if (entry.runner.replicas.length < wanted) {
       const holders = holdersBeside(entry, this.#entries.values());
-      const clash = clashOf(entry, holders, this.#options.launcher);
+      const clash = clashOf(entry, holders, this.#options.room);
       if (clash !== null) {
         this.#block(entry, holders, clash);
         return;

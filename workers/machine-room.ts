@@ -4,6 +4,8 @@
  * and limits nothing (docs/decisions/0006), so two versions share the cores for the time of the change.
  */
 import type { FunctionVersion } from '../shared/domain/function.ts';
+import type { Machine } from './backend.ts';
+import { GpuDevices, gpuRequest } from './gpu-devices.ts';
 import { bytesText } from './memory-watch.ts';
 
 export type Share = { readonly version: FunctionVersion; readonly replicas: number };
@@ -15,6 +17,34 @@ export type Room = {
   readonly memoryBytes: number;
 };
 
+/** The devices and the memory of this machine, for all replicas that run on it. */
+export class MachineRoom {
+  readonly #devices: GpuDevices;
+  readonly #memoryBytes: number;
+
+  constructor({ gpus, memoryBytes }: Machine) {
+    this.#devices = new GpuDevices(gpus);
+    this.#memoryBytes = memoryBytes;
+  }
+
+  /** Why replicas of a version cannot be started beside those of others; null when they can. */
+  clash(wanted: Share, holders: readonly Share[]): string | null {
+    const { count, free } = this.#devices;
+    return clashOf(wanted, holders, { devices: count, freeDevices: free, memoryBytes: this.#memoryBytes });
+  }
+
+  /** Devices for a replica that asks for some, where the machine has any. @throws Error when none are left for it */
+  takeDevices({ spec }: FunctionVersion): readonly number[] {
+    const wanted = gpuRequest(spec.resources.gpu);
+    if (wanted === null || this.#devices.count === 0) return [];
+    return this.#devices.take(Math.min(wanted.count, this.#devices.count));
+  }
+
+  giveBack(devices: readonly number[]): void {
+    this.#devices.giveBack(devices);
+  }
+}
+
 const memoryOf = ({ version, replicas }: Share): number =>
   (version.spec.resources.memoryBytes ?? 0) * replicas;
 
@@ -23,11 +53,11 @@ const memoryOf = ({ version, replicas }: Share): number =>
  * Devices that replicas of one version must share among themselves are no reason: they share them in any case.
  */
 export const clashOf = (wanted: Share, holders: readonly Share[], room: Room): string | null => {
-  const { gpu } = wanted.version.spec.resources;
+  const gpu = gpuRequest(wanted.version.spec.resources.gpu);
   const isHeld = holders.some(({ version, replicas }) => version.spec.resources.gpu !== null && replicas > 0);
-  if (gpu !== null && isHeld && room.freeDevices < Math.min(wanted.replicas, room.devices)) {
+  if (gpu !== null && isHeld && room.freeDevices < Math.min(wanted.replicas * gpu.count, room.devices)) {
     const devices = room.devices === 1 ? 'one device' : `${room.devices} devices`;
-    return `gpu=${JSON.stringify(gpu)}: ${devices} of this machine cannot hold both versions`;
+    return `gpu=${JSON.stringify(wanted.version.spec.resources.gpu)}: ${devices} of this machine cannot hold both versions`;
   }
   const held = holders.reduce((bytes, holder) => bytes + memoryOf(holder), 0);
   const needed = memoryOf(wanted);

@@ -1,15 +1,20 @@
 /** The workers of one process on a store: the host and its handler processes. */
 import { randomUUID } from 'node:crypto';
-import { hostname, totalmem } from 'node:os';
+import { hostname, tmpdir, totalmem } from 'node:os';
 import { ownEnvironment } from '../shared/config/environment.ts';
 import type { Settings } from '../shared/config/settings.ts';
 import type { Log } from '../shared/runtime/log.ts';
 import type { Service } from '../shared/runtime/service.ts';
+import type { Artifacts } from '../shared/store/ports/artifacts.ts';
 import type { StoreServer } from '../shared/store/ports/server.ts';
+import type { BackendFactory, Machine } from './backend.ts';
+import { type BackendFactories, Backends } from './backends.ts';
 import { gpuCount } from './gpu-devices.ts';
 import { HandlerLog } from './handler-log.ts';
 import { WorkerHost } from './host.ts';
-import { Launcher } from './launcher.ts';
+import { MachineRoom } from './machine-room.ts';
+import { ModelDirectories } from './model-directories.ts';
+import { ProcessBackend } from './process-backend.ts';
 
 export type WorkersOptions = {
   readonly server: Pick<StoreServer, 'connect'>;
@@ -25,9 +30,13 @@ export type WorkersOptions = {
   readonly modulesDirectory?: string;
   /** What replicas share; this machine where it is left out. */
   readonly machine?: Machine;
+  /** Where the files of models lie; left out: versions with files cannot start here. The caller closes it. */
+  readonly artifacts?: Artifacts | null;
+  /** Where they lie as directories while they are served; hard links where it is on the artifacts' file system. */
+  readonly modelsDirectory?: string;
+  /** Beside the processes; a version with a back end that is left out is refused. */
+  readonly backends?: Omit<BackendFactories, 'process'>;
 };
-
-export type Machine = { readonly gpus: number; readonly memoryBytes: number };
 
 const thisMachine = (): Machine => ({
   gpus: gpuCount(),
@@ -44,20 +53,29 @@ export const makeWorkers = (options: WorkersOptions): Workers => {
   const { server, settings, log, strict, pythonDefault } = options;
   const store = server.connect();
   const handlerLog = new HandlerLog(store.registry, log);
-  const launcher = new Launcher({
-    handlerLog,
-    environment: ownEnvironment(),
-    pythonDefault,
-    environmentsDirectory: options.environmentsDirectory ?? null,
-    modulesDirectory: options.modulesDirectory ?? process.cwd(),
-    ...(options.machine ?? thisMachine()),
-  });
+  const machine = options.machine ?? thisMachine();
+  // Unique on all machines and for ever, and readable in what the store shows of a worker.
+  const workerId = `${hostname()}-${process.pid}-${randomUUID()}`;
+  const artifacts = options.artifacts ?? null;
+  const models = new ModelDirectories(artifacts, options.modelsDirectory ?? tmpdir());
+  const processes: BackendFactory = async (parts) =>
+    new ProcessBackend({
+      ...parts,
+      pythonDefault,
+      environmentsDirectory: options.environmentsDirectory ?? null,
+      modulesDirectory: options.modulesDirectory ?? process.cwd(),
+    });
+  const backends = new Backends(
+    { ...options.backends, process: processes },
+    { log, workerId, environment: ownEnvironment(), artifacts, models, machine },
+  );
   const host = new WorkerHost({
     store,
-    launcher,
+    backends,
+    room: new MachineRoom(machine),
+    handlerLog,
     log,
-    // Unique on all machines and for ever, and readable in what the store shows of a worker.
-    workerId: `${hostname()}-${process.pid}-${randomUUID()}`,
+    workerId,
     leaseMs: settings.lease,
     claimsMax: settings.claimsMax,
     graceMs: settings.grace,
@@ -67,6 +85,7 @@ export const makeWorkers = (options: WorkersOptions): Workers => {
     start: () => host.start(),
     stop: async (graceMs) => {
       await host.stop(graceMs);
+      await models.remove();
       await handlerLog.flush();
       await store.close();
     },

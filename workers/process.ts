@@ -8,11 +8,13 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import type { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
+import type { HandlerInstance } from './backend.ts';
 import { frameSocket } from './frame-socket.ts';
 import { type Frame, FrameError, FrameReader, frameHead, sharedBytes } from './frames.ts';
-import type { Handler, HandlerAnswer, HandlerBatch, HandlerContext, HandlerOutput } from './handler.ts';
+import type { HandlerAnswer, HandlerBatch, HandlerContext, HandlerOutput } from './handler.ts';
 import { bytesText, watchMemory } from './memory-watch.ts';
 import { OutputLines } from './output-lines.ts';
+import { treeUsage } from './process-tree.ts';
 
 /** Loading a large model takes minutes; a start that takes longer than this hangs. */
 const START_MS_MAX = 900_000;
@@ -93,10 +95,8 @@ const tooLarge = (error: FrameError): HandlerAnswer => ({
   mro: [],
 });
 
-export class HandlerProcess implements Handler {
-  /** Rejects with the reason when the process cannot serve. */
+export class HandlerProcess implements HandlerInstance {
   readonly ready: Promise<void>;
-  /** Resolves with how the process ended, after everything that it sent has been read. */
   readonly gone: Promise<string>;
   wantsCalls = false;
 
@@ -143,7 +143,16 @@ export class HandlerProcess implements Handler {
     return this.#child.pid;
   }
 
-  /** Batches that wait for an answer. */
+  get place(): string | null {
+    return this.#child.pid === undefined ? null : String(this.#child.pid);
+  }
+
+  /** Of the process and all that it started. */
+  async usage(): Promise<{ readonly cpuMs: number; readonly memoryBytes: number } | null> {
+    const { pid } = this.#child;
+    return pid === undefined || this.#isGone ? null : treeUsage(pid);
+  }
+
   get load(): number {
     return this.#pending.length;
   }

@@ -1,15 +1,16 @@
 /**
- * One replica of a function version: a handler process that is started again whenever it ends.
+ * One replica of a function version: what its back end started, started again whenever it ends.
  *
  *   starting ─► ready ─► starting …        (it died: at once, slower when it keeps dying young)
  *      └─► failed ─► starting …            (it cannot start: slower and slower, the reason is kept)
- *   any ─► stopped
+ *   any ─► stopping                        (it finishes what runs, unless it is wanted again before that)
  */
 
-import type { FunctionVersion } from '../shared/domain/function.ts';
+import type { FunctionVersion, ReplicaFacts } from '../shared/domain/function.ts';
 import type { Log } from '../shared/runtime/log.ts';
-import type { Launcher } from './launcher.ts';
-import { HandlerProcess } from './process.ts';
+import type { Backend, HandlerInstance } from './backend.ts';
+import type { MachineRoom } from './machine-room.ts';
+import { ReplicaUsage } from './replica-usage.ts';
 
 /** Waits between starts: a minute at most after a failed start, since what is missing may come back. */
 const FIRST_WAIT_MS = 250;
@@ -21,13 +22,17 @@ const HEALTHY_MS = 5000;
 /** A reason is read by a person in a status answer. */
 const REASON_CHARACTERS_MAX = 4000;
 
-export type ReplicaState = 'starting' | 'ready' | 'failed' | 'stopped';
+export type ReplicaState = ReplicaFacts['state'];
+type Phase = Exclude<ReplicaState, 'stopping'>;
 
 export type ReplicaOptions = {
   readonly index: number;
   readonly log: Log;
-  readonly launcher: Launcher;
+  readonly backend: Backend;
+  /** What replicas of this machine share; null: it runs elsewhere. */
+  readonly room: MachineRoom | null;
   readonly version: FunctionVersion;
+  readonly onLine: (stream: 'stdout' | 'stderr', text: string) => void;
   readonly onChange: () => void;
   readonly onRestart: (cause: 'start_failed' | 'crash' | 'timeout') => void;
 };
@@ -37,22 +42,27 @@ const shortened = (reason: string): string =>
   reason.length <= REASON_CHARACTERS_MAX ? reason : `…${reason.slice(-REASON_CHARACTERS_MAX)}`;
 
 export class Replica {
-  state: ReplicaState = 'starting';
   /** Why it is not ready, when it failed. */
   reason: string | null = null;
-  process: HandlerProcess | null = null;
+  handler: HandlerInstance | null = null;
 
   readonly #options: ReplicaOptions;
   readonly #stopped = Promise.withResolvers<void>();
   readonly #lived: Promise<void>;
-  readonly #device: number | null;
+  readonly #usage = new ReplicaUsage();
+  #devices: readonly number[] | null = null;
+  #phase: Phase = 'starting';
+  #since = Date.now();
+  /** How its last start or run ended. */
+  #lastEnd: string | null = null;
+  #restarts = 0;
   #failures = 0;
+  #isRetired = false;
   #isStopped = false;
   #timedOut = false;
 
   constructor(options: ReplicaOptions) {
     this.#options = options;
-    this.#device = options.launcher.takeDevice(options.version);
     this.#lived = this.#live();
   }
 
@@ -60,36 +70,76 @@ export class Replica {
     return this.#options.index;
   }
 
-  /** Batches that its process holds: at most one runs and one waits. */
+  get state(): ReplicaState {
+    return this.#isStopped || this.#isRetired ? 'stopping' : this.#phase;
+  }
+
+  /** Batches that its handler holds: at most one runs, the others wait. */
   get load(): number {
-    return this.process?.load ?? 0;
+    return this.handler?.load ?? 0;
+  }
+
+  facts(runningRows: number): ReplicaFacts {
+    return {
+      index: this.index,
+      state: this.state,
+      since: this.#since,
+      reason: this.reason ?? this.#lastEnd,
+      place: this.handler?.place ?? null,
+      devices: this.#devices ?? [],
+      restarts: this.#restarts,
+      runningRows,
+      ...this.#usage.figures,
+    };
+  }
+
+  /** Takes what it used since the last look. */
+  measure(): Promise<void> {
+    return this.#usage.measure(this.handler);
+  }
+
+  /** It gets nothing more; `stop` follows when nothing of it runs. */
+  retire(): void {
+    this.#isRetired = true;
+    this.#since = Date.now();
+  }
+
+  /** It is wanted again after all. */
+  revive(): void {
+    this.#isRetired = false;
+    this.#since = Date.now();
   }
 
   /** The running batch outlived its call timeout; nothing else stops a handler. */
   killForTimeout(): void {
     this.#timedOut = true;
-    this.process?.kill('the call timeout was reached');
+    this.handler?.kill('the call timeout was reached');
   }
 
   async stop(graceMs: number): Promise<void> {
     const first = !this.#isStopped;
     this.#isStopped = true;
-    this.state = 'stopped';
     this.#stopped.resolve();
-    await this.process?.stop(graceMs);
+    await this.handler?.stop(graceMs);
     await this.#lived;
-    if (first) this.#options.launcher.giveBack(this.#device);
+    if (first && this.#devices) this.#options.room?.giveBack(this.#devices);
+  }
+
+  #enter(phase: Phase): void {
+    this.#phase = phase;
+    this.#since = Date.now();
   }
 
   async #live(): Promise<void> {
     while (!this.#isStopped) {
       const bornAt = performance.now();
       const cause = await this.#liveOnce();
-      this.process = null;
+      this.handler = null;
       if (this.#isStopped) break;
       this.#failures =
         cause === 'start_failed' || performance.now() - bornAt < HEALTHY_MS ? this.#failures + 1 : 0;
-      this.state = cause === 'start_failed' ? 'failed' : 'starting';
+      this.#enter(cause === 'start_failed' ? 'failed' : 'starting');
+      this.#restarts += 1;
       this.#options.onRestart(cause);
       this.#options.onChange();
       if (cause === 'start_failed') await this.#pause(this.#failures, WAIT_MS_MAX);
@@ -97,31 +147,46 @@ export class Replica {
     }
   }
 
-  /** Starts a process and sees it through to its end; the answer is why it ended. */
+  /** Starts a handler and sees it through to its end; the answer is why it ended. */
   async #liveOnce(): Promise<'start_failed' | 'crash' | 'timeout'> {
-    const { index, log, launcher, version } = this.#options;
+    const { index, log } = this.#options;
+    let handler: HandlerInstance | null = null;
     try {
-      const options = await launcher.launch(version, index, this.#device);
-      if (this.#isStopped) return 'crash';
-      this.process = new HandlerProcess(options);
-      await this.process.ready;
+      handler = await this.#launch();
+      if (this.#isStopped) return await this.#leave(handler);
+      this.handler = handler;
+      await handler.ready;
     } catch (error) {
       this.reason = shortened(error instanceof Error ? error.message : String(error));
+      this.#lastEnd = this.reason;
       if (!this.#isStopped) log.warn({ replica: index, reason: this.reason }, 'handler cannot start');
-      this.process?.kill('it could not start');
-      await this.process?.gone;
+      handler?.kill('it could not start');
+      await handler?.gone;
       return 'start_failed';
     }
     if (!this.#isStopped) {
-      this.state = 'ready';
+      this.#enter('ready');
       this.reason = null;
       this.#options.onChange();
     }
-    const how = await this.process.gone;
+    const how = await handler.gone;
+    this.#lastEnd = shortened(how);
     if (!this.#isStopped) log.warn({ replica: index, how }, 'handler process ended');
     const cause = this.#timedOut ? 'timeout' : 'crash';
     this.#timedOut = false;
     return cause;
+  }
+
+  async #launch(): Promise<HandlerInstance> {
+    const { index, backend, room, version, onLine } = this.#options;
+    this.#devices ??= room?.takeDevices(version) ?? [];
+    return backend.launch({ version, replica: index, devices: this.#devices, onLine });
+  }
+
+  /** It was stopped while its back end prepared it. */
+  async #leave(handler: HandlerInstance): Promise<'crash'> {
+    await handler.stop(0);
+    return 'crash';
   }
 
   async #pause(failures: number, maxMs: number): Promise<void> {

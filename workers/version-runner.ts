@@ -14,11 +14,13 @@ import { IsolationTrail } from '../shared/domain/retry.ts';
 import type { Log } from '../shared/runtime/log.ts';
 import type { LeasedBatch } from '../shared/store/ports/queue.ts';
 import type { Store } from '../shared/store/ports/store.ts';
+import type { Backend } from './backend.ts';
 import { batchOf, contextOf } from './batch-bytes.ts';
 import { BatchRun } from './batch-run.ts';
 import { endBatchSpan, startBatchSpan, traceparentOf } from './batch-trace.ts';
 import type { Handler, HandlerAnswer, HandlerBatch, HandlerContext } from './handler.ts';
-import type { Launcher } from './launcher.ts';
+import type { HandlerLog } from './handler-log.ts';
+import type { MachineRoom } from './machine-room.ts';
 import { PrefetchDepth } from './prefetch-depth.ts';
 import { Replica } from './replica.ts';
 import { type RunnerMetrics, runnerMetrics } from './runner-metrics.ts';
@@ -40,7 +42,10 @@ export type RunnerOptions = {
   readonly leaseMs: number;
   readonly claimsMax: number;
   readonly log: Log;
-  readonly launcher: Launcher;
+  readonly backend: Backend;
+  /** What replicas of this machine share; null: they run elsewhere. */
+  readonly room: MachineRoom | null;
+  readonly handlerLog: HandlerLog;
   readonly callIdText: (callId: number) => string;
   readonly onChange: () => void;
 };
@@ -85,20 +90,24 @@ export class VersionRunner {
   /** Starts replicas up to `count`; scaling down is `rest`. */
   scaleTo(count: number): void {
     if (this.#stopping) return;
-    const { launcher, version, log } = this.#options;
-    while (this.replicas.length < count) {
-      this.replicas.push(
-        new Replica({
-          index: this.replicas.length,
-          log,
-          launcher,
-          version,
-          onChange: () => this.#changed(),
-          onRestart: (cause) => this.#metrics.restarted(cause),
-        }),
-      );
-    }
+    while (this.replicas.length < count) this.replicas.push(this.#start(this.replicas.length));
     this.#changed();
+  }
+
+  #start(index: number): Replica {
+    const { backend, room, version, log, handlerLog } = this.#options;
+    const functionName = version.spec.name;
+    return new Replica({
+      index,
+      log,
+      backend,
+      room,
+      version,
+      onLine: (stream, text) =>
+        handlerLog.add({ at: Date.now(), functionName, replica: index, stream, text }),
+      onChange: () => this.#changed(),
+      onRestart: (cause) => this.#metrics.restarted(cause),
+    });
   }
 
   /** Finishes what runs, hands back what has not begun, and stops the replicas; `scaleTo` starts them again. */
@@ -299,7 +308,7 @@ export class VersionRunner {
   async #handle(run: BatchRun, replica: Replica): Promise<HandlerAnswer> {
     const { version, callIdText } = this.#options;
     const { spec } = version;
-    const handler = replica.process;
+    const { handler } = replica;
     if (handler === null) return { end: 'unstarted' };
     const span = startBatchSpan(run.leased, spec.name, run.rows);
     const context = contextOf(run.leased, {

@@ -8,8 +8,7 @@
  * it has nothing to do, cannot start, or has had its turn. So the backlog of an old version and the calls to the new one
  * take turns, and neither waits for ever.
  */
-import type { Launcher } from './launcher.ts';
-import type { Share } from './machine-room.ts';
+import type { MachineRoom, Share } from './machine-room.ts';
 import type { VersionRunner } from './version-runner.ts';
 
 /** Long against the load of a model, which each change costs, and short enough for a caller who waits. */
@@ -49,10 +48,10 @@ export const holdersBeside = <T extends TurnTaker>(taker: T, all: Iterable<T>): 
 export const clashOf = (
   taker: TurnTaker,
   holders: readonly TurnTaker[],
-  launcher: Pick<Launcher, 'clash'>,
+  room: Pick<MachineRoom, 'clash'>,
 ): string | null => {
   const wanted = { version: taker.runner.version, replicas: wantedReplicas(taker) };
-  return launcher.clash(wanted, holders.map(shareOf));
+  return room.clash(wanted, holders.map(shareOf));
 };
 
 /** Whether a holder that is not asked to yield at once has had what is due to it. */

@@ -69,9 +69,9 @@ describe('options', () => {
 describe('devices', () => {
   it('are handed out evenly and shared last', () => {
     const devices = new GpuDevices(2);
-    expect([devices.take(), devices.take(), devices.take()]).toEqual([0, 1, 0]);
-    devices.giveBack(1);
-    expect(devices.take()).toBe(1);
+    expect([devices.take(1), devices.take(1), devices.take(1)]).toEqual([[0], [1], [0]]);
+    devices.giveBack([1]);
+    expect(devices.take(1)).toEqual([1]);
     expect(gpuCount('/no/such/directory')).toBe(0);
   });
 });

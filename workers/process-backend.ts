@@ -1,32 +1,24 @@
-/** Prepares handler processes: source, environment, devices. One for all functions of a worker. */
+/** The back end whose replicas are child processes: prepares source, environment and files. One for all functions of a worker. */
 
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import type { FunctionVersion } from '../shared/domain/function.ts';
 import { presentSpec } from '../shared/wire/spec.ts';
-import { GpuDevices } from './gpu-devices.ts';
-import type { HandlerLog } from './handler-log.ts';
+import type { Backend, BackendOptions, LaunchRequest, ModelFolder } from './backend.ts';
 import { type IgnoredOption, ignoredOptions } from './honoured-options.ts';
 import { nodeCommand } from './js/launch.ts';
-import { clashOf, type Share } from './machine-room.ts';
-import type { ProcessCommand, ProcessOptions } from './process.ts';
+import { HandlerProcess, type ProcessCommand, type ProcessOptions } from './process.ts';
 import { interpreterOf, pythonCommand } from './python/launch.ts';
 import { environmentInterpreter } from './python/virtual-environment.ts';
 import { SourceDirectory } from './source-directory.ts';
 
-export type LauncherOptions = {
-  readonly handlerLog: HandlerLog;
-  /** Variables of our own environment; `INHERITED` of them reach handlers, all reach pip. */
-  readonly environment: Readonly<Record<string, string | undefined>>;
+export type ProcessBackendOptions = Pick<BackendOptions, 'environment' | 'models' | 'machine'> & {
   /** The interpreter for Python functions whose deploy named none that is here; null: python3. */
   readonly pythonDefault: string | null;
   /** Where virtual environments are kept. */
   readonly environmentsDirectory: string | null;
   /** Where Node functions find packages that they did not bring. */
   readonly modulesDirectory: string;
-  readonly gpus: number;
-  /** Memory of this machine, or of the container that this process is in. */
-  readonly memoryBytes: number;
 };
 
 /** What a handler gets of our environment: nothing that names a key, an address or the data directory. */
@@ -49,59 +41,56 @@ const THREAD_VARIABLES = [
   'NUMEXPR_NUM_THREADS',
 ];
 
-export class Launcher {
-  readonly #options: LauncherOptions;
+export class ProcessBackend implements Backend {
+  readonly #options: ProcessBackendOptions;
   readonly #sources = new SourceDirectory();
-  readonly #devices: GpuDevices;
   readonly #stopped = new AbortController();
+  readonly #processes = new Set<HandlerProcess>();
 
-  constructor(options: LauncherOptions) {
+  constructor(options: ProcessBackendOptions) {
     this.#options = options;
-    this.#devices = new GpuDevices(options.gpus);
   }
 
   ignored(version: FunctionVersion): IgnoredOption[] {
-    return ignoredOptions(version.spec, this.#devices.count);
+    return ignoredOptions(version.spec, this.#options.machine.gpus);
   }
 
-  /** Why replicas of a version cannot be started beside those of others; null when they can. */
-  clash(wanted: Share, holders: readonly Share[]): string | null {
-    const { count, free } = this.#devices;
-    const { memoryBytes } = this.#options;
-    return clashOf(wanted, holders, { devices: count, freeDevices: free, memoryBytes });
-  }
-
-  /** A device for a replica that asks for one, where the machine has any. */
-  takeDevice(version: FunctionVersion): number | null {
-    return version.spec.resources.gpu === null || this.#devices.count === 0 ? null : this.#devices.take();
-  }
-
-  giveBack(device: number | null): void {
-    if (device !== null) this.#devices.giveBack(device);
-  }
-
-  /** Everything a process needs; rejects with the reason why it cannot start. */
-  async launch(version: FunctionVersion, replica: number, device: number | null): Promise<ProcessOptions> {
+  async launch({ version, replica, devices, onLine }: LaunchRequest): Promise<HandlerProcess> {
     const { spec, digest } = version;
-    const { handlerLog } = this.#options;
     const directory = await this.#sources.of(version);
-    const onLine = (stream: 'stdout' | 'stderr', text: string): void =>
-      handlerLog.add({ at: Date.now(), functionName: spec.name, replica, stream, text });
-    return {
-      command: await this.#command(version, directory, this.#environmentOf(version, device), onLine),
-      init: { function: presentSpec(spec), version: digest, directory, replica },
-      memoryBytesMax: spec.resources.memoryBytes,
-      onLine,
-    };
+    const environment = this.#environmentOf(version, devices);
+    const command = await this.#command(version, directory, environment, onLine);
+    const { signal } = this.#stopped;
+    const model = spec.model ? await this.#options.models.take(spec.model, signal) : null;
+    try {
+      signal.throwIfAborted();
+      const artifacts = model?.directory ?? null;
+      const process = new HandlerProcess({
+        command,
+        init: { function: presentSpec(spec), version: digest, directory, replica, artifacts },
+        memoryBytesMax: spec.resources.memoryBytes,
+        onLine,
+      });
+      this.#keep(process, model);
+      return process;
+    } catch (error) {
+      model?.giveBack();
+      throw error;
+    }
   }
 
-  /** Ends what is being prepared: an environment's build takes minutes. */
-  stop(): void {
+  #keep(process: HandlerProcess, model: ModelFolder | null): void {
+    this.#processes.add(process);
+    void process.gone.then(() => {
+      this.#processes.delete(process);
+      model?.giveBack();
+    });
+  }
+
+  async stop(): Promise<void> {
     this.#stopped.abort();
-  }
-
-  removeSources(): Promise<void> {
-    return this.#sources.remove();
+    await Promise.all([...this.#processes].map(({ gone }) => gone));
+    await this.#sources.remove();
   }
 
   async #command(
@@ -125,7 +114,7 @@ export class Launcher {
     return pythonCommand(isolated, directory, env);
   }
 
-  #environmentOf({ spec }: FunctionVersion, device: number | null): Record<string, string> {
+  #environmentOf({ spec }: FunctionVersion, devices: readonly number[]): Record<string, string> {
     const inherited = INHERITED.map((name) => [name, this.#options.environment[name]] as const);
     const { cpu } = spec.resources;
     const threads =
@@ -133,7 +122,7 @@ export class Launcher {
     return {
       ...withoutUndefined(Object.fromEntries(inherited)),
       ...Object.fromEntries(threads),
-      ...(device === null ? {} : { CUDA_VISIBLE_DEVICES: String(device) }),
+      ...(devices.length === 0 ? {} : { CUDA_VISIBLE_DEVICES: devices.join(',') }),
       ...spec.environment.env,
     };
   }
