@@ -20,3 +20,152 @@ export type Scaling = {
 };
 
 export const REPLICAS_MAX = 1000;
+
+/** Of a plain function whose `max_replicas` is above its `min_replicas`, in each worker process. */
+export const plainScaling = ({ min, max }: { readonly min: number; readonly max: number }): Scaling => ({
+  minReplicas: min,
+  maxReplicas: max,
+  targetRows: null,
+  targetWaitMs: null,
+  targetCpuPercent: null,
+  scaleDownMs: 60_000,
+  idleMs: 60_000,
+});
+
+export type ScalingLoad = {
+  /** Rows that no replica has yet. */
+  readonly waitingRows: number;
+  /** Rows of batches that are sealed: they run, or lie before a replica, or wait for another try. */
+  readonly runningRows: number;
+  /** Age of the oldest waiting row; null when none waits. */
+  readonly oldestMs: number | null;
+};
+
+/** What the policy remembers between two looks; it is made by `newHistory` and by each decision, never changed. */
+export type ScalingHistory = {
+  /** What the load was worth, newest last, within `scaleDownMs`. */
+  readonly past: readonly { readonly at: number; readonly replicas: number }[];
+  /** When there was something to do last. */
+  readonly busyAt: number;
+};
+
+export type ScalingQuery = {
+  readonly scaling: Scaling;
+  /** Rows of the largest batch. */
+  readonly batchRows: number;
+  readonly load: ScalingLoad;
+  /** Mean CPU of the ready replicas, in percent of what each asked for; null where it is not known. */
+  readonly cpuPercent: number | null;
+  /** Replicas that were wanted at the last look. */
+  readonly current: number;
+  /** Of these, those that take batches. */
+  readonly ready: number;
+  readonly history: ScalingHistory;
+  readonly now: number;
+};
+
+/** What decided: a bound, the load, the window that holds what was wanted, or nothing to do. */
+export type ScalingCause = 'rows' | 'wait' | 'cpu' | 'window' | 'idle' | 'min' | 'max';
+
+export type ScalingDecision = {
+  readonly replicas: number;
+  readonly cause: ScalingCause;
+  readonly history: ScalingHistory;
+};
+
+/** CPU within a tenth of its target moves nothing: replicas never use alike. */
+const CPU_TOLERANCE = 0.1;
+/** A look a second over the longest window would be thousands: entries are thinned to this many. */
+const PAST_MAX = 120;
+
+export const newHistory = (now: number, replicas: number): ScalingHistory => ({
+  past: [{ at: now, replicas }],
+  busyAt: now,
+});
+
+/**
+ * How many replicas a function is to have. Up at once, by whichever of rows, age and CPU wants most; down only as far as the
+ * most that the load was worth within `scaleDownMs`; to none, where that is allowed, after `idleMs` with nothing to do, and
+ * up again with the first row. Pure: the same query, the same decision.
+ */
+export const wantedReplicas = (query: ScalingQuery): ScalingDecision => {
+  const { scaling, load, current, now } = query;
+  const isBusy = load.waitingRows + load.runningRows > 0;
+  const isIdle = !isBusy && now - query.history.busyAt >= scaling.idleMs;
+  const worth = worthOf(query, isBusy, isIdle);
+  const history = remembered(query, worth.replicas, isBusy);
+  const held = Math.min(current, Math.max(...history.past.map(({ replicas }) => replicas)));
+  const isLast = current > 0 && !isIdle;
+  const wanted = Math.max(worth.replicas, held <= 1 ? Number(isLast) : held);
+  const bounded = Math.min(Math.max(wanted, scaling.minReplicas), scaling.maxReplicas);
+  return { replicas: bounded, cause: causeOf(worth, wanted, bounded), history };
+};
+
+type Worth = { readonly replicas: number; readonly cause: 'rows' | 'wait' | 'cpu' | 'idle' };
+
+const worthOf = (
+  { scaling, batchRows, load, ...query }: ScalingQuery,
+  isBusy: boolean,
+  isIdle: boolean,
+): Worth => {
+  const rows = scaling.targetRows ?? 2 * batchRows;
+  const all: Worth[] = [
+    { replicas: Number(isBusy), cause: isBusy ? 'rows' : 'idle' },
+    { replicas: Math.ceil((load.waitingRows + load.runningRows) / Math.max(1, rows)), cause: 'rows' },
+    { replicas: byWait(scaling, load, query), cause: 'wait' },
+    // What a handler does when nothing was asked of it for long keeps no replica.
+    { replicas: isIdle ? 0 : byCpu(scaling, query), cause: 'cpu' },
+  ];
+  return all.reduce((most, next) => (next.replicas > most.replicas ? next : most));
+};
+
+/** One more when the last one that was wanted is there: until then nobody knows whether it is enough. */
+const byWait = (
+  { targetWaitMs }: Scaling,
+  { oldestMs }: ScalingLoad,
+  { current, ready }: Pick<ScalingQuery, 'current' | 'ready'>,
+): number => {
+  if (targetWaitMs === null || oldestMs === null || oldestMs <= targetWaitMs) return 0;
+  return ready >= current ? current + 1 : current;
+};
+
+const byCpu = (
+  { targetCpuPercent }: Scaling,
+  { cpuPercent, current, ready }: Pick<ScalingQuery, 'cpuPercent' | 'current' | 'ready'>,
+): number => {
+  if (targetCpuPercent === null || cpuPercent === null || ready === 0) return 0;
+  const ratio = cpuPercent / targetCpuPercent;
+  if (Math.abs(ratio - 1) <= CPU_TOLERANCE) return current;
+  // Those that are on their way will take their part; what is wanted above them waits until they are there.
+  return ratio > 1 && ready < current ? current : Math.ceil(ready * ratio);
+};
+
+const remembered = (
+  { scaling, history, now }: ScalingQuery,
+  replicas: number,
+  isBusy: boolean,
+): ScalingHistory => {
+  const bounded = Math.min(Math.max(replicas, scaling.minReplicas), scaling.maxReplicas);
+  // Looks close together are one entry with the first one's time, which stays for as long as its last one would.
+  const stepMs = scaling.scaleDownMs / PAST_MAX;
+  const past = history.past.filter(({ at }) => at > now - scaling.scaleDownMs - stepMs);
+  const last = past.at(-1);
+  const isClose = last !== undefined && now - last.at < stepMs;
+  if (isClose) past[past.length - 1] = { at: last.at, replicas: Math.max(last.replicas, bounded) };
+  else past.push({ at: now, replicas: bounded });
+  return { past, busyAt: isBusy ? now : history.busyAt };
+};
+
+const causeOf = (worth: Worth, wanted: number, bounded: number): ScalingCause => {
+  if (bounded < wanted) return 'max';
+  if (bounded > wanted) return 'min';
+  if (wanted > worth.replicas) return 'window';
+  return worth.cause;
+};
+
+/**
+ * The part of one of `workers` worker processes in a total that all of them compute: they differ by one at most, and
+ * together they are the total. `rank` counts from 0.
+ */
+export const share = (total: number, rank: number, workers: number): number =>
+  Math.floor(total / workers) + (rank < total % workers ? 1 : 0);
