@@ -2,6 +2,7 @@
 import { describe } from 'vitest';
 import { admissionSuite } from './admission-suite.ts';
 import { batchSuite } from './batch-suite.ts';
+import { documentsSuite } from './documents-suite.ts';
 import { endingSuite } from './ending-suite.ts';
 import type { StoreFactory } from './factory.ts';
 import { ledgerSuite } from './ledger-suite.ts';
@@ -18,6 +19,7 @@ const SUITES = {
   'counts worker slots': slotSuite,
   'tells and shows': readingSuite,
   'registers functions and keys': registrySuite,
+  'keeps documents': documentsSuite,
   'keeps and drops results': retentionSuite,
   'starts again': restartSuite,
   'keeps a ledger': ledgerSuite,

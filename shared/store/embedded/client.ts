@@ -1,12 +1,14 @@
 /** One thread's client: all verbs of a tick travel in one message, and answers and events come back in one. */
 import type { MessagePort } from 'node:worker_threads';
 import { BugError, SluiceError } from '../../errors/sluice-error.ts';
+import { type DocumentBytes, type DocumentName, makeDocuments, type StoredBytes } from '../documents.ts';
 import type { Coordination } from '../ports/coordination.ts';
 import type { Keys } from '../ports/keys.ts';
 import type { Admission, Admitted, QueueStore, Sealed } from '../ports/queue.ts';
 import type { Registry } from '../ports/registry.ts';
 import type { Retention } from '../ports/retention.ts';
 import type { Store } from '../ports/store.ts';
+import type { ListedDocument } from './documents.ts';
 import { fromErrorMessage } from './errors.ts';
 import {
   ADMITTED_WIDTH,
@@ -27,6 +29,7 @@ import {
   unpackWaiting,
 } from './packers.ts';
 import type { SealedMessage } from './sealing.ts';
+import { shared } from './sharing.ts';
 import { Subscriptions } from './subscriptions.ts';
 import type { VerbName } from './verbs.ts';
 
@@ -181,6 +184,7 @@ export const makeClient = ({ port, generation, durability }: ClientTicket): Stor
   return {
     queue: makeQueue(connection, generation, durability),
     registry: makeRegistry(ask),
+    documents: makeDocuments(documentBytes(ask)),
     keys: {
       create: (query) => ask('createKey', query),
       list: () => ask('listKeys'),
@@ -242,6 +246,24 @@ const makeQueue = (connection: Connection, generation: string, durability: strin
   result: (query) => connection.ask('result', query),
   cancel: (query) => connection.ask('cancel', query),
 });
+
+const documentBytes = (ask: <T>(verb: VerbName, args?: unknown) => Promise<T>): DocumentBytes => {
+  const get = (name: DocumentName) => ask<Omit<StoredBytes, 'key'> | undefined>('getDocument', name);
+  return {
+    get,
+    page: async (query) => {
+      const documents: StoredBytes[] = [];
+      const listed = await ask<ListedDocument[]>('listDocuments', query);
+      for (const { key, revision, bytes } of listed) {
+        const one = bytes === null ? await get({ kind: query.kind, key }) : { revision, bytes };
+        if (one !== undefined) documents.push({ key, ...one });
+      }
+      return { documents, next: listed.length < query.limit ? null : listed.at(-1)!.key };
+    },
+    put: (document) => ask('putDocument', { ...document, bytes: shared(document.bytes) }),
+    remove: (document) => ask('removeDocument', document),
+  };
+};
 
 const makeRegistry = (ask: <T>(verb: VerbName, args?: unknown) => Promise<T>): Registry => ({
   deploy: (query) => ask('deploy', query),

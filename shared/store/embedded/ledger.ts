@@ -84,6 +84,8 @@ export class Ledger {
   readonly leasesBefore = new Map<number, Lease | null>();
   /** Set where the disk or its limit refuses admissions; cleared by the next measure. */
   isFull = false;
+  /** A verb wrote more than most do: the log is looked at after its commit. */
+  isLogLong = false;
   /** A group runs again after it found no room: admissions are refused. */
   isRefusing = false;
   readonly #recent = new Map<number, LiveCall>();

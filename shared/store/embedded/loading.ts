@@ -1,6 +1,7 @@
 /** Reads the tables into memory: at the start, and again after a commit that found the disk full. */
 import type { Batching, FunctionSpec } from '../../domain/function.ts';
 import type { Scaling } from '../../domain/scaling.ts';
+import { dropUnnamedParts } from './documents.ts';
 import { isNoSpace } from './errors.ts';
 import type { Ledger } from './ledger.ts';
 import {
@@ -49,6 +50,7 @@ const repair = (ledger: Ledger): void => {
     const settled = ledger.db.prepare('SELECT id FROM batches WHERE settled = 1').all() as { id: number }[];
     const markWhole = ledger.db.prepare('UPDATE batches SET settled = 2 WHERE id = ?');
     for (const { id } of settled) if (!partly.has(id)) markWhole.run(id);
+    dropUnnamedParts(ledger);
     ledger.db.exec('COMMIT');
   } catch (error) {
     if (ledger.db.isTransaction) ledger.db.exec('ROLLBACK');

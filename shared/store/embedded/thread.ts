@@ -70,7 +70,9 @@ class StoreThread {
         return;
       }
       this.#commits += 1;
-      if (this.#commits % TIDY_COMMITS === 0) tidy(this.#ledger);
+      if (this.#commits % TIDY_COMMITS !== 0 && !this.#ledger.isLogLong) return;
+      this.#ledger.isLogLong = false;
+      tidy(this.#ledger);
     } catch (error) {
       die(error);
     }

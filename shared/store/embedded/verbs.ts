@@ -1,5 +1,6 @@
 /** What a client may ask, by name. */
 import { admit } from './admission.ts';
+import { getDocument, listDocuments, putDocument, removeDocument } from './documents.ts';
 import { expired } from './expiry.ts';
 import * as functions from './functions.ts';
 import { createKey, findKey, listKeys, revokeKey } from './keys.ts';
@@ -55,6 +56,10 @@ const VERBS = {
   load: functions.load,
   appendLogs: functions.appendLogs,
   logs: functions.logs,
+  putDocument,
+  removeDocument,
+  getDocument,
+  listDocuments,
   createKey,
   listKeys,
   revokeKey,

@@ -1,4 +1,5 @@
 import type { Coordination } from './coordination.ts';
+import type { Documents } from './documents.ts';
 import type { Keys } from './keys.ts';
 import type { QueueStore } from './queue.ts';
 import type { Registry } from './registry.ts';
@@ -12,6 +13,7 @@ export type StoreCounters = Readonly<Record<string, number>>;
 export interface Store {
   readonly queue: QueueStore;
   readonly registry: Registry;
+  readonly documents: Documents;
   readonly keys: Keys;
   readonly retention: Retention;
   readonly coordination: Coordination;

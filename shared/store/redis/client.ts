@@ -1,6 +1,7 @@
 /** One thread's client of the Redis store: its connections, what it hears, and the ports over them. */
 import { randomBytes } from 'node:crypto';
 import { SluiceError } from '../../errors/sluice-error.ts';
+import { makeDocuments } from '../documents.ts';
 import { BlobCache } from '../embedded/blob-cache.ts';
 import type { QueueStore } from '../ports/queue.ts';
 import type { BucketOptions } from '../ports/server.ts';
@@ -9,6 +10,7 @@ import { parseAddress } from './address.ts';
 import { BullDispatch } from './bull-dispatch.ts';
 import { makeCoordination } from './coordination.ts';
 import { Directory } from './directory.ts';
+import { makeDocumentBytes } from './documents.ts';
 import { Events } from './events.ts';
 import { MemoryGuard } from './health.ts';
 import { makeKeys } from './keys.ts';
@@ -174,6 +176,7 @@ export const makeRedisClient = (ticket: RedisTicket): Store => {
   return {
     queue: withNews(client, makeQueue(context, events)),
     registry,
+    documents: makeDocuments(makeDocumentBytes(context)),
     keys: makeKeys(context),
     retention: makeRetention(context, registry, guard, () => client.lost),
     coordination: makeCoordination(context, directory, events),

@@ -52,6 +52,9 @@ export type StoreKey =
   | 'api-key-count'
   | 'api-keys'
   | 'api-key-hashes'
+  /** Sorted set of the documents' names, and the hash of the revision given last: scripts/document-put.lua. */
+  | 'documents'
+  | 'document-revisions'
   /** Sorted set: buffer process → when its membership ends. */
   | 'members'
   /** Text, JSON: the mark of a migration (shared/store/transfer-mark.ts). */
@@ -88,6 +91,16 @@ export class Layout {
   /** Seven bytes for each id that calls had elsewhere (transfer-lineage.ts), in texts of neighbouring ids. */
   former(chunk: string): string {
     return `{${this.prefix}}:former:${chunk}`;
+  }
+
+  /** A document; its name is `KIND/KEY`. */
+  document(name: string): string {
+    return `{${this.prefix}}:document:${name}`;
+  }
+
+  /** A part of a large document (scripts/parts/documents.lua spells it too). */
+  documentPart(name: string, part: number): string {
+    return `{${this.prefix}}:document-part:${name}:${part}`;
   }
 
   /** What all keys of a function begin with; scripts append to it. */
