@@ -54,6 +54,29 @@ describe('a data directory', () => {
     await (await open()).close();
   });
 
+  it('forgets parts of a document whose writing was cut off', async () => {
+    const shop = await makeShop();
+    const put = { kind: 'model', key: 'a', revision: null, value: 'x'.repeat(5_000_000) } as const;
+    const revision = await shop.store.documents.put(put);
+    await shop.close();
+    const inDatabase = <T>(work: (db: DatabaseSync) => T): T => {
+      const db = new DatabaseSync(path.join(directory, 'sluice.db'));
+      const found = work(db);
+      db.close();
+      return found;
+    };
+    const parts = (db: DatabaseSync) => db.prepare('SELECT count(*) AS n FROM document_parts').get()?.n;
+    expect(inDatabase(parts)).toBe(3);
+    inDatabase((db) =>
+      db.exec('INSERT INTO document_parts SELECT id + 64, bytes FROM document_parts WHERE id % 64 < 2'),
+    );
+    expect(inDatabase(parts)).toBe(5);
+    await shop.open();
+    expect(await shop.store.documents.get('model', 'a')).toMatchObject({ revision, value: put.value });
+    await shop.close();
+    expect(inDatabase(parts)).toBe(3);
+  });
+
   it('of another format is refused with the way out', async () => {
     await (await open()).close();
     const db = new DatabaseSync(path.join(directory, 'sluice.db'));
