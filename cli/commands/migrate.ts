@@ -3,9 +3,9 @@ import path from 'node:path';
 import type { Command } from 'commander';
 import { settingsFromEnvironment } from '../../shared/config/environment.ts';
 import { compileSettings, flagOf, SETTINGS } from '../../shared/config/settings.ts';
+import { bucketOf } from '../../shared/store/bucket/bucket-settings.ts';
 import type { BucketOptions } from '../../shared/store/ports/server.ts';
 import type { TransferCounts, TransferSource, TransferTarget } from '../../shared/store/ports/transfer.ts';
-import { bucketOf } from '../../shared/store/bucket/bucket-settings.ts';
 import { UsageError } from '../failure.ts';
 import { printJson, printTable } from '../print.ts';
 
@@ -66,6 +66,7 @@ const rowsOf = ({ rows, ...counts }: TransferCounts): [string, number][] => [
   ['staged versions', counts.stagedVersions],
   ['functions with a scaling', counts.scalings],
   ['API keys', counts.keys],
+  ['documents (models, scaling groups)', counts.documents],
   ['unfinished calls', counts.unfinishedCalls],
   ['finished calls', counts.finishedCalls],
   ['idempotency keys', counts.idempotencyKeys],

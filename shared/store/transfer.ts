@@ -73,6 +73,8 @@ const bring = async (
     moved.batches += batches.length;
     onProgress(moved);
   }
+  for await (const some of chunks(source.documents(), ({ bytes }) => bytes.byteLength))
+    await target.addDocuments(some);
   for await (const ids of chunks(source.former(), () => 0)) await target.addFormer(ids);
   return { ...moved, isFinished: false };
 };

@@ -12,7 +12,7 @@ import type { Ledger } from './ledger.ts';
 import { Again } from './moving.ts';
 
 /** Some 10 ms to write. 48 of them hold the largest document. */
-export const DOCUMENT_PART_BYTES = 2 * 2 ** 20;
+const DOCUMENT_PART_BYTES = 2 * 2 ** 20;
 /** Of one revision. Stored in the ids of parts: never change it. */
 const PARTS_MAX = 64;
 /** Parts dropped in one step: SQLite reads through their pages. */
@@ -27,7 +27,10 @@ const partsOf = (bytes: number): number => Math.max(1, Math.ceil(bytes / DOCUMEN
 
 type Row = { readonly revision: number; readonly bytes: number };
 
-const find = (ledger: Ledger, { kind, key }: DocumentName): Row | undefined =>
+const find = (
+  ledger: Ledger,
+  { kind, key }: { readonly kind: string; readonly key: string },
+): Row | undefined =>
   ledger.prepare('SELECT revision, bytes FROM documents WHERE kind = ? AND key = ?').get(kind, key) as
     | Row
     | undefined;
@@ -49,7 +52,7 @@ const readPart = (ledger: Ledger, id: number): Uint8Array => {
 };
 
 /** SQLite takes no shared memory, so a part is copied. */
-export const addPart = (ledger: Ledger, revision: number, part: number, bytes: Uint8Array): void => {
+const addPart = (ledger: Ledger, revision: number, part: number, bytes: Uint8Array): void => {
   const some = bytes.subarray(part * DOCUMENT_PART_BYTES, (part + 1) * DOCUMENT_PART_BYTES);
   ledger
     .prepare('INSERT OR REPLACE INTO document_parts VALUES (?, ?)')
@@ -175,6 +178,38 @@ export const listDocuments = (
     left -= bytes;
     return { key, revision, bytes: readPart(ledger, partId(revision, 0)) };
   });
+};
+
+/** All of it at once; for who serves nobody meanwhile. */
+export const wholeDocument = (
+  ledger: Ledger,
+  name: { readonly kind: string; readonly key: string },
+): Uint8Array => {
+  const { revision, bytes } = find(ledger, name)!;
+  const parts = Array.from({ length: partsOf(bytes) }, (_, part) => readPart(ledger, partId(revision, part)));
+  return Buffer.concat(parts);
+};
+
+/** Writes one under a revision that it has elsewhere. */
+export const takeDocument = (
+  ledger: Ledger,
+  { kind, key, revision, bytes }: StoredBytes & { readonly kind: string },
+): void => {
+  for (let part = 0; part < partsOf(bytes.byteLength); part += 1) addPart(ledger, revision, part, bytes);
+  ledger
+    .prepare('INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?)')
+    .run(kind, key, revision, bytes.byteLength);
+};
+
+export const lastRevision = (ledger: Ledger): number => {
+  const row = ledger.prepare("SELECT value FROM meta WHERE name = 'document_revision'").get() as
+    | { value: number }
+    | undefined;
+  return row?.value ?? 0;
+};
+
+export const setLastRevision = (ledger: Ledger, revision: number): void => {
+  ledger.prepare("INSERT OR REPLACE INTO meta VALUES ('document_revision', ?)").run(revision);
 };
 
 /** At the start: what a stop in the middle of a large change has left. */

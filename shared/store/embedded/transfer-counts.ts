@@ -30,6 +30,8 @@ export const countEmbedded = (ledger: Ledger, since: number): TransferCounts => 
     stagedVersions: one('SELECT count(staged) AS n FROM functions'),
     scalings: one('SELECT count(scaling) AS n FROM functions'),
     keys: one('SELECT count(*) AS n FROM keys'),
+    documents: one('SELECT count(*) AS n FROM documents'),
+    documentBytes: one('SELECT coalesce(sum(bytes), 0) AS n FROM documents'),
     unfinishedCalls: live.n,
     finishedCalls: done.n,
     idempotencyKeys: one(

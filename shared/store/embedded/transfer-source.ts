@@ -14,6 +14,7 @@ import type {
   MovedId,
   TransferBatch,
   TransferCall,
+  TransferDocument,
   TransferFunction,
   TransferKey,
   TransferPart,
@@ -22,6 +23,7 @@ import type {
 } from '../ports/transfer.ts';
 import { leavingTo } from '../transfer-mark.ts';
 import { openDatabase } from './database.ts';
+import { lastRevision, wholeDocument } from './documents.ts';
 import { joinParts } from './ending.ts';
 import { parseExtra } from './extra.ts';
 import { listKeys } from './keys.ts';
@@ -146,6 +148,7 @@ class EmbeddedSource implements TransferSource {
       functions: functionsOf(this.#ledger),
       keys: keysOf(this.#ledger),
       nextKeyId: nextKeyId(this.#ledger),
+      lastRevision: lastRevision(this.#ledger),
       callIds: spanOf(this.#ledger, ['live', 'done']),
       batchIds: spanOf(this.#ledger, ['batches']),
     };
@@ -245,6 +248,18 @@ class EmbeddedSource implements TransferSource {
 
   async output(id: number): Promise<Uint8Array> {
     return readOutput(this.#ledger, id);
+  }
+
+  async *documents(): AsyncGenerator<TransferDocument> {
+    const next = this.#ledger.prepare(
+      'SELECT kind, key, revision FROM documents WHERE (kind, key) > (?, ?) ORDER BY kind, key LIMIT 1',
+    );
+    for (let last = { kind: '', key: '' }; ; ) {
+      const row = next.get(last.kind, last.key) as Omit<TransferDocument, 'bytes'> | undefined;
+      if (row === undefined) return;
+      yield { ...row, bytes: wholeDocument(this.#ledger, row) };
+      last = row;
+    }
   }
 
   async *former(): AsyncGenerator<MovedId> {

@@ -10,12 +10,14 @@ import type {
   TransferBatch,
   TransferCall,
   TransferCounts,
+  TransferDocument,
   TransferHead,
   TransferPosition,
   TransferTarget,
 } from '../ports/transfer.ts';
 import { type ArrivingMark, refuseTaken, type TransferMark } from '../transfer-mark.ts';
 import { openDatabase } from './database.ts';
+import { setLastRevision, takeDocument } from './documents.ts';
 import { Ledger } from './ledger.ts';
 import { load } from './loading.ts';
 import { Segments } from './segments.ts';
@@ -54,6 +56,7 @@ class EmbeddedTarget implements TransferTarget {
       this.#ledger.db.exec(FORMER_TABLE + CARRIED_TABLE + STAGING);
       for (const one of head.functions) this.#rows.addFunction(one);
       this.#rows.addKeys(head);
+      setLastRevision(this.#ledger, head.lastRevision);
       writeMark(this.#ledger.db, { state: 'arriving', id: head.id, from: head.place, position });
     });
     return position;
@@ -64,7 +67,7 @@ class EmbeddedTarget implements TransferTarget {
     if (tagOf(generationOf(this.#ledger)) === head.tag) {
       refuseTaken(this.place, `gives the same call ids as ${head.place}`);
     }
-    const tables = ['functions', 'keys', 'live', 'done', 'batches'];
+    const tables = ['functions', 'keys', 'live', 'done', 'batches', 'documents'];
     const taken = tables.filter((table) => db.prepare(`SELECT 1 FROM ${table} LIMIT 1`).get() !== undefined);
     if (mark !== null || taken.length > 0) refuseTaken(this.place, 'is not empty');
   }
@@ -113,6 +116,12 @@ class EmbeddedTarget implements TransferTarget {
   async addFormer(ids: readonly MovedId[]): Promise<void> {
     this.#commit(() => {
       for (const id of ids) this.#rows.addFormer(id, this.#tag);
+    });
+  }
+
+  async addDocuments(documents: readonly TransferDocument[]): Promise<void> {
+    this.#commit(() => {
+      for (const document of documents) takeDocument(this.#ledger, document);
     });
   }
 

@@ -101,6 +101,16 @@ export type TransferCall = {
   readonly parts: readonly TransferPart[];
 };
 
+export type TransferDocument = {
+  /** The source may be newer, and have kinds that are not known here. */
+  readonly kind: string;
+  readonly key: string;
+  /** It stays. */
+  readonly revision: number;
+  /** JSON. */
+  readonly bytes: Uint8Array;
+};
+
 /** A sealed batch that is not settled. A lease on it is not moved: it ends with the source, at no cost to the rows. */
 export type TransferBatch = {
   readonly id: number;
@@ -123,6 +133,8 @@ export type TransferCounts = {
   /** Functions with a scaling of their own. */
   readonly scalings: number;
   readonly keys: number;
+  readonly documents: number;
+  readonly documentBytes: number;
   readonly unfinishedCalls: number;
   readonly finishedCalls: number;
   readonly idempotencyKeys: number;
@@ -150,6 +162,8 @@ export type TransferHead = {
   readonly keys: readonly TransferKey[];
   /** No key of the target may get an id below it: calls carry the ids of revoked keys. */
   readonly nextKeyId: number;
+  /** The highest that a document had; none gets one again. */
+  readonly lastRevision: number;
   /** What the ids of calls, and of outputs and batches, lie between. */
   readonly callIds: IdSpan;
   readonly batchIds: IdSpan;
@@ -175,6 +189,8 @@ export interface TransferSource {
   /** In the order of their ids. */
   batches(after: number | null): AsyncIterable<TransferBatch>;
   output(id: number): Promise<Uint8Array>;
+  /** In no order. */
+  documents(): AsyncIterable<TransferDocument>;
   /** Ids from migrations before this one, with the call's id in the source, in no order; the call may be gone. */
   former(): AsyncIterable<MovedId>;
   counts(): Promise<TransferCounts>;
@@ -193,6 +209,7 @@ export interface TransferTarget {
   addCalls(calls: readonly TransferCall[], output: (id: number) => Promise<Uint8Array>): Promise<void>;
   addBatches(batches: readonly TransferBatch[]): Promise<void>;
   addFormer(ids: readonly MovedId[]): Promise<void>;
+  addDocuments(documents: readonly TransferDocument[]): Promise<void>;
   /** Puts together what came. Nothing is served before `open`. */
   finish(): Promise<TransferCounts>;
   /** Lets it be served. */

@@ -65,8 +65,7 @@ export const readDocument = async (place: DocumentsPlace, name: string): Promise
   }
 };
 
-const setParts = async ({ link, layout }: DocumentsPlace, bytes: Uint8Array) => {
-  const name = randomUUID();
+const setParts = async ({ link, layout }: DocumentsPlace, name: string, bytes: Uint8Array) => {
   const count = Math.ceil(bytes.byteLength / PART_BYTES);
   for (let part = 0; part < count; part += 1) {
     const some = bytes.subarray(part * PART_BYTES, (part + 1) * PART_BYTES);
@@ -83,7 +82,7 @@ const put = async (
   const { revision, bytes } = document;
   const isInline = bytes.byteLength <= INLINE_BYTES_MAX;
   if (!isInline) place.checkRoom?.(bytes.byteLength);
-  const parts = isInline ? null : await setParts(place, bytes);
+  const parts = isInline ? null : await setParts(place, randomUUID(), bytes);
   const args = [
     nameOf(document),
     bytes.byteLength,
@@ -152,6 +151,45 @@ const page = async (
     });
   }
   return { documents, next: names.length < limit ? null : names.at(-1)!.slice(from) };
+};
+
+/** Names that one step of a migration reads. */
+const STEP_NAMES = 500;
+
+/** Every document's name, `KIND/KEY`. */
+export async function* eachDocumentName(place: DocumentsPlace): AsyncGenerator<string> {
+  for (let after = ''; ; ) {
+    const names = await documentNames(place, { from: '', after, end: '~', limit: STEP_NAMES });
+    yield* names;
+    if (names.length < STEP_NAMES) return;
+    after = names.at(-1)!;
+  }
+}
+
+export const countDocuments = async (place: DocumentsPlace) => {
+  const counts = { documents: 0, documentBytes: 0 };
+  for await (const name of eachDocumentName(place)) {
+    counts.documents += 1;
+    const { link, layout } = place;
+    counts.documentBytes += Number(await link.command<Buffer>('HGET', layout.document(name), 'b'));
+  }
+  return counts;
+};
+
+/** Writes one under a revision that it has elsewhere. Done again it writes the same keys. */
+export const takeDocument = async (
+  place: DocumentsPlace,
+  name: string,
+  { revision, bytes }: Found,
+): Promise<void> => {
+  const { link, layout } = place;
+  const key = layout.document(name);
+  const isInline = bytes.byteLength <= INLINE_BYTES_MAX;
+  const parts = isInline ? null : await setParts(place, `moved-${revision}`, bytes);
+  for (const part of parts?.keys ?? []) await link.command('PERSIST', part);
+  const value = parts === null ? ['v', bytes] : ['p', parts.name, 'n', parts.count];
+  await link.command('HSET', key, 'r', revision, 'b', bytes.byteLength, ...value);
+  await link.command('ZADD', layout.store('documents'), 0, name);
 };
 
 export const makeDocumentBytes = (place: DocumentsPlace): DocumentBytes => ({

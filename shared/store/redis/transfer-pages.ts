@@ -1,5 +1,6 @@
 /** Reads a whole store, function by function, for both sides of a migration. Nobody serves it meanwhile. */
 import type { TransferCounts } from '../ports/transfer.ts';
+import { countDocuments } from './documents.ts';
 import { bucketOf, functionOfId, type Layout, serialOfId } from './layout.ts';
 import type { Argument, Link } from './link.ts';
 import { countsOf, readCall, SLICE_WIDTH, type StoredCall, unpack } from './packing.ts';
@@ -153,5 +154,6 @@ export const countRedis = async (place: Place, since: number): Promise<TransferC
     }
   }
   const keys = await link.command<number>('HLEN', layout.store('api-keys'));
-  return { functions: numbers.length, keys, ...sums, rows };
+  const { documents, documentBytes } = await countDocuments(place);
+  return { functions: numbers.length, keys, documents, documentBytes, ...sums, rows };
 };

@@ -15,6 +15,7 @@ import type {
   MovedId,
   TransferBatch,
   TransferCall,
+  TransferDocument,
   TransferFunction,
   TransferHead,
   TransferKey,
@@ -25,6 +26,7 @@ import type {
 import { leavingTo } from '../transfer-mark.ts';
 import { parseAddress, withoutSecrets } from './address.ts';
 import { unpackSlices } from './batching.ts';
+import { eachDocumentName, readDocument } from './documents.ts';
 import { checkBucket, LargeBytes } from './large-bytes.ts';
 import { batchIdOf, functionOfId, Layout, serialOfId, versionIdOf } from './layout.ts';
 import { Link } from './link.ts';
@@ -105,6 +107,7 @@ class RedisSource implements TransferSource {
     const original = String(found).replace(FENCED, '');
     await this.#setGeneration(FENCED + original);
     const keyCount = await link.command<Buffer | null>('GET', layout.store('api-key-count'));
+    const last = await link.command<Buffer | null>('HGET', layout.store('document-revisions'), 'last');
     return {
       id: mark.id,
       tag: tagOf(original),
@@ -112,6 +115,7 @@ class RedisSource implements TransferSource {
       functions: await this.#functions(),
       keys: await this.#keys(),
       nextKeyId: Number(keyCount ?? 0) + 1,
+      lastRevision: Number(last ?? 0),
       callIds: WIDE,
       batchIds: WIDE,
     };
@@ -327,6 +331,15 @@ class RedisSource implements TransferSource {
     const bytes = await readOutputBytes(places, functionOfId(id), serialOfId(id));
     if (bytes === null) throw nothingThere(`the output of batch ${id}`);
     return plain(bytes);
+  }
+
+  async *documents(): AsyncGenerator<TransferDocument> {
+    for await (const name of eachDocumentName(this.#at)) {
+      const found = await readDocument(this.#at, name);
+      if (found === undefined) throw nothingThere(`the document ${name}`);
+      const [kind, ...key] = name.split('/') as [string, ...string[]];
+      yield { kind, key: key.join('/'), ...found };
+    }
   }
 
   former(): AsyncIterable<MovedId> {

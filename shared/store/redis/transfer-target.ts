@@ -10,6 +10,7 @@ import type {
   TransferBatch,
   TransferCall,
   TransferCounts,
+  TransferDocument,
   TransferFunction,
   TransferHead,
   TransferPosition,
@@ -17,6 +18,7 @@ import type {
 } from '../ports/transfer.ts';
 import { type ArrivingMark, refuseTaken } from '../transfer-mark.ts';
 import { parseAddress, withoutSecrets } from './address.ts';
+import { takeDocument } from './documents.ts';
 import { checkBucket, LargeBytes, tooLong } from './large-bytes.ts';
 import { callIdOf, Layout } from './layout.ts';
 import { Link } from './link.ts';
@@ -87,6 +89,7 @@ class RedisTarget implements TransferTarget {
     const held = await Promise.all(
       (['functions', 'api-keys'] as const).map((key) => link.command<number>('HLEN', layout.store(key))),
     );
+    held.push(await link.command<number>('ZCARD', layout.store('documents')));
     if (isMarked || held.some((n) => n > 0)) refuseTaken(this.place, 'is not empty');
     for (const { first, last } of [head.callIds, head.batchIds]) {
       if (last - first < SPAN_MAX) continue;
@@ -107,6 +110,7 @@ class RedisTarget implements TransferTarget {
       await link.command('HSET', layout.store('api-key-hashes'), secretHash, id);
     }
     await link.command('SET', layout.store('api-key-count'), head.nextKeyId - 1);
+    await link.command('HSET', layout.store('document-revisions'), 'last', head.lastRevision);
     await link.command('SET', layout.store('function-count'), head.functions.length);
     for (const { id, name } of head.functions)
       await link.command('HSET', layout.store('functions'), name, this.#functions.get(id)!.fn);
@@ -258,6 +262,11 @@ class RedisTarget implements TransferTarget {
       if (here !== null) pairs.push({ former, callId: here });
     }
     await addFormer(this.#link, this.#layout, pairs);
+  }
+
+  async addDocuments(documents: readonly TransferDocument[]): Promise<void> {
+    for (const document of documents)
+      await takeDocument(this.#at, `${document.kind}/${document.key}`, document);
   }
 
   finish(): Promise<TransferCounts> {

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import type { Outcome } from '../../../../shared/domain/call.ts';
+import { DOCUMENT_KINDS } from '../../../../shared/store/ports/documents.ts';
 import type { Admission, LeasedBatch, ResultPart } from '../../../../shared/store/ports/queue.ts';
 import type { Store } from '../../../../shared/store/ports/store.ts';
 import { specOf, type Workshop } from '../../../contract/workshop.ts';
@@ -53,9 +54,28 @@ export class RandomLedger {
       name: 'h',
       update: { scaling: { ...scaling, scaleDownMs: 300_000, idleMs: 1000 } },
     });
+    await this.#write();
     for (const name of ['first', 'second', 'third'])
       await store.keys.create({ now, name, scopes: ['call'], secretHash: `hash-${name}`, prefix: name });
     await store.keys.revoke(3);
+  }
+
+  /** Small and large documents of two kinds, one of them changed, another removed. */
+  async #write(): Promise<void> {
+    const { documents } = this.#shop.store;
+    const put = (
+      kind: 'model' | 'model-version',
+      key: string,
+      value: unknown,
+      revision: number | null = null,
+    ) => documents.put({ kind, key, revision, value });
+    const first = await put('model', 'm', { versions: [1] });
+    await put('model', 'm', { versions: [1, 2], name: 'ä€' }, first);
+    for (const version of ['m/0000000001', 'm/0000000002', 'm/extra/3'])
+      await put('model-version', version, { source: 'x'.repeat(100_000) });
+    await put('model-version', 'large/0000000001', { source: 'ä'.repeat(1_700_000) });
+    const removed = await put('model', 'z', 'last');
+    await documents.remove({ kind: 'model', key: 'z', revision: removed! });
   }
 
   async take({ verb, pick, size }: Step): Promise<void> {
@@ -171,7 +191,9 @@ export const callSeen = async (store: Store, id: number): Promise<unknown> => {
   return { ...call, ...times, status: isOpen ? 'open' : status, parts: page.parts.map(seen) };
 };
 
-/** Functions with their versions, and keys, without ids that a store chooses. */
+const digestOf = (value: unknown): string => createHash('sha256').update(JSON.stringify(value)).digest('hex');
+
+/** Functions with their versions, documents, and keys, without ids that a store chooses. */
 export const registrySeen = async (store: Store): Promise<unknown> => {
   const records = await store.registry.functions();
   const functions = records.map(({ id: _, current, staged, versions, ...record }) => ({
@@ -192,5 +214,9 @@ export const registrySeen = async (store: Store): Promise<unknown> => {
   );
   loads.sort((a, b) => (a.functionName < b.functionName ? -1 : 1));
   const key = await store.keys.find('hash-second');
-  return { functions, loads, keys: await store.keys.list(), key };
+  const kinds = await Promise.all(DOCUMENT_KINDS.map((kind) => store.documents.list({ kind, limit: 1000 })));
+  const documents = kinds.map((list) =>
+    list.map(({ value, ...rest }) => ({ ...rest, digest: digestOf(value) })),
+  );
+  return { functions, loads, keys: await store.keys.list(), key, documents };
 };

@@ -116,6 +116,12 @@ const check = async (to: Side, { ledger, before, registry, tag }: Filled): Promi
       expect(again).toMatchObject({ attached: true, callId: ids.get(id) });
     }
     await checkRuns(store, before, ids);
+    const { documents } = store;
+    // The highest revision was that of a document which is gone.
+    const { revision } = (await documents.get('model', 'm'))!;
+    const given = await documents.put({ kind: 'model', key: 'z', revision: null, value: 0 });
+    expect(given).toBeGreaterThan(revision + 5);
+    expect(await documents.put({ kind: 'model', key: 'm', revision, value: 1 })).toBe(given! + 1);
   });
 };
 
@@ -187,7 +193,7 @@ export const transferSuite = ({ name, from: makeFrom, to: makeTo }: Sides, numRu
             for (const verb of ['seal', 'lease', 'settle']) await ledger.take({ verb, pick: i, size: i % 8 });
           for (let i = 0; i < 6; i += 1) await ledger.take({ verb: 'seal', pick: i, size: 3 });
         });
-        // 1,100 calls are three chunks: arrive, the chunks, the batches, finish, open. Each run gets a little further.
+        // 1,100 calls are three chunks: arrive, the chunks, the batches, the documents, finish, open. Each run gets a little further.
         const cuts: [number, boolean][] = [
           [1, true],
           [2, false],
@@ -196,6 +202,7 @@ export const transferSuite = ({ name, from: makeFrom, to: makeTo }: Sides, numRu
           [2, true],
           [3, false],
           [3, true],
+          [4, true],
         ];
         for (const [step, isDone] of cuts) {
           await expect(migrate(from, to, cutting(step, isDone))).rejects.toThrow('cut off');
