@@ -9,6 +9,7 @@
 export { FILE_MAGIC, type FileBlock, fileFooter } from './file-footer.ts';
 export { buildInput, type InputPart } from './input-build.ts';
 export { matchInputs } from './input-match.ts';
+export { columnStream, joinedStream } from './joined-stream.ts';
 export { type JsonBody, type JsonPayload, jsonToPayload } from './json-payload.ts';
 export { checkOutput, type Output } from './output-check.ts';
 export { rowsToStream, streamToColumns, type TypedArray } from './plain-columns.ts';
@@ -16,6 +17,7 @@ export { type ResultOptions, resultArrow } from './result-arrow.ts';
 export { type ResultJson, resultJson } from './result-json.ts';
 export type { ResultPart, RowErrorRun } from './result-part.ts';
 export { fieldsToSchemaMessage } from './schema-message.ts';
-export { type ArrowStream, openStream, readStream } from './stream.ts';
+export { type ArrowStream, openStream, readStream, readStreamOnce } from './stream.ts';
 export { sliceStream } from './stream-slice.ts';
 export { parseType, sameType, typeText } from './type-text.ts';
+export { CastError } from './value-cast.ts';
