@@ -3,9 +3,10 @@ import path from 'node:path';
 import { makeServices, type Services } from '../services/main.ts';
 import { type Settings, settingsRoles } from '../shared/config/settings.ts';
 import type { Log } from '../shared/runtime/log.ts';
+import { artifactsWarning } from '../shared/store/artifacts/index.ts';
+import { bucketOf } from '../shared/store/bucket/bucket-settings.ts';
 import type { StoreServer } from '../shared/store/ports/server.ts';
 import { makeWorkers, type Workers } from '../workers/main.ts';
-import { bucketOf } from '../shared/store/bucket/bucket-settings.ts';
 
 export type RunningServer = {
   /** Of the API and of the health port; null where this process has none. */
@@ -97,6 +98,8 @@ export const startServer = async (
   options: ServerOptions,
 ): Promise<RunningServer> => {
   const server = await openStore(settings, log);
+  const warning = artifactsWarning(settings);
+  if (warning !== null) log.warn(warning);
   const lost: Lost = Promise.withResolvers();
   let parts: Parts;
   try {

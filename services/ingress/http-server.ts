@@ -11,6 +11,7 @@ import {
 } from 'fastify';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
 import { metrics } from '../../shared/runtime/metrics.ts';
+import { artifactRoutes } from './artifact-routes.ts';
 import { addBodyParsers, BodyBudget } from './body.ts';
 import { callRoutes } from './call-routes.ts';
 import { dashboardRoutes } from './dashboard-routes.ts';
@@ -84,6 +85,7 @@ export const makeHttpServer = async (room: Room, connectionsMax: number): Promis
     eventRoutes,
     functionRoutes,
     keyRoutes,
+    artifactRoutes,
     serverRoutes,
     dashboardRoutes,
   ]) {
@@ -142,8 +144,8 @@ const addHooks = (app: FastifyInstance, room: Room, unused: UnusedConnections): 
   app.addHook('onRequest', (request, reply, done) => {
     unused.used(request.raw.socket);
     if (room.state.isDraining) reply.raw.setHeader('connection', 'close');
-    const { scope } = request.routeOptions.config;
-    budget.hold(request, (free) => reply.raw.once('close', free));
+    const { scope, streamedBody } = request.routeOptions.config;
+    if (streamedBody !== true) budget.hold(request, (free) => reply.raw.once('close', free));
     if (scope === undefined) return done();
     const allow = (identity: Identity): void => {
       checkScope(identity, scope);

@@ -3,6 +3,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Settings } from '../../shared/config/settings.ts';
 import type { Log } from '../../shared/runtime/log.ts';
 import { metrics } from '../../shared/runtime/metrics.ts';
+import type { Artifacts } from '../../shared/store/ports/artifacts.ts';
 import type { Scope } from '../../shared/store/ports/keys.ts';
 import type { Store } from '../../shared/store/ports/store.ts';
 import type { CallIds } from '../../shared/wire/call-id.ts';
@@ -22,6 +23,7 @@ export type Room = {
   readonly results: CallResults;
   readonly waits: CallWaits;
   readonly guard: Guard;
+  readonly artifacts: Artifacts;
   readonly version: string;
   /** The Prometheus text of the whole process. */
   readonly exposition: () => Promise<string>;
@@ -42,6 +44,8 @@ declare module 'fastify' {
     scope?: Scope;
     /** The handler takes the body's bytes. */
     rawBody?: boolean;
+    /** The body is not held in memory, and counts in no budget. */
+    streamedBody?: boolean;
     /** The route's label in metrics. */
     label?: string;
   }

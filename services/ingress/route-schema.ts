@@ -13,6 +13,7 @@ const PROBLEMS: Readonly<Record<number, string>> = {
   410: 'Past its retention.',
   413: 'The body is too large.',
   415: 'The content type is not supported.',
+  416: 'The range lies outside of the bytes.',
   422: 'Understood, and refused.',
   429: 'The queue is full.',
   503: 'The server is shutting down.',

@@ -4,6 +4,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import type { Settings } from '../../shared/config/settings.ts';
 import { makeLog } from '../../shared/runtime/log.ts';
 import { snapshot } from '../../shared/runtime/metrics.ts';
+import { artifactsOptionsOf, openArtifacts } from '../../shared/store/artifacts/index.ts';
 import { attachStore } from '../../shared/store/attach.ts';
 import { CallIds } from '../../shared/wire/call-id.ts';
 import { Catalogue } from '../registry/catalogue.ts';
@@ -63,6 +64,7 @@ const room: Room = {
   results: new CallResults(store.queue, catalogue, ids),
   waits: new CallWaits(store.queue),
   guard,
+  artifacts: openArtifacts(artifactsOptionsOf(settings)),
   version,
   exposition: async () => (await link.ask('exposition')) as string,
   keysChanged: async () => {
@@ -97,6 +99,7 @@ async function drain(): Promise<void> {
   await app.close();
   clearInterval(closing);
   catalogue.stop();
+  await room.artifacts.close();
   await store.close();
   // The answer to this question is the last thing that the port carries.
   setImmediate(() => port.close());

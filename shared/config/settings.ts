@@ -94,6 +94,19 @@ export const SETTINGS = {
     'Payloads and results from this size on go to the bucket: below it, Redis takes a few milliseconds and S3 some tens.',
   ),
   data: text('.sluice', 'Data directory of the embedded store; one process owns it.'),
+  artifacts: text(
+    '',
+    'Directory of model files, the same for all processes of a store; empty: artifacts in --data, or the bucket of --s3-bucket, or ~/.local/share/sluice/artifacts.',
+  ),
+  artifactsCache: text(
+    '',
+    'Where model files of the bucket are fetched to; empty: ~/.cache/sluice/artifacts.',
+  ),
+  artifactsCacheLimit: bytes(
+    200 * GiB,
+    MiB,
+    'Bytes of that directory at most; what was not used for longest makes room.',
+  ),
   durability: choice(
     'fsync',
     ['fsync', 'memory'],
@@ -312,6 +325,13 @@ const checkProcess = (settings: Settings, raw: Readonly<Partial<Record<string, s
     if (name.startsWith('s3') && value !== undefined && settings.s3Bucket === '')
       throw wrong(name, value, 'there is no bucket; give --s3-bucket as well');
   }
+  for (const name of ['artifactsCache', 'artifactsCacheLimit'] as const)
+    if (raw[name] !== undefined && (settings.s3Bucket === '' || settings.artifacts !== ''))
+      throw wrong(
+        name,
+        raw[name],
+        'artifacts lie in a directory here and are not fetched; give --s3-bucket, and no --artifacts',
+      );
   if (!/^([\w.-]{3,63})?$/.test(settings.s3Bucket))
     throw wrong(
       's3Bucket',

@@ -141,6 +141,12 @@ export const CATALOGUE = {
     'The content type is not supported',
     'Send application/json or application/vnd.apache.arrow.stream.',
   ),
+  range_not_satisfiable: entry(
+    416,
+    false,
+    'The range lies outside of the bytes',
+    'Ask for a range of the bytes that Content-Range names.',
+  ),
   idempotency_mismatch: entry(
     422,
     false,

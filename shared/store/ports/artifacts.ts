@@ -20,11 +20,14 @@ export type ArtifactState = {
 };
 
 export interface Artifacts {
+  /** Asking for one that is whole makes it count as stored now: who finds it there need not send it, and comes to name it. */
   state(digest: Digest): Promise<ArtifactState>;
   /**
-   * Appends what `body` gives, up to its end or its failure: what was received before a failure is kept.
+   * Appends what `body` gives, up to its end or its failure: what was received before a failure is kept. A piece at offset 0
+   * that tells another length begins anew. Of one that is whole nothing is read from `body`.
    * @throws SluiceError `artifact_offset_conflict` (the state is in its members), `artifact_digest_mismatch`,
-   *   `storage_full`, `payload_too_large`
+   *   `changed_meanwhile` (another upload of the same bytes is under way and does not end), `disk_full`,
+   *   `payload_too_large` (more bytes than are left of the file), `store_unavailable`
    */
   append(piece: {
     readonly digest: Digest;
@@ -47,6 +50,9 @@ export interface Artifacts {
   file(digest: Digest, signal: AbortSignal): Promise<string>;
   /** Digests that are whole, and since when; for whoever looks for those that nothing refers to. */
   list(): AsyncIterable<{ readonly digest: Digest; readonly bytes: number; readonly storedAt: number }>;
-  remove(digest: Digest): Promise<boolean>;
+  /** @param storedBefore leaves it where it is when it was stored, or asked for, since then */
+  remove(digest: Digest, storedBefore?: number): Promise<boolean>;
+  /** Drops uploads that nobody has added to since then. @returns how many */
+  dropUploads(touchedBefore: number): Promise<number>;
   close(): Promise<void>;
 }
