@@ -19,9 +19,11 @@ import { eventRoutes } from './event-routes.ts';
 import { functionRoutes } from './function-routes.ts';
 import { checkScope, type Identity } from './guard.ts';
 import { keyRoutes } from './key-routes.ts';
+import { modelRoutes } from './model-routes.ts';
 import { expectedError, internalError, problemOf, rawProblem } from './problem.ts';
 import { resultRoutes } from './result-routes.ts';
 import { countAnswer, type Room } from './room.ts';
+import { scalingGroupRoutes } from './scaling-group-routes.ts';
 import { serverRoutes } from './server-routes.ts';
 import { submitRoutes } from './submit-routes.ts';
 import { UnusedConnections } from './unused-connections.ts';
@@ -86,6 +88,8 @@ export const makeHttpServer = async (room: Room, connectionsMax: number): Promis
     functionRoutes,
     keyRoutes,
     artifactRoutes,
+    modelRoutes,
+    scalingGroupRoutes,
     serverRoutes,
     dashboardRoutes,
   ]) {

@@ -9,8 +9,10 @@ import type { Store } from '../../shared/store/ports/store.ts';
 import type { CallIds } from '../../shared/wire/call-id.ts';
 import type { Catalogue } from '../registry/catalogue.ts';
 import type { Functions } from '../registry/functions.ts';
+import type { Models } from '../registry/models.ts';
 import type { CallResults } from '../results/call-results.ts';
 import type { CallWaits } from '../results/call-waits.ts';
+import type { Groups } from '../scaling/groups.ts';
 import type { Guard, Identity } from './guard.ts';
 
 export type Room = {
@@ -20,6 +22,8 @@ export type Room = {
   readonly ids: CallIds;
   readonly catalogue: Catalogue;
   readonly functions: Functions;
+  readonly models: Models;
+  readonly groups: Groups;
   readonly results: CallResults;
   readonly waits: CallWaits;
   readonly guard: Guard;

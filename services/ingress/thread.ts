@@ -9,8 +9,10 @@ import { attachStore } from '../../shared/store/attach.ts';
 import { CallIds } from '../../shared/wire/call-id.ts';
 import { Catalogue } from '../registry/catalogue.ts';
 import { Functions } from '../registry/functions.ts';
+import { Models } from '../registry/models.ts';
 import { CallResults } from '../results/call-results.ts';
 import { CallWaits } from '../results/call-waits.ts';
+import { Groups } from '../scaling/groups.ts';
 import { Guard } from './guard.ts';
 import { makeHttpServer } from './http-server.ts';
 import type { Room } from './room.ts';
@@ -52,19 +54,25 @@ const link: ThreadLink = new ThreadLink(port, {
   },
   drain: () => drain(),
 });
+const artifacts = openArtifacts(artifactsOptionsOf(settings));
+const changed = async (name: string): Promise<void> => {
+  await link.ask('functionChanged', name);
+};
+const models = new Models(store.documents, artifacts);
+const groups = new Groups({ store, models, changed });
 const room: Room = {
   settings,
   store,
   log,
   ids,
   catalogue,
-  functions: new Functions(store, catalogue, async (name) => {
-    await link.ask('functionChanged', name);
-  }),
+  functions: new Functions(store, catalogue, changed, (name, kind) => groups.note(name, kind)),
+  models,
+  groups,
   results: new CallResults(store.queue, catalogue, ids),
   waits: new CallWaits(store.queue),
   guard,
-  artifacts: openArtifacts(artifactsOptionsOf(settings)),
+  artifacts,
   version,
   exposition: async () => (await link.ask('exposition')) as string,
   keysChanged: async () => {

@@ -8,21 +8,38 @@ import { presentFunction, presentLogLine } from '../../shared/wire/present.ts';
 import { compileSpec, isContained, updatedBatching } from '../../shared/wire/spec.ts';
 import type { Catalogue } from './catalogue.ts';
 
+type Paused = (name: string, kind: 'paused' | 'resumed') => Promise<void>;
+
+/** Functions of scaling groups are made and deleted by their groups alone. */
+const GROUP_FUNCTION = /^model\.(.*)$/s;
+
 export class Functions {
   readonly #store: Store;
   readonly #catalogue: Catalogue;
   readonly #changed: (name: string) => Promise<void>;
+  readonly #paused: Paused;
 
-  /** `changed` returns when every thread has read the function again, so that what follows a deploy meets it everywhere. */
-  constructor(store: Store, catalogue: Catalogue, changed: (name: string) => Promise<void>) {
+  /**
+   * @param changed returns when every thread has read the function again, so that what follows a deploy meets it everywhere
+   * @param paused is told when a function was paused or resumed
+   */
+  constructor(store: Store, catalogue: Catalogue, changed: (name: string) => Promise<void>, paused: Paused) {
     this.#store = store;
     this.#catalogue = catalogue;
     this.#changed = changed;
+    this.#paused = paused;
   }
 
   /** @throws SluiceError `invalid_function` */
   async deploy(spec: unknown): Promise<{ readonly created: boolean; readonly view: FunctionJson }> {
     const compiled = compileSpec(spec);
+    const group = GROUP_FUNCTION.exec(compiled.name)?.[1];
+    if (group !== undefined)
+      throw new SluiceError(
+        'invalid_function',
+        `name is ${JSON.stringify(compiled.name)}; names that begin with "model." are given by scaling groups: PUT /v1/scaling-groups/${group}.`,
+        { field: 'name' },
+      );
     const { record, created } = await this.#store.registry.deploy({ now: Date.now(), spec: compiled });
     await this.#changed(record.name);
     return { created, view: await this.#view(record) };
@@ -48,8 +65,10 @@ export class Functions {
   }
 
   async pause(name: string, paused: boolean): Promise<FunctionJson> {
-    await this.#catalogue.read(name);
-    return this.#change(name, { paused });
+    const { paused: before } = await this.#catalogue.read(name);
+    const view = await this.#change(name, { paused });
+    if (before !== paused) await this.#paused(name, paused ? 'paused' : 'resumed');
+    return view;
   }
 
   async #change(name: string, update: FunctionUpdate): Promise<FunctionJson> {
@@ -78,7 +97,14 @@ export class Functions {
   }
 
   async remove(name: string): Promise<void> {
-    await this.#catalogue.read(name);
+    const { current } = await this.#catalogue.read(name);
+    const group = GROUP_FUNCTION.exec(name)?.[1];
+    if (group !== undefined && current.spec.model != null)
+      throw new SluiceError(
+        'invalid_request',
+        `${name} is the function of a scaling group; delete that with DELETE /v1/scaling-groups/${group}.`,
+        { field: 'name' },
+      );
     await this.#store.registry.remove(name);
     await this.#changed(name);
   }

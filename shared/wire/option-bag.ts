@@ -18,7 +18,9 @@ export const bagOf = (value: unknown, where: string, options: readonly string[])
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     return refuse(where, value, `an object with ${options.join(', ')}`);
   }
-  const unknown = Object.keys(value).find((key) => !options.includes(key));
+  const unknown = Object.keys(value)
+    .find((key) => !options.includes(key))
+    ?.slice(0, 80);
   if (unknown !== undefined) {
     const at = where === '' ? unknown : `${where}.${unknown}`;
     throw new SluiceError('invalid_function', `${at} is not an option; there are ${options.join(', ')}.`, {
@@ -116,3 +118,16 @@ export class Bag {
     );
   }
 }
+
+/** Of what came from outside, a refusal repeats no more. */
+const DETAIL_MAX = 4000;
+
+/** What the same checks refuse elsewhere than in a function has a code of its own. */
+export const refusedAs = <T>(code: 'invalid_model' | 'invalid_scaling_group', check: () => T): T => {
+  try {
+    return check();
+  } catch (error) {
+    if (!(error instanceof SluiceError) || error.code !== 'invalid_function') throw error;
+    throw new SluiceError(code, error.message.slice(0, DETAIL_MAX), error.extra);
+  }
+};

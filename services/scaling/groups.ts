@@ -1,0 +1,281 @@
+/** What the scaling group routes do. Each writes the group's document first, then brings the function to it. */
+import { randomUUID } from 'node:crypto';
+import type { FunctionSpec } from '../../shared/domain/function.ts';
+import type { Scaling } from '../../shared/domain/scaling.ts';
+import { SluiceError } from '../../shared/errors/sluice-error.ts';
+import type { Store } from '../../shared/store/ports/store.ts';
+import { digestOf } from '../../shared/store/spec-digest.ts';
+import type { ScalingGroupJson } from '../../shared/wire/model-api.ts';
+import { refusedAs } from '../../shared/wire/option-bag.ts';
+import {
+  compileDeployment,
+  compileGroupName,
+  compileGroupPatch,
+  type Deployment,
+} from '../../shared/wire/scaling-groups.ts';
+import { isContained, updatedBatching } from '../../shared/wire/spec.ts';
+import type { Models } from '../registry/models.ts';
+import {
+  functionNameOf,
+  type Group,
+  GroupRecords,
+  groupNameOf,
+  type Release,
+  withEvent,
+} from './group-records.ts';
+import { groupSpec } from './group-spec.ts';
+import { presentGroup } from './group-state.ts';
+import { type Aftermath, type Placement, placed, scalingText } from './placement.ts';
+
+/** Calls that come in while others are cancelled are cancelled as well, so often. */
+const PURGES_MAX = 10;
+
+export type GroupsOptions = {
+  readonly store: Store;
+  readonly models: Models;
+  /** Returns when every thread has read the function again. */
+  readonly changed: (functionName: string) => Promise<void>;
+};
+
+type Claimed = { readonly release: Release; readonly spec: FunctionSpec };
+export class Groups {
+  readonly #store: Store;
+  readonly #models: Models;
+  readonly #changed: (functionName: string) => Promise<void>;
+  readonly #records: GroupRecords;
+
+  constructor({ store, models, changed }: GroupsOptions) {
+    this.#store = store;
+    this.#models = models;
+    this.#changed = changed;
+    this.#records = new GroupRecords(store.documents);
+  }
+
+  async list(): Promise<readonly ScalingGroupJson[]> {
+    return Promise.all((await this.#records.all()).map((group) => this.#view(group)));
+  }
+
+  /** @throws SluiceError `scaling_group_not_found` */
+  async show(name: string): Promise<ScalingGroupJson> {
+    return this.#view(await this.#records.read(name));
+  }
+
+  async #view(group: Group): Promise<ScalingGroupJson> {
+    const { registry } = this.#store;
+    const name = functionNameOf(group.name);
+    const now = Date.now();
+    const [record, reports] = await Promise.all([registry.function(name), registry.reports({ now, name })]);
+    return presentGroup({ group, record, reports, now });
+  }
+
+  /** @throws SluiceError `invalid_scaling_group`, `model_not_found` */
+  async deploy(
+    wanted: string,
+    body: unknown,
+    now: number,
+  ): Promise<{ readonly isNew: boolean; readonly view: ScalingGroupJson }> {
+    const name = compileGroupName(wanted);
+    const { deployment, scaling } = compileDeployment(body);
+    await this.#records.checkRoom(name);
+    const claimed = await this.#claim(name, deployment, deployment.requested, now);
+    const aftermath = await this.#placed(name, claimed, (group) =>
+      placed(group, name, claimed.release, scaling, now),
+    );
+    await this.#bring(claimed.spec, scaling, aftermath, now);
+    return { isNew: aftermath.isNew, view: await this.show(name) };
+  }
+
+  /** Claims the version before anything says that the group runs it, and makes its function. */
+  async #claim(name: string, deployment: Deployment, wanted: unknown, now: number): Promise<Claimed> {
+    const { model } = deployment;
+    const token = randomUUID();
+    const number = await this.#models.claim(model, wanted, { group: name, token, at: now });
+    try {
+      const { version } = await this.#models.find(model, number);
+      const spec = groupSpec(name, version, deployment);
+      const release: Release = {
+        model,
+        version: number,
+        deployment,
+        backend: spec.backend ?? 'process',
+        inputs: version.inputs,
+        outputs: version.outputs,
+        batching: spec.batching,
+        digest: digestOf(spec),
+        token,
+        since: now,
+      };
+      return { release, spec };
+    } catch (error) {
+      await this.#models.release(model, [token]);
+      throw error;
+    }
+  }
+
+  /** Gives the claim back when the document does not come to name it. */
+  async #placed(
+    name: string,
+    { release }: Claimed,
+    place: (group: Group | undefined) => Placement,
+  ): Promise<Aftermath> {
+    try {
+      return await this.#records.change(name, (group) => {
+        const { write, aftermath } = place(group);
+        return { write, answer: aftermath };
+      });
+    } catch (error) {
+      await this.#models.release(release.model, [release.token]);
+      throw error;
+    }
+  }
+
+  async #bring(
+    spec: FunctionSpec,
+    scaling: Scaling,
+    { freed, dropped }: Aftermath,
+    now: number,
+  ): Promise<void> {
+    await this.#store.registry.deploy({ now, spec, isStaged: true, scaling });
+    if (dropped !== null) await this.#drop(spec.name, dropped, now);
+    await this.#changed(spec.name);
+    for (const { model, token } of freed) await this.#models.release(model, [token]);
+  }
+
+  async #drop(name: string, { digest }: Release, now: number): Promise<void> {
+    await this.#store.registry.settleStaged({ now, name, digest, end: 'drop' });
+  }
+
+  /** Changes the scaling, and the limits of the version that serves; no replica starts again. */
+  async update(name: string, body: unknown, now: number): Promise<ScalingGroupJson> {
+    const patch = compileGroupPatch(body);
+    const { registry } = this.#store;
+    const functionName = functionNameOf(name);
+    await this.#records.read(name);
+    const spec = (await registry.function(functionName))?.current.spec;
+    if (patch.limits !== null && spec === undefined)
+      throw new SluiceError('changed_meanwhile', `The function of ${name} is not there yet; try again.`);
+    const batching =
+      patch.limits === null
+        ? null
+        : refusedAs('invalid_scaling_group', () =>
+            updatedBatching(spec!.batching, patch.limits, isContained(spec!)),
+          );
+    const scaling = await this.#records.changeFound(name, (group) => {
+      const next = patch.scaling === null ? group.scaling : patch.scaling(group.scaling);
+      const text = [
+        scalingText(group.scaling, next),
+        ...(batching === null ? [] : ['batching limits changed']),
+      ];
+      return { write: withEvent({ ...group, scaling: next }, now, 'scaled', text.join('; ')), answer: next };
+    });
+    await registry.update({
+      now,
+      name: functionName,
+      update: { scaling, ...(batching === null ? {} : { batching }) },
+    });
+    await this.#changed(functionName);
+    return this.show(name);
+  }
+
+  /** Gives an update up that is under way, or goes to what ran before. @throws SluiceError `no_earlier_version` */
+  async rollback(name: string, now: number): Promise<ScalingGroupJson> {
+    const group = await this.#records.read(name);
+    if (group.next !== null && group.next.isTaking !== true) {
+      await this.#giveUp(name, group.next, now);
+      return this.show(name);
+    }
+    const target = group.next === null ? group.before : group.current;
+    if (target === null)
+      throw new SluiceError(
+        'no_earlier_version',
+        `${name} has run nothing but version ${group.current.version} of ${group.current.model}.`,
+      );
+    const claimed = await this.#claim(name, target.deployment, target.version, now).catch(
+      (error: unknown) => {
+        if (!(error instanceof SluiceError) || error.code !== 'model_not_found') throw error;
+        throw new SluiceError(
+          'no_earlier_version',
+          `${name} ran version ${target.version} of ${target.model} before, which was deleted.`,
+        );
+      },
+    );
+    const aftermath = await this.#placed(name, claimed, (found) => {
+      if (found?.current.token !== group.current.token || found.next?.token !== group.next?.token)
+        throw new SluiceError('changed_meanwhile', `The scaling group ${name} was changed meanwhile.`);
+      return placed(found, name, claimed.release, found.scaling, now);
+    });
+    await this.#bring(claimed.spec, group.scaling, aftermath, now);
+    return this.show(name);
+  }
+
+  async #giveUp(name: string, release: Release, now: number): Promise<void> {
+    const isGivenUp = await this.#records.changeFound(name, (group) => {
+      if (group.next?.token !== release.token || group.next.isTaking === true) return { answer: false };
+      const text = `the update to version ${release.version} was given up`;
+      return { write: withEvent({ ...group, next: null }, now, 'rolled_back', text), answer: true };
+    });
+    if (!isGivenUp) throw new SluiceError('changed_meanwhile', `The update of ${name} ended meanwhile.`);
+    await this.#drop(functionNameOf(name), release, now);
+    await this.#changed(functionNameOf(name));
+    await this.#models.release(release.model, [release.token]);
+  }
+
+  /**
+   * The function goes first, then the document, then the claims: until the last step the model version cannot be deleted.
+   * @param isForced cancels unfinished calls
+   * @throws SluiceError `function_busy`
+   */
+  async remove(name: string, isForced: boolean, now: number): Promise<void> {
+    const functionName = functionNameOf(name);
+    await this.#records.changeFound(name, (group) => ({ write: { ...group, leavingAt: now }, answer: null }));
+    try {
+      await this.#removeFunction(functionName, isForced, now);
+    } catch (error) {
+      await this.#records.change(name, (group) => {
+        if (group === undefined || group.leavingAt !== now) return { answer: null };
+        return { write: { ...group, leavingAt: null }, answer: null };
+      });
+      throw error;
+    }
+    await this.#changed(functionName);
+    await this.forget(name);
+  }
+
+  async #removeFunction(functionName: string, isForced: boolean, now: number): Promise<void> {
+    const { registry, queue } = this.#store;
+    for (let round = 1; ; round += 1) {
+      if (isForced && (await registry.function(functionName)) !== undefined)
+        await queue.cancel({ now, functionName });
+      try {
+        await registry.remove(functionName);
+        return;
+      } catch (error) {
+        const isBusy = error instanceof SluiceError && error.code === 'function_busy';
+        if (!isBusy || !isForced || round === PURGES_MAX) throw error;
+      }
+    }
+  }
+
+  /** The last steps of a removal. */
+  async forget(name: string): Promise<void> {
+    const gone = await this.#records.change(name, (group) =>
+      // It may have been made anew since then.
+      group === undefined || group.leavingAt === null ? { answer: null } : { write: null, answer: group },
+    );
+    if (gone === null) return;
+    for (const release of [gone.current, gone.next])
+      if (release !== null) await this.#models.release(release.model, [release.token]);
+  }
+
+  /** Something that a person did to the group's function elsewhere. */
+  async note(functionName: string, kind: 'paused' | 'resumed'): Promise<void> {
+    const name = groupNameOf(functionName);
+    if (name === null) return;
+    const text = kind === 'paused' ? 'calls wait until it is resumed' : 'waiting calls run again';
+    await this.#records.change(name, (group) =>
+      group === undefined
+        ? { answer: null }
+        : { write: withEvent(group, Date.now(), kind, text), answer: null },
+    );
+  }
+}

@@ -1,0 +1,238 @@
+/**
+ * Brings functions to what their groups' documents say: activates or drops staged versions, takes steps again that were cut
+ * off, and notes what became of replicas. Every buffer process does it. Each step is one atomic change that only the first
+ * one makes, and what is wanted lies in the documents alone, so that a restart in the middle loses nothing.
+ */
+import type { ReplicaReport } from '../../shared/domain/function.ts';
+import type { Log } from '../../shared/runtime/log.ts';
+import type { Service } from '../../shared/runtime/service.ts';
+import type { Unwatch } from '../../shared/store/ports/queue.ts';
+import type { Store } from '../../shared/store/ports/store.ts';
+import type { Models } from '../registry/models.ts';
+import {
+  functionNameOf,
+  type Group,
+  GroupRecords,
+  groupNameOf,
+  type Release,
+  withEvent,
+} from './group-records.ts';
+import { groupSpec } from './group-spec.ts';
+import { type GroupSight, servingState } from './group-state.ts';
+import { nextStep, type Step } from './next-step.ts';
+import { taken } from './placement.ts';
+
+/** Groups with an update under way are looked at so often, all others more seldom. */
+const LOOK_MS = 1000;
+const REVIEW_MS = 10_000;
+
+export type RolloutsOptions = {
+  readonly store: Store;
+  readonly models: Models;
+  readonly log: Log;
+  readonly wall: () => number;
+};
+
+export class Rollouts implements Service {
+  readonly #options: RolloutsOptions;
+  readonly #records: GroupRecords;
+  readonly #underWay = new Set<string>();
+  #timer: NodeJS.Timeout | null = null;
+  #unwatch: Unwatch | null = null;
+  #state: 'new' | 'running' | 'stopped' = 'new';
+  #running: Promise<void> = Promise.resolve();
+  #isBusy = false;
+  #reviewedAt = Number.NEGATIVE_INFINITY;
+
+  constructor(options: RolloutsOptions) {
+    this.#options = options;
+    this.#records = new GroupRecords(options.store.documents);
+  }
+
+  async start(): Promise<void> {
+    if (this.#state !== 'new') return;
+    this.#state = 'running';
+    this.#unwatch = this.#options.store.queue.watch({ kind: 'functions' }, ({ name }) => {
+      const group = groupNameOf(name);
+      if (group !== null) this.#underWay.add(group);
+    });
+    this.#timer = setInterval(() => this.#tick(), LOOK_MS);
+  }
+
+  async stop(): Promise<void> {
+    this.#state = 'stopped';
+    this.#unwatch?.();
+    this.#unwatch = null;
+    if (this.#timer !== null) clearInterval(this.#timer);
+    await this.#running;
+  }
+
+  /** One round is over before the next begins. */
+  #tick(): void {
+    if (this.#isBusy || this.#state !== 'running') return;
+    this.#isBusy = true;
+    this.#running = this.#round()
+      .catch((error: unknown) =>
+        this.#options.log.error({ err: error }, 'rollouts: a look failed; trying again'),
+      )
+      .finally(() => {
+        this.#isBusy = false;
+      });
+  }
+
+  async #round(): Promise<void> {
+    const now = this.#options.wall();
+    const isReview = now - this.#reviewedAt >= REVIEW_MS;
+    if (isReview) {
+      for (const { name } of await this.#records.all()) this.#underWay.add(name);
+      this.#reviewedAt = now;
+    }
+    for (const name of [...this.#underWay]) {
+      if (this.#state !== 'running') return;
+      const isUnderWay = await this.look(name).catch((error: unknown) => {
+        this.#options.log.error({ err: error, group: name }, 'rollouts: a group could not be brought on');
+        return true;
+      });
+      if (!isUnderWay) this.#underWay.delete(name);
+    }
+  }
+
+  /**
+   * One step of one group; says whether it is to be looked at again soon.
+   * The function is read before the document: what is seen of it was then wanted by the document, or by one before it.
+   */
+  async look(name: string): Promise<boolean> {
+    const { registry } = this.#options.store;
+    const functionName = functionNameOf(name);
+    const now = this.#options.wall();
+    const record = await registry.function(functionName);
+    const reports: readonly ReplicaReport[] = await registry.reports({ now, name: functionName });
+    const group = await this.#records.find(name);
+    if (group === undefined) {
+      // A deployment that a removal passed: nobody can call what has no document, nor remove it.
+      const isStray =
+        record !== undefined && record.current.spec.model != null && now - record.updatedAt > REVIEW_MS;
+      if (isStray) await registry.remove(functionName).catch(() => false);
+      return false;
+    }
+    const sight = { group, record, reports, now };
+    const step = nextStep(sight);
+    await this.#take(step, sight);
+    if (step.do === 'nothing' && group.next === null) await this.#notice(sight);
+    return group.next !== null || group.leavingAt !== null || step.do !== 'nothing';
+  }
+
+  async #take(step: Step, sight: GroupSight): Promise<void> {
+    const { group, now } = sight;
+    const { registry } = this.#options.store;
+    const name = functionNameOf(group.name);
+    switch (step.do) {
+      case 'nothing':
+        return;
+      case 'deploy':
+        return this.#deploy(group, step.release, step.isStaged, now);
+      case 'scale':
+        await registry.update({ now, name, update: { scaling: group.scaling } });
+        return;
+      case 'activate':
+        return this.#activate(group, step.release, now);
+      case 'finish':
+        return this.#finish(group, step.release, now);
+      case 'drop':
+        return this.#drop(group, step.release, step.text, now);
+      case 'unstage':
+        await registry.settleStaged({ now, name, digest: step.digest, end: 'drop' });
+        return;
+      case 'stay':
+        await this.#records.change(group.name, (found) =>
+          found?.leavingAt === group.leavingAt
+            ? { write: { ...found!, leavingAt: null }, answer: null }
+            : { answer: null },
+        );
+        return;
+      case 'forget':
+        return this.#forget(group);
+    }
+  }
+
+  async #deploy(group: Group, release: Release, isStaged: boolean, now: number): Promise<void> {
+    const { store, models } = this.#options;
+    const { version } = await models.find(release.model, release.version).catch(async (error: unknown) => {
+      // Its claim kept it from being deleted; a store that lost it can start no replica of it.
+      if (isStaged) await this.#drop(group, release, 'the model version is not there any more', now);
+      throw error;
+    });
+    const spec = groupSpec(group.name, version, release.deployment);
+    await store.registry.deploy({ now, spec, isStaged, scaling: group.scaling });
+  }
+
+  /** The document says first that it is decided, so that a deployment that comes now goes on from the new version. */
+  async #activate(group: Group, release: Release, now: number): Promise<void> {
+    const isDecided = await this.#records.change(group.name, (found) => {
+      if (found?.next?.token !== release.token) return { answer: false };
+      return { write: { ...found, next: { ...found.next, isTaking: true } }, answer: true };
+    });
+    if (!isDecided) return;
+    const name = functionNameOf(group.name);
+    await this.#options.store.registry.settleStaged({ now, name, digest: release.digest, end: 'activate' });
+    const after = await this.#options.store.registry.function(name);
+    if (after?.current.digest === release.digest) await this.#finish(group, release, now);
+  }
+
+  async #finish(group: Group, release: Release, now: number): Promise<void> {
+    const freed = await this.#records.change<readonly Release[]>(group.name, (found) => {
+      if (found?.next?.token !== release.token) return { answer: [] };
+      const { group: write, freed: answer } = taken(found, now);
+      return { write, answer };
+    });
+    for (const { model, token } of freed) await this.#options.models.release(model, [token]);
+    if (freed.length > 0)
+      this.#options.log.info({ group: group.name, version: release.version }, 'a group was updated');
+  }
+
+  async #drop(group: Group, release: Release, text: string, now: number): Promise<void> {
+    const isFirst = await this.#records.change(group.name, (found) => {
+      if (found?.next?.token !== release.token || found.next.isTaking === true) return { answer: false };
+      const { version } = release;
+      const write = { ...found, next: null, failure: { version, at: now, reason: text } };
+      return {
+        write: withEvent(write, now, 'rolled_back', `version ${version} was dropped: ${text}`),
+        answer: true,
+      };
+    });
+    if (!isFirst) return;
+    const name = functionNameOf(group.name);
+    await this.#options.store.registry.settleStaged({ now, name, digest: release.digest, end: 'drop' });
+    await this.#options.models.release(release.model, [release.token]);
+    this.#options.log.warn(
+      { group: group.name, version: release.version, reason: text },
+      'an update was rolled back',
+    );
+  }
+
+  /** A removal that was cut off after its function had gone. */
+  async #forget({ name }: Group): Promise<void> {
+    const gone = await this.#records.change(name, (group) =>
+      group === undefined || group.leavingAt === null ? { answer: null } : { write: null, answer: group },
+    );
+    for (const release of [gone?.current, gone?.next])
+      if (release != null) await this.#options.models.release(release.model, [release.token]);
+  }
+
+  /** Notes what became of the replicas since it was looked at last. */
+  async #notice(sight: GroupSight): Promise<void> {
+    const { state, reason, ready } = servingState(sight);
+    // What only starts will be something soon.
+    if (state === 'starting') return;
+    const { seen } = sight.group;
+    if (seen?.state === state && seen.ready === ready) return;
+    await this.#records.change(sight.group.name, (group) => {
+      if (group === undefined || (group.seen?.state === state && group.seen.ready === ready))
+        return { answer: null };
+      const isSame = group.seen?.state === state;
+      const write = { ...group, seen: { state, ready } };
+      const text = isSame ? `${ready} ready, before that ${group.seen.ready}` : (reason ?? `${ready} ready`);
+      return { write: withEvent(write, sight.now, isSame ? 'scaled' : state, text), answer: null };
+    });
+  }
+}
