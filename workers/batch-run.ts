@@ -5,10 +5,12 @@
 
 import { rowsOf } from '../shared/domain/slices.ts';
 import type { LeasedBatch, LeaseRef } from '../shared/store/ports/queue.ts';
+import type { Replica } from './replica.ts';
 
 export class BatchRun {
   readonly leased: LeasedBatch;
   readonly rows: number;
+  readonly replica: Replica;
   readonly abort = new AbortController();
   /** Wall-clock start of the handler's work; null while the batch waits behind another. */
   startedAt: number | null = null;
@@ -20,8 +22,9 @@ export class BatchRun {
   dropped = false;
   #endedCalls: Set<number> | null = null;
 
-  constructor(leased: LeasedBatch) {
+  constructor(leased: LeasedBatch, replica: Replica) {
     this.leased = leased;
+    this.replica = replica;
     this.rows = rowsOf(leased.slices);
   }
 

@@ -1,29 +1,35 @@
 /**
- * The worker host: a runner for each function version. The current version of a function keeps its minimum of replicas;
- * every other version, and a function whose minimum is 0, has replicas only while rows of it are unfinished.
+ * The worker host: a runner for each function version. The current version of a function has the replicas that its
+ * scaling wants; a staged one starts its own beside it; every other version has replicas only while rows of it are
+ * unfinished.
  *
- *   current:   floor ≥ 1 ─ always up
+ *   current:   wanted ≥ 1 ─ up, as many as wanted ─ wanted 0 ─► asleep ─ rows wait ─► up
+ *   staged:    up until it is current, or dropped
  *   on demand: asleep ─ rows wait, or a batch is ready ─► up ─ nothing left ─► asleep
  *
  * A new version's replicas are ready before those of the version it replaces may rest, unless the machine cannot hold
  * both: then the old ones stop first (see version-turns.ts).
  */
-import type { FunctionRecord, FunctionVersion, ReplicaReport } from '../shared/domain/function.ts';
+import type { FunctionRecord, FunctionVersion } from '../shared/domain/function.ts';
 import type { Log } from '../shared/runtime/log.ts';
-import { metrics } from '../shared/runtime/metrics.ts';
 import type { Service } from '../shared/runtime/service.ts';
 import type { Unwatch } from '../shared/store/ports/queue.ts';
 import type { Store } from '../shared/store/ports/store.ts';
 import { CallIds } from '../shared/wire/call-id.ts';
 import { type Backends, NO_BACKEND } from './backends.ts';
+import { FunctionScaling } from './function-scaling.ts';
 import type { HandlerLog } from './handler-log.ts';
 import type { MachineRoom } from './machine-room.ts';
+import { ReplicaReports } from './replica-reports.ts';
+import { ScalingRounds } from './scaling-rounds.ts';
+import { type Entry, follow, goalOf, isNeeded, isOnDemand, roleIn } from './version-entry.ts';
 import { VersionRunner } from './version-runner.ts';
-import { clashOf, hasHadTurn, holdersBeside, type TurnTaker, wantedReplicas } from './version-turns.ts';
+import { clashOf, hasHadTurn, holdersBeside } from './version-turns.ts';
 
-/** How often versions that may rest are looked at, and how long a function of minimum 0 stays up with nothing to do. */
+/** How often versions that may rest are looked at. */
 const LOOK_MS = 2000;
-const IDLE_MS = 60_000;
+/** How often the number of replicas is decided anew. */
+const ROUND_MS = 1000;
 /** On a store of many processes a notification may be lost: what changed is known by then all the same. */
 const REREAD_MS = 30_000;
 
@@ -41,31 +47,32 @@ export type HostOptions = {
   readonly strict: boolean;
 };
 
-type Entry = TurnTaker & {
-  readonly refusal: string | null;
-  ignored: readonly string[];
-  /** Since when nothing of an on-demand version was seen; null while it has work or rests. */
-  idleSince: number | null;
-  /** What was reported last, as text. */
-  reported: string;
-};
-
 export class WorkerHost implements Service {
   readonly #options: HostOptions;
   readonly #entries = new Map<number, Entry>();
+  /** By function. */
+  readonly #scalings = new Map<string, FunctionScaling>();
+  /** Versions that are gone from the store, whose replicas are not gone yet. */
+  readonly #leaving = new Set<Entry>();
   readonly #callIds: CallIds;
+  readonly #reports: ReplicaReports;
+  readonly #rounds: ScalingRounds;
   #unwatch: Unwatch[] = [];
   #unwatchWaiting: Unwatch | null = null;
   #timers: NodeJS.Timeout[] = [];
   #state: 'new' | 'running' | 'stopped' = 'new';
   #refreshing: Promise<void> = Promise.resolve();
-  #reports = new Set<Entry>();
-  /** Runners of removed functions whose processes are not gone yet. */
-  readonly #leaving = new Set<Promise<void>>();
 
   constructor(options: HostOptions) {
     this.#options = options;
-    this.#callIds = new CallIds(options.store.queue.generation);
+    const { store, log } = options;
+    this.#callIds = new CallIds(store.queue.generation);
+    this.#reports = new ReplicaReports({ ...options, registry: store.registry });
+    this.#rounds = new ScalingRounds({
+      registry: store.registry,
+      isAlone: store.coordination.exclusive,
+      log,
+    });
   }
 
   async start(): Promise<void> {
@@ -79,6 +86,8 @@ export class WorkerHost implements Service {
     ];
     this.#every(this.#options.leaseMs / 3, () => this.#heartbeat());
     this.#every(LOOK_MS, () => this.#look());
+    this.#every(LOOK_MS, () => this.#measure());
+    this.#every(ROUND_MS, () => this.#rounds.look(this.#entries.values(), (entry) => this.#align(entry)));
     if (!this.#options.store.coordination.exclusive) {
       this.#every(LOOK_MS, () => this.#lookForRows());
       this.#every(REREAD_MS, async () => this.#refresh());
@@ -97,10 +106,12 @@ export class WorkerHost implements Service {
     const backendsStopped = this.#options.backends.stop();
     await this.#refreshing;
     // Leases are extended until the last batch is settled.
-    const stopping = [...this.#entries.values()].map(({ runner }) => runner.stop(graceMs, graceMs));
-    await Promise.all([...stopping, ...this.#leaving]);
+    const entries = [...this.#entries.values()];
+    const stopping = entries.map(({ runner }) => runner.stop(graceMs, graceMs));
+    await Promise.all([...stopping, ...[...this.#leaving].map(({ resting }) => resting)]);
     for (const timer of this.#timers.splice(0)) clearInterval(timer);
-    await Promise.all([...this.#entries.values()].map((entry) => this.#tell(entry, 0)));
+    await Promise.all(entries.map((entry) => this.#reports.tell(entry, 0)));
+    await Promise.all(entries.map(({ followed }) => followed?.end('keep')));
     await backendsStopped;
   }
 
@@ -119,14 +130,19 @@ export class WorkerHost implements Service {
 
   async #heartbeat(): Promise<void> {
     const entries = [...this.#entries.values()];
-    for (const entry of entries) void this.#tell(entry);
+    for (const entry of entries) void this.#reports.tell(entry);
     await Promise.all(entries.map(({ runner }) => runner.heartbeat()));
+  }
+
+  async #measure(): Promise<void> {
+    await Promise.all([...this.#entries.values()].map(({ runner }) => runner.measure()));
+    this.#reports.figures(this.#entries.values());
   }
 
   #ready(versionId: number): void {
     const entry = this.#entries.get(versionId);
     if (!entry) return;
-    this.#wake(entry);
+    if (entry.runner.size === 0 || entry.resting !== null) this.#wake(entry);
     entry.runner.wake();
   }
 
@@ -149,38 +165,51 @@ export class WorkerHost implements Service {
       for (const version of record.versions) known.add(version.id);
       await this.#readFunction(record);
     }
-    for (const [id, entry] of this.#entries) {
-      if (known.has(id)) continue;
-      this.#entries.delete(id);
-      // Not awaited: a process that is still being prepared would keep other functions from being read for minutes.
-      const leaving = entry.runner.stop(0).finally(() => this.#leaving.delete(leaving));
-      this.#leaving.add(leaving);
-    }
+    for (const [id, entry] of this.#entries) if (!known.has(id)) this.#remove(entry);
+    const names = new Set(records.map(({ name }) => name));
+    for (const name of this.#scalings.keys()) if (!names.has(name)) this.#scalings.delete(name);
     this.#watchArrivals();
   }
 
   async #readFunction(record: FunctionRecord): Promise<void> {
-    const isOld = (version: FunctionVersion): number => (version.id === record.current.id ? 0 : 1);
-    // The current one first: where there is room for one, it is for that one.
-    for (const version of record.versions.toSorted((a, b) => isOld(a) - isOld(b))) {
-      const isNew = !this.#entries.has(version.id);
-      const entry = this.#entries.get(version.id) ?? (await this.#open(version));
-      const wasCurrent = entry.isCurrent;
-      entry.isCurrent = version.id === record.current.id;
-      if (entry.isCurrent !== wasCurrent) entry.takesOver = entry.isCurrent;
-      // Arrivals are watched before the look at what waits, so that no row comes between the two.
-      this.#watchArrivals();
-      if (entry.isCurrent && version.spec.replicas.min > 0) this.#wake(entry);
-      else if (isNew && (await this.#hasWork(entry))) this.#wake(entry);
+    const { current, staged } = record;
+    const known = this.#scalings.get(record.name);
+    const scaling = known ?? new FunctionScaling(this.#options.workerId, record);
+    this.#scalings.set(record.name, scaling);
+    const isRescaled = scaling.set(record);
+    // The current one first, then the staged one: where there is room for one, it is for that one.
+    const versions = new Map(
+      [current, ...(staged ? [staged] : []), ...record.versions].map((one) => [one.id, one]),
+    );
+    for (const [id, version] of versions) {
+      const isNew = !this.#entries.has(id);
+      const entry = this.#entries.get(id) ?? (await this.#open(version, scaling));
+      await this.#readVersion(entry, roleIn(record, version), isNew);
     }
+    const entry = this.#entries.get(current.id);
+    if (entry && isRescaled && known) await this.#align(entry);
   }
 
-  async #open(version: FunctionVersion): Promise<Entry> {
+  async #readVersion(entry: Entry, role: Entry['role'], isNew: boolean): Promise<void> {
+    if (isNew || entry.role !== role) {
+      entry.takesOver = role === 'staged' || (role === 'current' && entry.role !== 'staged');
+      entry.role = role;
+      this.#changed(entry);
+    }
+    // Arrivals are watched before the look at what waits, so that no row comes between the two.
+    this.#watchArrivals();
+    if (isNeeded(entry)) this.#wake(entry);
+    else if (entry.backend.follow && role === 'current') this.#wake(entry);
+    else if (isNew && (await this.#hasWork(entry))) this.#wake(entry);
+  }
+
+  async #open(version: FunctionVersion, scaling: FunctionScaling): Promise<Entry> {
     const { store, backends, room, handlerLog, log, workerId, leaseMs, claimsMax, strict } = this.#options;
     const found = await backends.of(version);
     const backend = 'backend' in found ? found.backend : NO_BACKEND;
     const options = backend.ignored(version);
     const binding = strict ? options.filter(({ isBinding }) => isBinding) : [];
+    const unmet = `this server refuses what it cannot honour: ${binding.map(({ text }) => text).join('; ')}`;
     const entry: Entry = {
       runner: new VersionRunner({
         store,
@@ -196,50 +225,93 @@ export class WorkerHost implements Service {
         callIdText: (id) => this.#callIds.encode(id),
         onChange: () => this.#changed(entry),
       }),
-      refusal:
-        'refusal' in found
-          ? found.refusal
-          : binding.length > 0
-            ? `this server refuses what it cannot honour: ${binding.map(({ text }) => text).join('; ')}`
-            : null,
+      backend,
+      scaling,
+      refusal: 'refusal' in found ? found.refusal : binding.length > 0 ? unmet : null,
       ignored: options.map(({ text }) => text),
-      isCurrent: false,
+      role: 'old',
+      goal: 0,
       takesOver: false,
       blocked: null,
       servesSince: null,
-      reported: '',
       idleSince: null,
       resting: null,
+      followed: null,
+      followFailure: null,
     };
     this.#entries.set(version.id, entry);
     if (entry.ignored.length > 0)
       log.warn({ function: version.spec.name, ignored: entry.ignored }, 'options that are not honoured here');
-    this.#changed(entry);
+    // Others count this worker from its report on, and it counts them before it takes its part.
+    if (scaling.isShared) {
+      await this.#reports.tell(entry);
+      await this.#rounds.see(entry);
+    }
     return entry;
+  }
+
+  #remove(entry: Entry): void {
+    this.#entries.delete(entry.runner.version.id);
+    this.#leaving.add(entry);
+    // Not awaited: a process that is still being prepared would keep other functions from being read for minutes.
+    entry.resting = entry.runner
+      .stop(0)
+      .then(() => entry.followed?.end('remove'))
+      .catch((err: unknown) => this.#options.log.error({ err }, 'a version was not taken away'))
+      .then(() => this.#reports.tell(entry, 0))
+      .finally(() => {
+        this.#leaving.delete(entry);
+        this.#rested(entry);
+      });
   }
 
   #wake(entry: Entry): void {
     entry.idleSince = null;
     if (entry.refusal !== null || this.#state !== 'running') return;
+    if (entry.role === 'current') entry.scaling.wake(Date.now());
     // A version that just went to rest starts again when its last process has left its device.
     if (entry.resting) void entry.resting.then(() => this.#scale(entry));
     else this.#scale(entry);
   }
 
+  /** Starts what is missing of an entry's goal, or lets go what is above it. */
   #scale(entry: Entry): void {
-    if (this.#state !== 'running') return;
-    const wanted = wantedReplicas(entry);
-    if (entry.runner.replicas.length < wanted) {
-      const holders = holdersBeside(entry, this.#entries.values());
+    if (this.#state !== 'running' || entry.resting !== null) return;
+    entry.goal = goalOf(entry);
+    if (entry.backend.follow) {
+      follow(entry, () => this.#changed(entry));
+      return;
+    }
+    if (entry.runner.size < entry.goal) {
+      const holders = this.#holdersBeside(entry);
       const clash = clashOf(entry, holders, this.#options.room);
       if (clash !== null) {
-        this.#block(entry, holders, clash);
+        // One that serves already has more as soon as there is room.
+        if (entry.runner.size === 0) this.#block(entry, holders, clash);
         return;
       }
     }
     entry.blocked = null;
     entry.takesOver = false;
-    entry.runner.scaleTo(wanted);
+    if (entry.runner.replicas.length > 0 || entry.goal > 0) entry.runner.scaleTo(entry.goal);
+  }
+
+  /** Brings a version to its goal; to none only when nothing is left that this worker has to do. */
+  async #align(entry: Entry): Promise<void> {
+    if (entry.resting !== null || entry.refusal !== null || entry.role === 'old') return;
+    if (goalOf(entry) > 0 || entry.backend.follow) {
+      this.#scale(entry);
+      return;
+    }
+    if (entry.runner.replicas.length === 0) return;
+    const isForOthers = entry.role === 'staged' || entry.scaling.total > 0;
+    if (!isForOthers && (await this.#hasWork(entry))) entry.scaling.wake(Date.now());
+    // Arrivals during the look have woken it.
+    if (goalOf(entry) === 0) this.#rest(entry);
+  }
+
+  #holdersBeside(entry: Entry): Entry[] {
+    return holdersBeside(entry, [...this.#entries.values(), ...this.#leaving]);
   }
 
   /** Keeps a version waiting for those that hold what it needs. */
@@ -261,13 +333,12 @@ export class WorkerHost implements Service {
   async #takeTurns(): Promise<void> {
     for (const entry of this.#entries.values()) {
       if (entry.blocked === null) continue;
-      const isNeeded = entry.isCurrent && entry.runner.version.spec.replicas.min > 0;
-      if (!isNeeded && !(await this.#hasWork(entry))) {
+      if (!isNeeded(entry) && !(await this.#hasWork(entry))) {
         entry.blocked = null;
         this.#changed(entry);
         continue;
       }
-      for (const holder of holdersBeside(entry, this.#entries.values())) {
+      for (const holder of this.#holdersBeside(entry)) {
         const hasWork = await this.#hasWork(holder);
         if (hasHadTurn(holder, { hasWork, now: Date.now() })) this.#rest(holder);
       }
@@ -285,18 +356,17 @@ export class WorkerHost implements Service {
     return calls.length > 0;
   }
 
-  /** Puts versions to rest that nobody needs: old ones when the new one serves, functions of minimum 0 after a while. */
+  /** Puts old versions to rest that nobody needs. The current one is the scaling's. */
   async #look(): Promise<void> {
     await this.#takeTurns();
     for (const entry of this.#entries.values()) {
-      if (entry.runner.replicas.length === 0 || this.#state !== 'running') continue;
-      if (entry.isCurrent && entry.runner.version.spec.replicas.min > 0) continue;
-      if (!entry.isCurrent && !this.#successorServes(entry)) continue;
+      const isUp = entry.runner.replicas.length > 0 || entry.followed !== null;
+      if (!isUp || entry.role !== 'old' || this.#state !== 'running') continue;
+      if (!this.#successorServes(entry)) continue;
       entry.idleSince ??= Date.now();
       if (await this.#hasWork(entry)) entry.idleSince = null;
-      const waitMs = entry.isCurrent ? IDLE_MS : LOOK_MS / 2;
       // Arrivals during the look have cleared it.
-      if (entry.idleSince === null || Date.now() - entry.idleSince < waitMs) continue;
+      if (entry.idleSince === null || Date.now() - entry.idleSince < LOOK_MS / 2) continue;
       this.#rest(entry);
     }
   }
@@ -320,10 +390,15 @@ export class WorkerHost implements Service {
     const { spec, digest } = entry.runner.version;
     entry.idleSince = null;
     this.#options.log.info({ function: spec.name, version: digest }, 'replicas rest');
-    entry.resting = entry.runner.rest().finally(() => {
-      entry.resting = null;
-      this.#rested(entry);
-    });
+    entry.resting = entry.runner
+      .rest()
+      .then(() => entry.followed?.end('remove'))
+      .catch((err: unknown) => this.#options.log.error({ err }, 'a version was not taken away'))
+      .finally(() => {
+        entry.resting = null;
+        entry.followed = null;
+        this.#rested(entry);
+      });
   }
 
   /** Others that waited for its room start; rows of its own that are left, or its minimum, make it wait in turn. */
@@ -334,8 +409,8 @@ export class WorkerHost implements Service {
       this.#scale(other);
       hasYielded ||= other.runner.version.spec.name === entry.runner.version.spec.name;
     }
-    if (!hasYielded) return;
-    if (entry.isCurrent && entry.runner.version.spec.replicas.min > 0) this.#wake(entry);
+    if (!hasYielded || !this.#entries.has(entry.runner.version.id)) return;
+    if (isNeeded(entry)) this.#wake(entry);
     else
       this.#wakeForWork(entry).catch((err: unknown) => this.#options.log.error({ err }, 'load was not read'));
   }
@@ -346,11 +421,9 @@ export class WorkerHost implements Service {
 
   #successorServes(entry: Entry): boolean {
     const { name } = entry.runner.version.spec;
-    for (const other of this.#entries.values()) {
-      const { spec } = other.runner.version;
-      if (other.isCurrent && spec.name === name)
-        return spec.replicas.min === 0 || other.runner.readyCount >= spec.replicas.min;
-    }
+    for (const { runner, role, scaling } of this.#entries.values())
+      if (role === 'current' && runner.version.spec.name === name)
+        return runner.readyCount >= scaling.floor(runner.version.id);
     return true;
   }
 
@@ -363,7 +436,7 @@ export class WorkerHost implements Service {
           const entry = this.#entries.get(versionId);
           if (!entry) continue;
           entry.idleSince = null;
-          if (entry.runner.replicas.length === 0 || entry.resting !== null) this.#wake(entry);
+          if (entry.runner.size === 0 || entry.resting !== null) this.#wake(entry);
         }
       });
     } else if (!needed && this.#unwatchWaiting) {
@@ -372,54 +445,9 @@ export class WorkerHost implements Service {
     }
   }
 
-  /** Reports once for all changes of one turn. */
   #changed(entry: Entry): void {
     if (entry.runner.readyCount === 0) entry.servesSince = null;
     else entry.servesSince ??= Date.now();
-    if (this.#reports.size === 0) queueMicrotask(() => this.#report());
-    this.#reports.add(entry);
-  }
-
-  #report(): void {
-    const entries = [...this.#reports];
-    this.#reports.clear();
-    for (const entry of entries) {
-      const report = reportOf(entry);
-      // Every batch changes a runner; most leave its replicas as they were.
-      const text = JSON.stringify([entry.isCurrent, report]);
-      if (text === entry.reported) continue;
-      entry.reported = text;
-      void this.#tell(entry);
-      if (!entry.isCurrent) continue;
-      const { name } = entry.runner.version.spec;
-      for (const state of ['ready', 'starting', 'failed'] as const)
-        metrics.replicas.labels(name, state).set(report[state]);
-    }
-  }
-
-  /** Tells the store, for as long as a lease: what a dead worker said is over then. */
-  #tell(entry: Entry, leaseMs = this.#options.leaseMs): Promise<void> {
-    const { store, workerId, log } = this.#options;
-    const now = Date.now();
-    return store.registry
-      .report({ now, report: { workerId, ...reportOf(entry), until: now + leaseMs } })
-      .catch((error: unknown) => log.warn({ err: error }, 'replicas were not reported'));
+    this.#reports.changed(entry);
   }
 }
-
-const isOnDemand = ({ runner, isCurrent, refusal }: Entry): boolean =>
-  refusal === null && (!isCurrent || runner.version.spec.replicas.min === 0);
-
-const reportOf = (entry: Entry): Omit<ReplicaReport, 'workerId' | 'until'> => {
-  const { runner, refusal, ignored, blocked } = entry;
-  const count = (wanted: string): number => runner.replicas.filter(({ state }) => state === wanted).length;
-  const failed = runner.replicas.find(({ reason }) => reason !== null);
-  return {
-    versionId: runner.version.id,
-    ready: count('ready'),
-    starting: blocked === null ? count('starting') : wantedReplicas(entry),
-    failed: count('failed'),
-    reason: refusal ?? blocked ?? failed?.reason ?? null,
-    ignored,
-  };
-};

@@ -197,3 +197,14 @@ export class Replica {
     clearTimeout(timer);
   }
 }
+
+const USE: readonly ReplicaState[] = ['stopping', 'failed', 'starting', 'ready'];
+
+/** The most useful first: those that run a batch, then the idle ones, those that start, those that cannot. */
+export const byUse = (replicas: readonly Replica[], isRunning: (replica: Replica) => boolean): Replica[] =>
+  replicas.toSorted(
+    (left, right) =>
+      Number(isRunning(right)) - Number(isRunning(left)) ||
+      USE.indexOf(right.state) - USE.indexOf(left.state) ||
+      left.index - right.index,
+  );

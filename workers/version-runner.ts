@@ -8,7 +8,7 @@
  * is settled; a lease that is lost drops the run's answer.
  */
 
-import type { FunctionVersion } from '../shared/domain/function.ts';
+import type { FunctionVersion, ReplicaFacts } from '../shared/domain/function.ts';
 import type { IsolationTrail as Trail } from '../shared/domain/retry.ts';
 import { IsolationTrail } from '../shared/domain/retry.ts';
 import type { Log } from '../shared/runtime/log.ts';
@@ -22,7 +22,7 @@ import type { Handler, HandlerAnswer, HandlerBatch, HandlerContext } from './han
 import type { HandlerLog } from './handler-log.ts';
 import type { MachineRoom } from './machine-room.ts';
 import { PrefetchDepth } from './prefetch-depth.ts';
-import { Replica } from './replica.ts';
+import { byUse, Replica } from './replica.ts';
 import { type RunnerMetrics, runnerMetrics } from './runner-metrics.ts';
 import { settlementOf, untilAnswered, type Verdict, verdictOf } from './settling.ts';
 
@@ -57,7 +57,11 @@ export class VersionRunner {
   readonly #runs = new Set<BatchRun>();
   readonly #depth = new PrefetchDepth();
   #unsettledBytes = 0;
+  #lastBatchAt = 0;
+  /** Those that live; a retired one is among them until what it runs is settled. */
   replicas: Replica[] = [];
+  /** Retired ones that are on their way out. */
+  readonly #leaving = new Map<Replica, Promise<void>>();
   #leasing = false;
   #offering = false;
   /** Something may be ready that was not leased yet. */
@@ -83,15 +87,84 @@ export class VersionRunner {
     return this.#runs.size > 0 || this.#leasing;
   }
 
+  /** Wall-clock time of the last batch that a replica got; 0 before the first. */
+  get lastBatchAt(): number {
+    return this.#lastBatchAt;
+  }
+
   get readyCount(): number {
     return this.replicas.filter(({ state }) => state === 'ready').length;
   }
 
-  /** Starts replicas up to `count`; scaling down is `rest`. */
+  /**
+   * Starts replicas or lets some go until `count` take batches. One that runs a batch finishes it before it goes, and is
+   * kept after all when more are wanted meanwhile; what lay before it and has not begun is handed back at no cost.
+   */
   scaleTo(count: number): void {
-    if (this.#stopping) return;
-    while (this.replicas.length < count) this.replicas.push(this.#start(this.replicas.length));
-    this.#changed();
+    if (this.#stopping || this.#resting) return;
+    const serving = this.#serving;
+    const [before, retired] = [serving.length, this.replicas.filter(({ state }) => state === 'stopping')];
+    while (serving.length < count) {
+      const replica = retired.pop();
+      replica?.revive();
+      serving.push(replica ?? this.#start(this.#freeIndex()));
+    }
+    this.replicas = [...retired, ...serving];
+    for (const replica of byUse(serving, (one) => this.#isRunning(one)).slice(count)) this.#retire(replica);
+    if (before !== count) this.#changed();
+  }
+
+  /** Replicas that are not about to go. */
+  get #serving(): Replica[] {
+    return this.replicas.filter(({ state }) => state !== 'stopping');
+  }
+
+  get size(): number {
+    return this.#serving.length;
+  }
+
+  facts(): ReplicaFacts[] {
+    const rows = new Map<Replica, number>();
+    for (const { replica, rows: runRows, startedAt, answered } of this.#runs)
+      if (startedAt !== null && !answered) rows.set(replica, runRows);
+    return [...this.replicas, ...this.#leaving.keys()]
+      .map((replica) => replica.facts(rows.get(replica) ?? 0))
+      .toSorted((left, right) => left.index - right.index);
+  }
+
+  /** Takes what its replicas used since the last look. */
+  async measure(): Promise<void> {
+    await Promise.all(this.replicas.map((replica) => replica.measure()));
+  }
+
+  #isRunning(replica: Replica): boolean {
+    for (const run of this.#runs) if (run.replica === replica && !run.dropped && !run.answered) return true;
+    return false;
+  }
+
+  /** The lowest number that no living replica has. */
+  #freeIndex(): number {
+    const taken = new Set([...this.replicas, ...this.#leaving.keys()].map(({ index }) => index));
+    let index = 0;
+    while (taken.has(index)) index += 1;
+    return index;
+  }
+
+  #retire(replica: Replica): void {
+    replica.retire();
+    void this.#dropWaiting((run) => run.replica === replica);
+    this.#part(replica);
+  }
+
+  /** Lets a retired replica go when nothing of it runs. */
+  #part(replica: Replica): void {
+    if (!this.replicas.includes(replica) || this.#isRunning(replica)) return;
+    this.replicas = this.replicas.filter((other) => other !== replica);
+    const left = replica.stop(LEAVE_MS).finally(() => {
+      this.#leaving.delete(replica);
+      this.#options.onChange();
+    });
+    this.#leaving.set(replica, left);
   }
 
   #start(index: number): Replica {
@@ -120,7 +193,7 @@ export class VersionRunner {
     this.#resting = false;
     this.#maybeReady = true;
     this.#changed();
-    await Promise.all(resting.map((replica) => replica.stop(LEAVE_MS)));
+    await Promise.all([...resting.map((replica) => replica.stop(LEAVE_MS)), ...this.#leaving.values()]);
   }
 
   /** A batch is ready in the store. */
@@ -175,13 +248,17 @@ export class VersionRunner {
     for (const run of running) run.drop();
     await Promise.all(running.map((run) => this.#handBack(run.leased)));
     const leaveMs = running.length > 0 ? 0 : Math.min(LEAVE_MS, Math.max(0, end - performance.now()));
-    await Promise.all(this.replicas.map((replica) => replica.stop(leaveMs)));
+    await Promise.all([...this.replicas, ...this.#leaving.keys()].map((replica) => replica.stop(leaveMs)));
   }
 
   /** Takes nothing more, and gives back what lies before a replica and has not begun. */
   async #handBackWaiting(): Promise<void> {
     await this.#offer().catch(() => undefined);
-    const waiting = [...this.#runs].filter((run) => run.startedAt === null && !run.dropped);
+    await this.#dropWaiting(() => true);
+  }
+
+  async #dropWaiting(isMeant: (run: BatchRun) => boolean): Promise<void> {
+    const waiting = [...this.#runs].filter((run) => run.startedAt === null && !run.dropped && isMeant(run));
     for (const run of waiting) run.drop();
     await Promise.all(waiting.map((run) => this.#handBack(run.leased)));
   }
@@ -268,9 +345,10 @@ export class VersionRunner {
       void this.#handBack(leased);
       return;
     }
-    const run = new BatchRun(leased);
+    const run = new BatchRun(leased, best);
     this.#runs.add(run);
-    this.#execute(run, best)
+    this.#lastBatchAt = Date.now();
+    this.#execute(run)
       .catch((error: unknown) =>
         this.#options.log.error({ err: error, batch: leased.batchId }, 'batch dropped'),
       )
@@ -283,12 +361,13 @@ export class VersionRunner {
       this.#settled?.resolve();
       this.#settled = null;
     }
+    if (run.replica.state === 'stopping' && !this.#stopping && !this.#resting) this.#part(run.replica);
     this.#pump();
   }
 
-  async #execute(run: BatchRun, replica: Replica): Promise<void> {
+  async #execute(run: BatchRun): Promise<void> {
     const { spec } = this.#options.version;
-    const answer = await this.#handle(run, replica);
+    const answer = await this.#handle(run);
     run.answered = true;
     if (run.dropped) {
       this.#pump();
@@ -305,10 +384,10 @@ export class VersionRunner {
     await settling;
   }
 
-  async #handle(run: BatchRun, replica: Replica): Promise<HandlerAnswer> {
+  async #handle(run: BatchRun): Promise<HandlerAnswer> {
     const { version, callIdText } = this.#options;
     const { spec } = version;
-    const { handler } = replica;
+    const { handler } = run.replica;
     if (handler === null) return { end: 'unstarted' };
     const span = startBatchSpan(run.leased, spec.name, run.rows);
     const context = contextOf(run.leased, {
@@ -318,7 +397,7 @@ export class VersionRunner {
       callIdText,
     });
     const batch = batchOf(run.leased, run.rows, spec);
-    const answer = 'end' in batch ? batch : await this.#run(run, replica, handler, batch, context);
+    const answer = 'end' in batch ? batch : await this.#run(run, handler, batch, context);
     const end = run.timedOut ? 'timeout' : answer.end;
     endBatchSpan(span, end, 'error' in answer ? answer.error.message : null);
     this.#metrics.ran(end, run.handlerMs);
@@ -328,7 +407,6 @@ export class VersionRunner {
 
   async #run(
     run: BatchRun,
-    replica: Replica,
     handler: Handler,
     batch: HandlerBatch,
     context: HandlerContext,
@@ -339,7 +417,7 @@ export class VersionRunner {
       run.begin();
       timer = setTimeout(() => {
         run.timedOut = true;
-        replica.killForTimeout();
+        run.replica.killForTimeout();
       }, timeoutMs);
     };
     const answer = await handler.run(batch, context, run.abort.signal, begun);

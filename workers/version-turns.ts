@@ -16,8 +16,11 @@ const TURN_MS = 60_000;
 
 export type TurnTaker = {
   readonly runner: VersionRunner;
-  isCurrent: boolean;
-  /** It became current and has had no replicas since: those of old versions make room at once. */
+  /** `staged`: it starts beside the current one, and takes its place when it is ready; `old`: it was current. */
+  role: 'current' | 'staged' | 'old';
+  /** Replicas that it is to have here while it is up. */
+  goal: number;
+  /** It became current, or was staged, and has had no replicas since: those of other versions make room at once. */
   takesOver: boolean;
   /** What stands in the way of its replicas, in words; null when nothing does. */
   blocked: string | null;
@@ -27,12 +30,9 @@ export type TurnTaker = {
   resting: Promise<void> | null;
 };
 
-export const wantedReplicas = ({ runner }: TurnTaker): number =>
-  Math.max(runner.version.spec.replicas.min, 1);
-
 const shareOf = (taker: TurnTaker): Share => ({
   version: taker.runner.version,
-  replicas: Math.max(taker.runner.replicas.length, taker.resting ? wantedReplicas(taker) : 0),
+  replicas: Math.max(taker.runner.replicas.length, taker.resting ? taker.goal : 0),
 });
 
 /** The other versions of its function that have replicas, or still stop them. */
@@ -50,15 +50,17 @@ export const clashOf = (
   holders: readonly TurnTaker[],
   room: Pick<MachineRoom, 'clash'>,
 ): string | null => {
-  const wanted = { version: taker.runner.version, replicas: wantedReplicas(taker) };
+  const wanted = { version: taker.runner.version, replicas: taker.goal };
   return room.clash(wanted, holders.map(shareOf));
 };
 
 /** Whether a holder that is not asked to yield at once has had what is due to it. */
 export const hasHadTurn = (
-  { runner, servesSince }: TurnTaker,
+  { runner, role, servesSince }: TurnTaker,
   { hasWork, now }: { readonly hasWork: boolean; readonly now: number },
 ): boolean => {
+  // It is about to take over, or to be dropped: whoever staged it decides, within its own time.
+  if (role === 'staged') return false;
   // A start may load a model: who was let in gets as far as being ready, or failed.
   if (servesSince === null) return runner.replicas.some(({ state }) => state === 'failed');
   return !hasWork || now - servesSince >= TURN_MS;

@@ -81,7 +81,7 @@ export const metrics = {
   }),
   handlerRestarts: new Counter({
     name: 'sluice_handler_restarts_total',
-    help: 'Handler processes started again.',
+    help: 'Replicas started again.',
     labelNames: ['function', 'cause'],
     registers: [registry],
   }),
@@ -99,8 +99,20 @@ export const metrics = {
   }),
   replicas: new Gauge({
     name: 'sluice_replicas',
-    help: 'Handler processes by state.',
+    help: 'Replicas of the current version by state.',
     labelNames: ['function', 'state'],
+    registers: [registry],
+  }),
+  replicasWanted: new Gauge({
+    name: 'sluice_replicas_wanted',
+    help: 'Replicas that a process of workers is to have of a function that is scaled; the sum over processes is the total.',
+    labelNames: ['function'],
+    registers: [registry],
+  }),
+  scalingDecisions: new Counter({
+    name: 'sluice_scaling_decisions_total',
+    help: 'Changes of the number of replicas, by direction (up, down) and cause (rows, wait, cpu, window, idle, min, max).',
+    labelNames: ['function', 'direction', 'cause'],
     registers: [registry],
   }),
   storeCounters: new Gauge({

@@ -39,6 +39,9 @@ describe('a payload that cannot be read', () => {
   });
 });
 
+/** What it ran on does not matter here. */
+const NOWHERE = null as never;
+
 describe('an answer that cannot be read', () => {
   const leased: LeasedBatch = {
     batchId: 1,
@@ -59,7 +62,7 @@ describe('an answer that cannot be read', () => {
         // Behind a continuation mark and a length that is believable, readers look further.
         const stream = framed ? new Uint8Array([255, 255, 255, 255, 64, 0, 0, 0, ...bytes]) : bytes;
         const answer = { end: 'ok', outputs: [{ rows: 2, stream, refused: [] }] } as const;
-        const verdict = verdictOf(new BatchRun(leased), answer, nodeSpec(''));
+        const verdict = verdictOf(new BatchRun(leased, NOWHERE), answer, nodeSpec(''));
         expect(verdict).toMatchObject({
           run: { end: 'error', error: { code: 'handler_output_invalid' } },
           output: null,
