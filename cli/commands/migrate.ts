@@ -1,4 +1,5 @@
 /** `sluice migrate`: everything that one store holds goes into another one (docs/decisions/0010). */
+import { existsSync } from 'node:fs';
 import path from 'node:path';
 import type { Command } from 'commander';
 import { settingsFromEnvironment } from '../../shared/config/environment.ts';
@@ -78,6 +79,24 @@ const rowsOf = ({ rows, ...counts }: TransferCounts): [string, number][] => [
   ['rows expired', rows.expired],
 ];
 
+/**
+ * Model files are apart from the store and stay where they are. Says what has to be copied, null where there is nothing.
+ *
+ * @param directories of both sides, null for a Redis
+ */
+const artifactsToCopy = (
+  counts: TransferCounts | null,
+  { from, to }: { readonly from: string | null; readonly to: string | null },
+): string | null => {
+  const artifacts = from === null ? null : path.join(from, 'artifacts');
+  if (artifacts !== null && existsSync(artifacts)) {
+    if (to !== null) return `Model files do not move: cp -r ${artifacts} ${to}`;
+    return `Model files do not move: cp -r ${artifacts}/. DIRECTORY, and serve with --artifacts DIRECTORY`;
+  }
+  if ((counts?.documents ?? 0) === 0) return null;
+  return 'Model files do not move: give the new servers the --artifacts or the --s3-bucket of the old ones, or a copy of it.';
+};
+
 const migrate = async (options: Options): Promise<void> => {
   const { transfer, abandonTransfer } = await import('../../shared/store/transfer.ts');
   const [from, to] = [directoryOf('--from', options.from), directoryOf('--to', options.to)];
@@ -99,7 +118,8 @@ const migrate = async (options: Options): Promise<void> => {
       };
       const report = await transfer(source, target, Date.now(), onProgress);
       if (process.stderr.isTTY) process.stderr.write('\r\x1b[K');
-      print(report.counts, source.place, target.place, options.json === true);
+      const hint = artifactsToCopy(report.counts, { from, to });
+      print({ counts: report.counts, hint, from: source.place, to: target.place }, options.json === true);
     } finally {
       await target.close();
     }
@@ -108,13 +128,21 @@ const migrate = async (options: Options): Promise<void> => {
   }
 };
 
-const print = (counts: TransferCounts | null, from: string, to: string, isJson: boolean): void => {
+type Moved = {
+  readonly counts: TransferCounts | null;
+  readonly hint: string | null;
+  readonly from: string;
+  readonly to: string;
+};
+
+const print = ({ counts, hint, from, to }: Moved, isJson: boolean): void => {
   if (isJson) {
-    printJson({ from, to, moved: counts !== null, counts });
+    printJson({ from, to, moved: counts !== null, counts, artifacts: hint });
     return;
   }
   if (counts === null) {
     process.stdout.write(`Everything in ${from} had moved to ${to} already.\n`);
+    if (hint !== null) process.stdout.write(`${hint}\n`);
     return;
   }
   printTable(
@@ -124,6 +152,7 @@ const print = (counts: TransferCounts | null, from: string, to: string, isJson: 
   process.stdout.write(
     `Both sides agree. Serve ${to} from now on; call ids given out before go on working.\n`,
   );
+  if (hint !== null) process.stdout.write(`${hint}\n`);
 };
 
 export const registerMigrate = (program: Command): void => {
@@ -131,7 +160,7 @@ export const registerMigrate = (program: Command): void => {
     .command('migrate')
     .summary('move everything from one store to another')
     .description(
-      'Moves functions, API keys, waiting calls and unexpired results from a store that nobody serves into an empty one. ' +
+      'Moves functions, models, scaling groups, API keys, waiting calls and unexpired results from a store that nobody serves into an empty one. ' +
         'Cut off, it goes on when it is run again; nothing is moved twice.',
     )
     .requiredOption('--from <store>', FORMS)

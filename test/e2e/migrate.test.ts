@@ -1,5 +1,6 @@
 /** `sluice migrate` as its users run it, between real servers. */
-import { rmSync } from 'node:fs';
+import { mkdirSync, rmSync } from 'node:fs';
+import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Sluice } from '../../sdk/index.ts';
 import { describeWithRedis, RedisServer } from '../support/redis-servers.ts';
@@ -35,10 +36,12 @@ describe('sluice migrate', () => {
     expect(served.stderr).toContain('Another process owns the data directory');
 
     expect(await server.kill('SIGTERM')).toBe(0);
+    mkdirSync(path.join(from, 'artifacts'));
     const moved = await migrate('--json');
     expect(moved).toMatchObject({ code: 0, stderr: '' });
     expect(JSON.parse(moved.stdout)).toMatchObject({
       moved: true,
+      artifacts: `Model files do not move: cp -r ${from}/artifacts ${to}`,
       counts: { functions: 2, unfinishedCalls: 1, finishedCalls: 1, rows: { open: 1, ok: 2 } },
     });
     expect((await migrate()).stdout).toContain('had moved');

@@ -59,6 +59,8 @@ const EARLY: ReadonlySet<string> = new Set([
 
 /** Length at which the log is moved into the database file: some 30 ms of writing. */
 const CHECKPOINT_BYTES = 32 * 2 ** 20;
+/** While a large document is written: the log grows with every step of it, and others wait for each checkpoint. */
+export const DOCUMENT_CHECKPOINT_BYTES = 8 * 2 ** 20;
 
 /**
  * Whether somebody waits for the disk. A caller who waits for the call's end hears nothing before that, and its commit
@@ -271,9 +273,9 @@ const send = (client: ClientPort): void => {
 };
 
 /** Moves the log into the database file when it is long, and unlinks segments to which nothing refers. */
-export const tidy = (ledger: Ledger): void => {
+export const tidy = (ledger: Ledger, logBytesMax = CHECKPOINT_BYTES): void => {
   ledger.count('segments_recycled', ledger.segments.recycle());
-  if (ledger.disk.logBytes() < CHECKPOINT_BYTES) return;
+  if (ledger.disk.logBytes() < logBytesMax) return;
   const began = performance.now();
   try {
     ledger.prepare('PRAGMA wal_checkpoint(TRUNCATE)').get();

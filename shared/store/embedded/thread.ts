@@ -7,7 +7,7 @@ import { writeSync } from 'node:fs';
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import type { EmbeddedOptions } from '../ports/server.ts';
 import { checkServable } from '../transfer-mark.ts';
-import { type Asked, Committer, tidy } from './committing.ts';
+import { type Asked, Committer, DOCUMENT_CHECKPOINT_BYTES, tidy } from './committing.ts';
 import { openDatabase } from './database.ts';
 import { toErrorMessage } from './errors.ts';
 import { Ledger } from './ledger.ts';
@@ -70,9 +70,10 @@ class StoreThread {
         return;
       }
       this.#commits += 1;
-      if (this.#commits % TIDY_COMMITS !== 0 && !this.#ledger.isLogLong) return;
+      const { isLogLong } = this.#ledger;
       this.#ledger.isLogLong = false;
-      tidy(this.#ledger);
+      if (isLogLong) tidy(this.#ledger, DOCUMENT_CHECKPOINT_BYTES);
+      else if (this.#commits % TIDY_COMMITS === 0) tidy(this.#ledger);
     } catch (error) {
       die(error);
     }
