@@ -79,7 +79,10 @@ def redis():
     try:
         assert any("Ready to accept connections" in line for line in process.stdout), "redis-server did not start"
         url = f"redis://127.0.0.1:{port}"
-        yield lambda _: ["serve", "--store", url, "--redis-prefix", f"test-{uuid.uuid4().hex[:8]}"]
+        yield lambda directory: [
+            *("serve", "--store", url, "--redis-prefix", f"test-{uuid.uuid4().hex[:8]}"),
+            *("--artifacts", str(directory / "artifacts")),
+        ]
     finally:
         process.kill()
         process.wait()
