@@ -3,10 +3,11 @@ import path from 'node:path';
 import { makeServices, type Services } from '../services/main.ts';
 import { type Settings, settingsRoles } from '../shared/config/settings.ts';
 import type { Log } from '../shared/runtime/log.ts';
-import { artifactsWarning } from '../shared/store/artifacts/index.ts';
+import { artifactsOptionsOf, artifactsWarning, openArtifacts } from '../shared/store/artifacts/index.ts';
 import { bucketOf } from '../shared/store/bucket/bucket-settings.ts';
 import type { StoreServer } from '../shared/store/ports/server.ts';
 import { makeWorkers, type Workers } from '../workers/main.ts';
+import { backendsOf } from './backends.ts';
 
 export type RunningServer = {
   /** Of the API and of the health port; null where this process has none. */
@@ -69,9 +70,24 @@ const makeParts = (
   const roles = settingsRoles(settings);
   const services = makeServices({ settings, server, log, roles, onLost: lost.resolve });
   const workers = roles.has('worker')
-    ? makeWorkers({ server, settings, log, strict, pythonDefault: python })
+    ? makeWorkers({
+        server,
+        settings,
+        log,
+        strict,
+        pythonDefault: python,
+        ...modelStorage(settings),
+        backends: backendsOf(settings),
+      })
     : null;
   return { server, services, workers };
+};
+
+/** Models are served from beside the artifacts, where their files can be links. */
+const modelStorage = (settings: Settings) => {
+  const options = artifactsOptionsOf(settings);
+  const place = options.kind === 'directory' ? options.directory : options.cacheDirectory;
+  return { artifacts: openArtifacts(options), modelsDirectory: path.join(place, 'served') };
 };
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));

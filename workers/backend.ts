@@ -69,6 +69,8 @@ export type BackendOptions = {
   /** The same files as directories, shared by all back ends of this machine. */
   readonly models: ModelFolders;
   readonly machine: Machine;
+  /** Ids of the live workers that can run a version, this one's among them once it has reported, in no order. */
+  readonly peers: (version: FunctionVersion) => Promise<readonly string[]>;
 };
 
 /** Made when the first version asks for it; rejects with the reason why this worker cannot have it. */

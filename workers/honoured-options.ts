@@ -1,5 +1,7 @@
 /** What of a function's options the process back end cannot honour, in words for a status answer. */
 import type { FunctionSpec, ImageStep } from '../shared/domain/function.ts';
+import type { Machine } from './backend.ts';
+import { gpuRequest, isOfType, modelWord } from './gpu-devices.ts';
 import { bytesText, canWatchMemory } from './memory-watch.ts';
 import { pipArguments } from './python/virtual-environment.ts';
 
@@ -21,12 +23,32 @@ const ignoredStep = (spec: FunctionSpec, step: ImageStep): IgnoredOption | null 
   return { text, isBinding: false };
 };
 
-/** Options that are asked for and not honoured here; empty when all are. `gpus`: NVIDIA devices of this machine. */
-export const ignoredOptions = (spec: FunctionSpec, gpus: number): IgnoredOption[] => {
+/** What of a GPU request this machine cannot give, or cannot tell whether it gives; null when it can. */
+export const ignoredGpu = (gpu: string | null, { gpus, gpuNames = [] }: Machine): IgnoredOption | null => {
+  const wanted = gpuRequest(gpu);
+  if (wanted === null) return null;
+  const asked = `gpu=${JSON.stringify(gpu)}`;
+  const binding = (what: string): IgnoredOption => ({ text: `${asked}: ${what}`, isBinding: true });
+  if (gpus === 0) return binding('this machine has no NVIDIA device');
+  if (wanted.count > gpus) return binding(`this machine has ${gpus} NVIDIA device${gpus === 1 ? '' : 's'}`);
+  if (gpuNames.length === 0)
+    return modelWord(wanted.type) === undefined
+      ? null
+      : {
+          text: `${asked}: nothing here tells the type of the NVIDIA devices; any is given`,
+          isBinding: false,
+        };
+  // The driver counts its devices in one order and names them in another: a machine of several types is not sorted out.
+  const others = [...new Set(gpuNames.filter((name) => !isOfType(wanted.type, name)))];
+  return others.length === 0 ? null : binding(`this machine has ${others.join(', ')}`);
+};
+
+/** Options that are asked for and not honoured here; empty when all are. */
+export const ignoredOptions = (spec: FunctionSpec, machine: Machine): IgnoredOption[] => {
   const { gpu, cpu, memoryBytes } = spec.resources;
   const ignored: IgnoredOption[] = [];
-  if (gpu !== null && gpus === 0)
-    ignored.push({ text: `gpu=${JSON.stringify(gpu)}: this machine has no NVIDIA device`, isBinding: true });
+  const missing = ignoredGpu(gpu, machine);
+  if (missing) ignored.push(missing);
   if (memoryBytes !== null && !canWatchMemory)
     ignored.push({ text: `memory=${bytesText(memoryBytes)}: it is held on Linux only`, isBinding: true });
   if (cpu !== null)

@@ -6,10 +6,11 @@ import type { Settings } from '../shared/config/settings.ts';
 import type { Log } from '../shared/runtime/log.ts';
 import type { Service } from '../shared/runtime/service.ts';
 import type { Artifacts } from '../shared/store/ports/artifacts.ts';
+import type { Registry } from '../shared/store/ports/registry.ts';
 import type { StoreServer } from '../shared/store/ports/server.ts';
-import type { BackendFactory, Machine } from './backend.ts';
+import type { BackendFactory, BackendOptions, Machine } from './backend.ts';
 import { type BackendFactories, Backends } from './backends.ts';
-import { gpuCount } from './gpu-devices.ts';
+import { gpuCount, gpuNames } from './gpu-devices.ts';
 import { HandlerLog } from './handler-log.ts';
 import { WorkerHost } from './host.ts';
 import { MachineRoom } from './machine-room.ts';
@@ -38,11 +39,24 @@ export type WorkersOptions = {
   readonly backends?: Omit<BackendFactories, 'process'>;
 };
 
-const thisMachine = (): Machine => ({
-  gpus: gpuCount(),
+const thisMachine = (): Machine => {
+  const gpus = gpuCount();
+  return { gpus, gpuNames: gpus === 0 ? [] : gpuNames(), memoryBytes: ownMemoryBytes() };
+};
+
+const ownMemoryBytes = (): number =>
   // A container's limit where there is one; else a number above all memory, or none.
-  memoryBytes: Math.min(totalmem(), process.constrainedMemory() || Number.POSITIVE_INFINITY),
-});
+  Math.min(totalmem(), process.constrainedMemory() || Number.POSITIVE_INFINITY);
+
+/** Reads who else can run a version; a worker that refuses it reports no replicas. */
+const peersOn =
+  (registry: Registry): BackendOptions['peers'] =>
+  async ({ id, spec }) => {
+    const reports = await registry.reports({ now: Date.now(), name: spec.name });
+    return reports
+      .filter(({ versionId, replicas }) => versionId === id && replicas !== undefined)
+      .map(({ workerId }) => workerId);
+  };
 
 export type Workers = Omit<Service, 'stop'> & {
   /** Batches that run are handed back after `graceMs` (that of the settings where it is left out), at no cost. */
@@ -67,7 +81,15 @@ export const makeWorkers = (options: WorkersOptions): Workers => {
     });
   const backends = new Backends(
     { ...options.backends, process: processes },
-    { log, workerId, environment: ownEnvironment(), artifacts, models, machine },
+    {
+      log,
+      workerId,
+      environment: ownEnvironment(),
+      artifacts,
+      models,
+      machine,
+      peers: peersOn(store.registry),
+    },
   );
   const host = new WorkerHost({
     store,

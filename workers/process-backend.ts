@@ -52,7 +52,7 @@ export class ProcessBackend implements Backend {
   }
 
   ignored(version: FunctionVersion): IgnoredOption[] {
-    return ignoredOptions(version.spec, this.#options.machine.gpus);
+    return ignoredOptions(version.spec, this.#options.machine);
   }
 
   async launch({ version, replica, devices, onLine }: LaunchRequest): Promise<HandlerProcess> {

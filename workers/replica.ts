@@ -139,11 +139,11 @@ export class Replica {
       this.#failures =
         cause === 'start_failed' || performance.now() - bornAt < HEALTHY_MS ? this.#failures + 1 : 0;
       this.#enter(cause === 'start_failed' ? 'failed' : 'starting');
-      this.#restarts += 1;
       this.#options.onRestart(cause);
       this.#options.onChange();
       if (cause === 'start_failed') await this.#pause(this.#failures, WAIT_MS_MAX);
       else await this.#pause(this.#failures - 1, CRASH_WAIT_MS_MAX);
+      this.#restarts += 1;
     }
   }
 

@@ -1,12 +1,13 @@
 /** What reaches a handler's environment, and what is said about options that do not. */
 import { execFileSync } from 'node:child_process';
-import { mkdtemp, readFile, rm, stat } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { FunctionSpec, ImageStep } from '../../../shared/domain/function.ts';
-import { GpuDevices, gpuCount } from '../../../workers/gpu-devices.ts';
-import { ignoredOptions } from '../../../workers/honoured-options.ts';
+import type { Machine } from '../../../workers/backend.ts';
+import { GpuDevices, gpuCount, gpuNames, isOfType } from '../../../workers/gpu-devices.ts';
+import { ignoredGpu, ignoredOptions } from '../../../workers/honoured-options.ts';
 import { interpreterOf } from '../../../workers/python/launch.ts';
 import { environmentInterpreter, pipArguments } from '../../../workers/python/virtual-environment.ts';
 import { SourceDirectory } from '../../../workers/source-directory.ts';
@@ -18,6 +19,8 @@ const specWith = (steps: readonly ImageStep[], changes: Partial<FunctionSpec> = 
   environment: { base: null, steps, env: {}, isolated: true, interpreter: null },
   ...changes,
 });
+
+const NO_GPU: Machine = { gpus: 0, memoryBytes: 2 ** 33 };
 
 describe('pip steps', () => {
   it.each([
@@ -47,13 +50,19 @@ describe('options', () => {
     const spec = specWith([{ apt_install: ['ffmpeg'] }, { run: 'make' }, { pip_install: ['numpy'] }], {
       resources: { cpu: 2, memoryBytes: null, gpu: 'nvidia-l4' },
     });
-    expect(ignoredOptions(spec, 0).map(({ text, isBinding }) => [text.split(':')[0], isBinding])).toEqual([
+    expect(
+      ignoredOptions(spec, NO_GPU).map(({ text, isBinding }) => [text.split(':')[0], isBinding]),
+    ).toEqual([
       ['gpu="nvidia-l4"', true],
       ['cpu=2', false],
       ['apt_install ffmpeg', true],
       ['run "make"', true],
     ]);
-    expect(ignoredOptions(spec, 1).some(({ text }) => text.startsWith('gpu'))).toBe(false);
+    expect(
+      ignoredOptions(spec, { ...NO_GPU, gpus: 1, gpuNames: ['NVIDIA L4'] }).some(({ text }) =>
+        text.startsWith('gpu'),
+      ),
+    ).toBe(false);
   });
 
   it('tell a pip step that the interpreter must already satisfy', () => {
@@ -61,8 +70,8 @@ describe('options', () => {
     const spec = specWith(steps, {
       environment: { base: null, steps, env: {}, isolated: false, interpreter: null },
     });
-    expect(ignoredOptions(spec, 0)).toMatchObject([{ isBinding: false }]);
-    expect(ignoredOptions({ ...spec, runtime: 'node' }, 0)).toMatchObject([{ isBinding: true }]);
+    expect(ignoredOptions(spec, NO_GPU)).toMatchObject([{ isBinding: false }]);
+    expect(ignoredOptions({ ...spec, runtime: 'node' }, NO_GPU)).toMatchObject([{ isBinding: true }]);
   });
 });
 
@@ -73,6 +82,63 @@ describe('devices', () => {
     devices.giveBack([1]);
     expect(devices.take(1)).toEqual([1]);
     expect(gpuCount('/no/such/directory')).toBe(0);
+  });
+
+  it('are a replica’s own where it asks for several', () => {
+    const devices = new GpuDevices(4);
+    const shared = devices.take(1);
+    const own = devices.take(2);
+    expect([shared, own]).toEqual([[0], [1, 2]]);
+    expect(() => devices.take(2)).toThrow(/needs 2 of the 4 GPUs of this machine for itself, and 1 are free/);
+    expect([devices.take(1), devices.take(1)]).toEqual([[3], [0]]);
+    devices.giveBack(own);
+    expect(devices.take(2)).toEqual([1, 2]);
+    expect(new GpuDevices(2).take(2)).toEqual([0, 1]);
+  });
+
+  it.each([
+    ['nvidia-tesla-t4', 'Tesla T4', true],
+    ['nvidia-l4', 'NVIDIA L4', true],
+    ['nvidia-l4', 'NVIDIA L40S', false],
+    ['nvidia-a100-80gb', 'NVIDIA A100-SXM4-80GB', true],
+    ['nvidia-h100-80gb', 'NVIDIA H100 PCIe', true],
+    ['gpu', 'NVIDIA L4', true],
+    ['nvidia-h100', 'NVIDIA GeForce RTX 4090', false],
+  ])('of the type %s are those named %s: %s', (type, name, isSame) => {
+    expect(isOfType(type, name)).toBe(isSame);
+  });
+
+  it('are counted and compared with what is asked for', () => {
+    const of = (gpu: string | null, changes: Partial<Machine>) => {
+      const found = ignoredGpu(gpu, { ...NO_GPU, ...changes });
+      return found && [found.isBinding, found.text];
+    };
+    const two = { gpus: 2, gpuNames: ['NVIDIA L4', 'NVIDIA L4'] };
+    expect(of(null, {})).toBeNull();
+    expect(of('nvidia-l4:2', two)).toBeNull();
+    expect(of('nvidia-l4:3', two)).toEqual([true, 'gpu="nvidia-l4:3": this machine has 2 NVIDIA devices']);
+    expect(of('nvidia-t4', two)).toEqual([true, 'gpu="nvidia-t4": this machine has NVIDIA L4']);
+    expect(of('nvidia-t4', { gpus: 1 })).toEqual([
+      false,
+      expect.stringMatching(/nothing here tells the type/),
+    ]);
+    expect(of('any', { gpus: 1 })).toBeNull();
+  });
+
+  it('tell their names by the driver’s files, or its program, or not at all', async () => {
+    const root = await mkdtemp(path.join(tmpdir(), 'sluice-gpus-'));
+    onTestFinished(() => rm(root, { recursive: true, force: true }));
+    const gpus = path.join(root, 'gpus');
+    await mkdir(path.join(gpus, '0000:01:00.0'), { recursive: true });
+    await writeFile(
+      path.join(gpus, '0000:01:00.0', 'information'),
+      'Model: \t\t NVIDIA L4\nIRQ:   \t\t 51\n',
+    );
+    const program = path.join(root, 'smi');
+    await writeFile(program, '#!/bin/sh\necho Tesla T4\n', { mode: 0o755 });
+    expect(gpuNames(gpus, '/no/such/program')).toEqual(['NVIDIA L4']);
+    expect(gpuNames('/no/such/directory', program)).toEqual(['Tesla T4']);
+    expect(gpuNames('/no/such/directory', '/no/such/program')).toEqual([]);
   });
 });
 
