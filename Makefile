@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
-.PHONY: help setup demo test verify test-faults bench clean
+.PHONY: help setup demo test verify test-faults test-kubernetes bench clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -35,6 +35,9 @@ test: setup ## Everything that CI runs: verify, then end to end, then the Python
 
 test-faults: setup ## The long kill, power-cut and soak runs
 	@SLUICE_TEST_LONG=1 SLUICE_SIM_RUNS=100 npm run --silent test:faults
+
+test-kubernetes: setup ## The back end kubernetes against a real kube-apiserver (Go; 3 minutes, the first time 7)
+	@bash scripts/test-kubernetes.sh
 
 bench: setup ## Load tests against references in the same run
 	@npm run --silent bench

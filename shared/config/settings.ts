@@ -162,6 +162,48 @@ export const SETTINGS = {
     'How long a stop is not ready before it stops anything, for balancers to notice; part of the grace.',
     DAY_MS,
   ),
+  kubernetesConfig: text(
+    '',
+    'Path of the kubeconfig for the back end kubernetes; empty: in a pod its service account, elsewhere $KUBECONFIG or ~/.kube/config.',
+  ),
+  kubernetesNamespace: text(
+    '',
+    'Namespace that models run in; empty: that of the pod or of the kubeconfig. Two servers need one each.',
+  ),
+  kubernetesImage: text(
+    '',
+    "Sluice's own image: an init container of it brings model files and the entrypoint into pods; empty: versions that need one are refused.",
+  ),
+  kubernetesAddress: origin(
+    '',
+    'Where pods reach the API of this server, for model files, such as http://sluice.sluice.svc:7700.',
+  ),
+  kubernetesSecret: text(
+    '',
+    'Secret in that namespace whose "key" is an API key with the scope call, for the same; empty: the API needs none.',
+  ),
+  kubernetesPullSecret: text(
+    '',
+    'Secret in that namespace with which images are pulled; empty: none is needed.',
+  ),
+  kubernetesGpuLabel: text(
+    'cloud.google.com/gke-accelerator',
+    'Node label that holds the type of the GPUs of a node, such as nvidia.com/gpu.product; empty: types choose no nodes.',
+  ),
+  kubernetesMetrics: origin(
+    '',
+    'The /metrics of a process with the role ingress, as KEDA reaches it; empty, or without KEDA, replicas are counted by CPU alone.',
+  ),
+  kubernetesPodSecurity: choice(
+    'restricted',
+    ['restricted', 'image'],
+    'restricted: pods run as user 10001 with a read-only root. image: as their image says, for those that need it.',
+  ),
+  kubernetesForce: choice(
+    'no',
+    ['no', 'yes'],
+    'yes: take fields that another field manager has set in the cluster, instead of saying so.',
+  ),
   logLevel: choice(
     'info',
     ['trace', 'debug', 'info', 'warn', 'error', 'silent'],
@@ -243,7 +285,13 @@ const parseAddress = (name: SettingName, value: string): string => {
 
 const parseOrigin = (name: SettingName, value: string): string => {
   if (value === '' || /^https?:\/\/[^@?#\s]+$/.test(value)) return value;
-  throw wrong(name, value, 'give http(s)://HOST:PORT; credentials come from AWS_… variables');
+  throw wrong(
+    name,
+    value,
+    name.startsWith('s3')
+      ? 'give http(s)://HOST:PORT; credentials come from AWS_… variables'
+      : 'give http(s)://HOST:PORT, without credentials and query',
+  );
 };
 
 const parseRoles = (name: SettingName, value: string): string => {

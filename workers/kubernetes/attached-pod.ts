@@ -1,0 +1,176 @@
+/**
+ * A replica that is a pod: waited for, then spoken to over gRPC, until it leaves or somebody else is to serve it.
+ *
+ *   waiting ──pod ready──► serving ──detached, or drained──► gone
+ *      └── it fails ───────────┴── pod deleted, container ended ─┘
+ *
+ * The pod is the cluster's: a replica that stops is let go, not deleted. Only a batch that hangs costs it its pod, since
+ * nothing else ends a handler that does not listen; the cluster starts another.
+ */
+import type { FunctionVersion } from '../../shared/domain/function.ts';
+import type { HandlerInstance } from '../backend.ts';
+import { RemoteReplica } from '../grpc/remote-replica.ts';
+import type { HandlerAnswer, HandlerBatch, HandlerContext } from '../handler.ts';
+import type { Cluster } from './cluster.ts';
+import { PodLog } from './pod-log.ts';
+import { containerOf } from './pod-spec.ts';
+import type { PodState } from './pod-state.ts';
+import { PodUsage } from './pod-usage.ts';
+
+/** The pod is ready by its probe: its server answers at once, or something between us and it does not let us through. */
+const CONNECT_MS_MAX = 30_000;
+
+export type AttachedPodOptions = {
+  readonly cluster: Cluster;
+  readonly namespace: string;
+  readonly version: FunctionVersion;
+  readonly pod: PodState;
+  readonly onLine: (stream: 'stdout' | 'stderr', text: string) => void;
+  /** It is free for another replica. */
+  readonly onGone: () => void;
+};
+
+export class AttachedPod implements HandlerInstance {
+  readonly wantsCalls = false;
+  readonly ready: Promise<void>;
+  readonly gone: Promise<string>;
+  readonly place: string;
+  readonly uid: string;
+
+  readonly #options: AttachedPodOptions;
+  readonly #connected = Promise.withResolvers<void>();
+  /** What is behind the connection has ended. */
+  readonly #ended = Promise.withResolvers<string>();
+  readonly #usage: PodUsage;
+  readonly #log: PodLog;
+  readonly #runs: number;
+  #replica: RemoteReplica | null = null;
+  #end: string | null = null;
+  #leaving: string | null = null;
+  #told: string | null = null;
+
+  constructor(options: AttachedPodOptions) {
+    const { cluster, namespace, pod, onLine, onGone } = options;
+    this.#options = options;
+    this.place = pod.name;
+    this.uid = pod.uid;
+    this.#runs = pod.runs;
+    this.#usage = new PodUsage(() => cluster.podMetrics(namespace, pod.name));
+    this.#log = new PodLog({
+      config: cluster.config,
+      namespace,
+      pod: pod.name,
+      since: pod.phase === 'ready' ? new Date() : null,
+      onLine: (text) => onLine('stdout', text),
+    });
+    this.ready = this.#connected.promise;
+    this.ready.catch(() => undefined);
+    this.gone = this.#ended.promise.then(async (reason) => {
+      const told = (await this.#replica?.gone) ?? reason;
+      this.#log.stop();
+      onGone();
+      return told;
+    });
+    this.update(pod);
+  }
+
+  get load(): number {
+    return this.#replica?.load ?? 0;
+  }
+
+  /** Whether it goes on serving what the cluster says of its pod: one that is loaded fails its probes at times. */
+  get isServing(): boolean {
+    return this.#replica !== null && this.#end === null && this.#leaving === null;
+  }
+
+  /** What the cluster says of the pod now; null: it is there no more. */
+  update(pod: PodState | null): void {
+    if (this.#end !== null) return;
+    if (pod === null) this.#finish('its pod was deleted');
+    else if (pod.phase === 'leaving') this.#leave(`its pod leaves: ${pod.reason}`);
+    else if (pod.phase === 'failed' || pod.phase === 'ended') this.#finish(pod.reason ?? 'its pod failed');
+    else if (pod.runs > this.#runs) this.#finish(`its container ended: ${pod.lastEnd ?? 'nobody knows how'}`);
+    else if (pod.phase === 'ready' && this.#replica === null) this.#connect(pod);
+    else if (pod.reason !== null) this.#tell(pod.reason);
+  }
+
+  run(
+    batch: HandlerBatch,
+    context: HandlerContext,
+    signal: AbortSignal,
+    begun: () => void,
+  ): Promise<HandlerAnswer> {
+    return this.#replica?.run(batch, context, signal, begun) ?? Promise.resolve({ end: 'unstarted' });
+  }
+
+  usage(): ReturnType<HandlerInstance['usage']> {
+    return this.#usage.read();
+  }
+
+  kill(cause: string): void {
+    if (this.load > 0) this.#removePod();
+    this.#finish(cause);
+  }
+
+  /** Another worker is to serve the pod: what runs here is finished first. */
+  letGo(): void {
+    if (this.#end === null) this.#leave('another worker serves its pod now');
+  }
+
+  async stop(graceMs: number): Promise<void> {
+    if (this.#replica === null) this.#finish('it was stopped');
+    else await this.#replica.stop(graceMs);
+    await this.gone;
+  }
+
+  #connect({ ip }: PodState): void {
+    const { spec } = this.#options.version;
+    const { port } = containerOf(this.#options.version);
+    this.#replica = new RemoteReplica({
+      address: ip!.includes(':') ? `[${ip}]:${port}` : `${ip}:${port}`,
+      place: this.place,
+      spec,
+      readyMsMax: CONNECT_MS_MAX,
+      behind: {
+        gone: this.#ended.promise,
+        usage: () => this.usage(),
+        kill: (cause) => this.#finish(cause),
+        leave: () => this.#finish(this.#leaving ?? 'it was stopped'),
+      },
+    });
+    this.#replica.ready.then(
+      () => this.#connected.resolve(),
+      (error: unknown) => this.#connected.reject(error),
+    );
+  }
+
+  /** What runs is finished; the cluster waits for it as long as a call may take. */
+  #leave(reason: string): void {
+    if (this.#leaving !== null) return;
+    this.#leaving = reason;
+    if (this.#replica === null) this.#finish(reason);
+    else void this.#replica.stop(this.#options.version.spec.callTimeoutMs);
+  }
+
+  #finish(reason: string): void {
+    if (this.#end !== null) return;
+    this.#end = reason;
+    if (this.#replica === null) this.#connected.reject(new Error(reason));
+    this.#ended.resolve(reason);
+  }
+
+  /** What keeps it from starting stands in the function's log; once for each reason. */
+  #tell(reason: string): void {
+    if (this.#told === reason) return;
+    this.#told = reason;
+    this.#options.onLine('stderr', `[sluice: pod ${this.place} waits: ${reason}]`);
+  }
+
+  #removePod(): void {
+    const { cluster, namespace } = this.#options;
+    const reference = { apiVersion: 'v1', kind: 'Pod', metadata: { name: this.place, namespace } };
+    cluster
+      .remove(reference, this.uid)
+      .catch((error: unknown) => this.#options.onLine('stderr', `[sluice: ${(error as Error).message}]`));
+  }
+}

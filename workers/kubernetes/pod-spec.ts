@@ -1,0 +1,260 @@
+/** A replica's pod: the model's image with its files put in place by an init container before it starts. */
+import type {
+  V1Container,
+  V1EnvVar,
+  V1PodSpec,
+  V1PodTemplateSpec,
+  V1SecurityContext,
+  V1Volume,
+  V1VolumeMount,
+} from '@kubernetes/client-node';
+import type { FunctionVersion } from '../../shared/domain/function.ts';
+import type { ContainerSpec } from '../../shared/domain/model.ts';
+import { filesDigest } from './file-list.ts';
+import { gpuPlacement } from './gpu.ts';
+import { ANNOTATION, objectLabels } from './names.ts';
+import type { ClusterOptions } from './options.ts';
+
+export const HANDLER = 'handler';
+const INIT = 'files';
+/** Where images find a model's files. */
+const ARTIFACTS_PATH = '/app/artifacts';
+/** Where our entrypoint is put into images that lack it. */
+const ENTRYPOINT_PATH = '/opt/sluice';
+const SECRET_PATH = '/run/sluice';
+
+/** The user of our own image; any number but 0 will do. */
+const USER = 10_001;
+/** A pod that is going away still gets connections until every worker has seen it leave. */
+const LEAVE_SECONDS = 5;
+/** What the handler's own end may take after its last batch. */
+const END_SECONDS = 30;
+/** Loading a large model takes minutes; it is the longest start of a replica in every back end. */
+const START_SECONDS_MAX = 900;
+const PROBE_SECONDS = 5;
+
+/** @throws Error that names what the version lacks and the way out */
+export const containerOf = ({ spec }: FunctionVersion): ContainerSpec & { readonly reference: string } => {
+  const { container } = spec;
+  if (spec.runtime !== 'container' || !container)
+    throw new Error(
+      `runtime="${spec.runtime}" without an image cannot run in a cluster, which starts pods from images: register the version with an image that a registry holds (model_image="registry/name:tag"), or deploy with backend="container"`,
+    );
+  if (!('reference' in container.image))
+    throw new Error(
+      'image is a Containerfile, and a cluster pulls images from a registry: build and push it, then register the version with model_image="registry/name:tag"',
+    );
+  return { ...container, reference: container.image.reference };
+};
+
+/** The files that the init container fetches. */
+const modelFiles = ({ spec }: FunctionVersion) => spec.model?.files ?? [];
+
+const needsInit = (version: FunctionVersion, container: ContainerSpec): boolean =>
+  modelFiles(version).length > 0 || container.handler !== null;
+
+/** @throws Error that names the setting that is missing */
+const checkInit = (version: FunctionVersion, container: ContainerSpec, options: ClusterOptions): void => {
+  if (!needsInit(version, container)) return;
+  const why =
+    modelFiles(version).length > 0
+      ? 'model files'
+      : `the entrypoint for handler=${JSON.stringify(container.handler)}`;
+  if (options.image === '')
+    throw new Error(
+      `${why} come into pods by an init container of Sluice's own image; give --kubernetes-image`,
+    );
+  if (modelFiles(version).length > 0 && options.address === '')
+    throw new Error(
+      'model files are fetched from Sluice; give --kubernetes-address, where pods reach its API',
+    );
+};
+
+const hardened = (options: ClusterOptions): V1SecurityContext => ({
+  allowPrivilegeEscalation: false,
+  capabilities: { drop: ['ALL'] },
+  readOnlyRootFilesystem: options.podSecurity === 'restricted',
+});
+
+const emptyDir = (name: string, bytes?: number): V1Volume => ({
+  name,
+  emptyDir: bytes === undefined ? {} : { sizeLimit: String(bytes) },
+});
+
+const volumesOf = (
+  version: FunctionVersion,
+  container: ContainerSpec,
+  options: ClusterOptions,
+): V1Volume[] => {
+  const volumes = [emptyDir('tmp')];
+  const files = modelFiles(version);
+  if (files.length > 0) {
+    const bytes = files.reduce((sum, file) => sum + file.bytes, 0);
+    // Files count in whole blocks, and a limit that is passed evicts the pod.
+    volumes.push(emptyDir('artifacts', Math.ceil(bytes * 1.05) + files.length * 8192 + 2 ** 20));
+  }
+  if (container.handler !== null) volumes.push(emptyDir('entrypoint', 64 * 2 ** 20));
+  if (needsInit(version, container) && options.secret !== '')
+    volumes.push({
+      name: 'key',
+      secret: { secretName: options.secret, items: [{ key: 'key', path: 'key' }], defaultMode: 0o440 },
+    });
+  return volumes;
+};
+
+const initContainer = (
+  version: FunctionVersion,
+  container: ContainerSpec,
+  options: ClusterOptions,
+): V1Container => {
+  const { model } = version.spec;
+  const files = modelFiles(version);
+  const mounts: V1VolumeMount[] = [{ name: 'tmp', mountPath: '/tmp' }];
+  const args: string[] = [];
+  if (model && files.length > 0) {
+    mounts.push({ name: 'artifacts', mountPath: ARTIFACTS_PATH });
+    args.push('--address', options.address, '--model', model.name, '--version', String(model.version));
+    args.push('--files', filesDigest(files), '--into', ARTIFACTS_PATH);
+    if (options.secret !== '') {
+      mounts.push({ name: 'key', mountPath: SECRET_PATH, readOnly: true });
+      args.push('--key-file', `${SECRET_PATH}/key`);
+    }
+  }
+  if (container.handler !== null) {
+    mounts.push({ name: 'entrypoint', mountPath: ENTRYPOINT_PATH });
+    args.push('--entrypoint-into', ENTRYPOINT_PATH);
+  }
+  return {
+    name: INIT,
+    image: options.image,
+    command: ['node', '/app/workers/kubernetes/init-container.ts'],
+    args,
+    volumeMounts: mounts,
+    resources: { requests: { cpu: '100m', memory: '128Mi' }, limits: { memory: '512Mi' } },
+    securityContext: { ...hardened(options), runAsNonRoot: true, runAsUser: USER },
+  };
+};
+
+/** Our entrypoint in front of what the image has: its own Python, and its own packages after ours. */
+const entrypointCommand = ({
+  handler,
+  onStartup,
+  port,
+}: ContainerSpec): Pick<V1Container, 'command' | 'args'> => ({
+  command: [
+    'sh',
+    '-c',
+    `PYTHONPATH="${ENTRYPOINT_PATH}\${PYTHONPATH:+:$PYTHONPATH}" exec python3 -m sluice.remote_call "$@"`,
+    'sluice-remote-call',
+  ],
+  args: [
+    '--handler',
+    handler!,
+    ...(onStartup === null ? [] : ['--on-startup', onStartup]),
+    '--host',
+    '0.0.0.0',
+    '--port',
+    String(port),
+  ],
+});
+
+const commandOf = (container: ContainerSpec): Pick<V1Container, 'command' | 'args'> => {
+  if (container.handler !== null) return entrypointCommand(container);
+  return container.entrypoint === null ? {} : { command: [...container.entrypoint] };
+};
+
+const environmentOf = ({ spec }: FunctionVersion, options: ClusterOptions): V1EnvVar[] => {
+  const own = options.podSecurity === 'restricted' ? { HOME: '/tmp' } : {};
+  return Object.entries({ ...own, ...spec.environment.env })
+    .toSorted(([a], [b]) => (a < b ? -1 : 1))
+    .map(([name, value]) => ({ name, value }));
+};
+
+/** CPU is asked for and not capped: a cap throttles, and what is idle would help nobody. Memory and devices are capped. */
+const resourcesOf = ({ spec }: FunctionVersion, options: ClusterOptions, cpuIsMeasured: boolean) => {
+  const { cpu, memoryBytes, gpu } = spec.resources;
+  // A percentage is one of what was asked for: an autoscaler by CPU needs a request.
+  const cores = cpu ?? (cpuIsMeasured ? 1 : null);
+  const memory: Record<string, string> = memoryBytes === null ? {} : { memory: String(memoryBytes) };
+  return {
+    requests: { ...(cores === null ? {} : { cpu: `${Math.max(1, Math.round(cores * 1000))}m` }), ...memory },
+    limits: { ...memory, ...gpuPlacement(gpu, options.gpuLabel).limits },
+  };
+};
+
+/**
+ * An open port is a handler that has loaded: the reference worker and ours both open it last. So one TCP probe serves
+ * every image; where the entrypoint is ours, its gRPC health service says the same with more words.
+ */
+const probesOf = (container: ContainerSpec): Pick<V1Container, 'startupProbe' | 'readinessProbe'> => {
+  const { port } = container;
+  const check = container.handler === null ? { tcpSocket: { port } } : { grpc: { port } };
+  const probe = { ...check, periodSeconds: PROBE_SECONDS, timeoutSeconds: PROBE_SECONDS };
+  return {
+    startupProbe: { ...probe, periodSeconds: 1, failureThreshold: START_SECONDS_MAX },
+    readinessProbe: { ...probe, failureThreshold: 3 },
+  };
+};
+
+const handlerContainer = (
+  version: FunctionVersion,
+  container: ReturnType<typeof containerOf>,
+  options: ClusterOptions,
+  cpuIsMeasured: boolean,
+): V1Container => {
+  const mounts: V1VolumeMount[] = [{ name: 'tmp', mountPath: '/tmp' }];
+  if (modelFiles(version).length > 0)
+    mounts.push({ name: 'artifacts', mountPath: ARTIFACTS_PATH, readOnly: true });
+  if (container.handler !== null)
+    mounts.push({ name: 'entrypoint', mountPath: ENTRYPOINT_PATH, readOnly: true });
+  return {
+    name: HANDLER,
+    image: container.reference,
+    ...commandOf(container),
+    env: environmentOf(version, options),
+    ports: [{ name: 'grpc', containerPort: container.port, protocol: 'TCP' }],
+    resources: resourcesOf(version, options, cpuIsMeasured),
+    volumeMounts: mounts,
+    ...probesOf(container),
+    lifecycle: { preStop: { sleep: { seconds: LEAVE_SECONDS } } },
+    securityContext: hardened(options),
+    terminationMessagePolicy: 'FallbackToLogsOnError',
+  };
+};
+
+const podSpec = (version: FunctionVersion, options: ClusterOptions, cpuIsMeasured: boolean): V1PodSpec => {
+  const container = containerOf(version);
+  checkInit(version, container, options);
+  const { nodeSelector, tolerations } = gpuPlacement(version.spec.resources.gpu, options.gpuLabel);
+  const asUser =
+    options.podSecurity === 'restricted' ? { runAsNonRoot: true, runAsUser: USER, runAsGroup: USER } : {};
+  return {
+    ...(needsInit(version, container)
+      ? { initContainers: [initContainer(version, container, options)] }
+      : {}),
+    containers: [handlerContainer(version, container, options, cpuIsMeasured)],
+    volumes: volumesOf(version, container, options),
+    ...(options.pullSecret === '' ? {} : { imagePullSecrets: [{ name: options.pullSecret }] }),
+    ...(Object.keys(nodeSelector).length === 0 ? {} : { nodeSelector: { ...nodeSelector } }),
+    ...(tolerations.length === 0 ? {} : { tolerations: [...tolerations] }),
+    // A running batch is finished before the pod ends.
+    terminationGracePeriodSeconds: Math.ceil(version.spec.callTimeoutMs / 1000) + LEAVE_SECONDS + END_SECONDS,
+    // User code has no business with the cluster's API.
+    automountServiceAccountToken: false,
+    enableServiceLinks: false,
+    securityContext: { ...asUser, fsGroup: USER, seccompProfile: { type: 'RuntimeDefault' } },
+  };
+};
+
+/** @throws Error that names what of the version, or of the settings, keeps it from running in a cluster */
+export const podTemplate = (
+  version: FunctionVersion,
+  options: ClusterOptions,
+  cpuIsMeasured: boolean,
+): V1PodTemplateSpec => ({
+  metadata: {
+    labels: { ...objectLabels(version) },
+    annotations: { [ANNOTATION.function]: version.spec.name },
+  },
+  spec: podSpec(version, options, cpuIsMeasured),
+});
