@@ -1,10 +1,8 @@
 /** The contract once more with every payload and output in a bucket. */
-import { randomBytes } from 'node:crypto';
 import { afterAll } from 'vitest';
-import { openRedisStore } from '../../shared/store/redis/index.ts';
 import { RedisServer } from '../support/redis-servers.ts';
+import { newPrefix, openRedis } from '../support/redis-store.ts';
 import { describeWithS3, S3Server } from '../support/s3-server.ts';
-import { LIMITS } from './factory.ts';
 import { storeContract } from './suite.ts';
 
 let servers: Promise<[RedisServer, S3Server]> | undefined;
@@ -19,18 +17,10 @@ storeContract(
     home: async () => {
       servers ??= Promise.all([RedisServer.start(), S3Server.start()]);
       const [{ url }, s3] = await servers;
-      const prefix = `t-${randomBytes(4).toString('hex')}`;
+      const prefix = newPrefix();
       return {
         open: (overrides) =>
-          openRedisStore({
-            ...LIMITS,
-            ...overrides,
-            url,
-            prefix,
-            bucket: s3.options({ thresholdBytes: 1 }),
-            waitReplicas: null,
-            onWarning: () => undefined,
-          }),
+          openRedis(url, prefix, { ...overrides, bucket: s3.options({ thresholdBytes: 1 }) }),
         // It goes with the servers.
         remove: async () => undefined,
       };

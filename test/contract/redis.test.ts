@@ -1,8 +1,6 @@
-import { randomBytes } from 'node:crypto';
 import { afterAll } from 'vitest';
-import { openRedisStore } from '../../shared/store/redis/index.ts';
 import { describeWithRedis, RedisServer } from '../support/redis-servers.ts';
-import { LIMITS } from './factory.ts';
+import { newPrefix, openRedis } from '../support/redis-store.ts';
 import { storeContract } from './suite.ts';
 
 let server: Promise<RedisServer> | undefined;
@@ -15,17 +13,9 @@ storeContract(
     home: async () => {
       server ??= RedisServer.start();
       const { url } = await server;
-      const prefix = `t-${randomBytes(4).toString('hex')}`;
+      const prefix = newPrefix();
       return {
-        open: (overrides) =>
-          openRedisStore({
-            ...LIMITS,
-            ...overrides,
-            url,
-            prefix,
-            waitReplicas: null,
-            onWarning: () => undefined,
-          }),
+        open: (overrides) => openRedis(url, prefix, overrides),
         // It goes with the server.
         remove: async () => undefined,
       };

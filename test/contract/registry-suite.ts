@@ -1,5 +1,6 @@
 import { expect, it } from 'vitest';
 import type { Scaling } from '../../shared/domain/scaling.ts';
+import { eventually } from '../support/sluice-process.ts';
 import type { StoreFactory } from './factory.ts';
 import { LIMITS } from './factory.ts';
 import { specOf, Workshop } from './workshop.ts';
@@ -58,7 +59,8 @@ export const registrySuite = (factory: StoreFactory): void => {
     expect(await end(digest, 'activate', 'nope')).toBe(false);
     const ends = await Promise.all([end(digest, 'activate'), end(digest, 'drop')]);
     expect(ends.filter((ended) => ended)).toHaveLength(1);
-    await shop.settled();
+    // In a cluster a notice may come some time after the answer.
+    await eventually('the end is told', async () => told.length > 0);
     expect(told).toEqual([{ name: 'g' }]);
     await shop.reopen();
     const activated = (await shop.store.registry.function('g'))!;
@@ -152,8 +154,7 @@ export const registrySuite = (factory: StoreFactory): void => {
     expect(await scaled()).toEqual(scalingOf(5));
     await shop.store.registry.deploy({ now: shop.now, spec, scaling: null });
     expect(await scaled()).toBeNull();
-    await shop.settled();
-    expect(told.length).toBeGreaterThan(0);
+    await eventually('the changes are told', async () => told.length > 0);
   });
 
   it('changes batching beside the version, and pauses', async () => {

@@ -1,13 +1,12 @@
 /** The stores in this process that one definition of a suite runs on, each empty when it is opened. */
-import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { afterAll, afterEach, describe } from 'vitest';
 import { openEmbeddedStore } from '../../shared/store/embedded/index.ts';
 import type { StoreServer } from '../../shared/store/ports/server.ts';
-import { openRedisStore } from '../../shared/store/redis/index.ts';
 import { describeWithRedis, RedisServer } from './redis-servers.ts';
+import { newPrefix, openRedis } from './redis-store.ts';
 
 const LIMITS = {
   queueRowsMax: 1e9,
@@ -42,8 +41,7 @@ export const onEveryOpenedStore = (suite: (open: () => Promise<StoreServer>) => 
       // What the suite checks is not the disk's.
       server ??= RedisServer.start({ aof: 'no' });
       const { url } = await server;
-      const prefix = `t-${randomBytes(4).toString('hex')}`;
-      return openRedisStore({ ...LIMITS, url, prefix, waitReplicas: null, onWarning: () => undefined });
+      return openRedis(url, newPrefix(), LIMITS);
     });
   });
 };

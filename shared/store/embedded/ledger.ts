@@ -6,9 +6,9 @@
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import type { ReplicaReport } from '../../domain/function.ts';
 import { BugError, SluiceError } from '../../errors/sluice-error.ts';
+import { BlobCache } from '../blob-cache.ts';
 import type { LogLine } from '../ports/registry.ts';
 import type { EmbeddedOptions } from '../ports/server.ts';
-import { BlobCache } from './blob-cache.ts';
 import { Disk } from './disk.ts';
 import { DueHeap } from './due-heap.ts';
 import {

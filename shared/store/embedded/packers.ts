@@ -1,5 +1,6 @@
 /** Turns the port's objects into packed messages and back, on the client's side. */
 import type { CallStatus, RowError, Slice } from '../../domain/call.ts';
+import { packExtra, parseExtra } from '../extra.ts';
 import type {
   Admission,
   CallEvent,
@@ -8,7 +9,6 @@ import type {
   StoreEvents,
   WaitingCall,
 } from '../ports/queue.ts';
-import { packExtra, parseExtra } from './extra.ts';
 import {
   ADMIT_WIDTH,
   type AdmitRequest,

@@ -2,6 +2,7 @@
 import type { StatementSync } from 'node:sqlite';
 import type { RowError, Slice } from '../../domain/call.ts';
 import { BugError } from '../../errors/sluice-error.ts';
+import { packExtra } from '../extra.ts';
 import type {
   MovedId,
   TransferBatch,
@@ -11,7 +12,6 @@ import type {
   TransferPart,
 } from '../ports/transfer.ts';
 import { INLINE_BYTES_MAX } from './admission.ts';
-import { packExtra } from './extra.ts';
 import type { Ledger } from './ledger.ts';
 import { MODES, OUTCOME_WIDTH, PART, PART_WIDTH, REASONS, SETTLED, STATUSES } from './model.ts';
 import { packNumbers } from './packing.ts';

@@ -7,6 +7,7 @@ import type { Batching, FunctionSpec } from '../../domain/function.ts';
 import type { Scaling } from '../../domain/scaling.ts';
 import { SluiceError } from '../../errors/sluice-error.ts';
 import { tagOf } from '../../wire/call-id.ts';
+import { parseExtra } from '../extra.ts';
 import type { EmbeddedOptions } from '../ports/server.ts';
 import type {
   FormerId,
@@ -25,7 +26,6 @@ import { leavingTo } from '../transfer-mark.ts';
 import { openDatabase } from './database.ts';
 import { lastRevision, wholeDocument } from './documents.ts';
 import { joinParts } from './ending.ts';
-import { parseExtra } from './extra.ts';
 import { listKeys } from './keys.ts';
 import { Ledger } from './ledger.ts';
 import { type FunctionRow, load } from './loading.ts';

@@ -1,5 +1,6 @@
 /** What readers see: calls, pages of calls, results. */
 import { type Call, isFinished, type RowError } from '../../domain/call.ts';
+import { parseExtra } from '../extra.ts';
 import type {
   CallPage,
   ListQuery,
@@ -10,7 +11,6 @@ import type {
   ResultQuery,
 } from '../ports/queue.ts';
 import { joinParts } from './ending.ts';
-import { parseExtra } from './extra.ts';
 import type { Ledger, LiveRow } from './ledger.ts';
 import type { OpenMessage } from './messages.ts';
 import {

@@ -9,6 +9,7 @@
  * `?`: `ca=FILE` (certificates to trust instead of the system's), `cert=FILE` and `key=FILE` (ours), `servername=NAME`,
  * `sentinel-user` and `sentinel-password` (where the sentinels ask for their own).
  */
+import { withoutSecrets } from '../../config/redaction.ts';
 import { SluiceError } from '../../errors/sluice-error.ts';
 
 export type RedisHost = { readonly host: string; readonly port: number };
@@ -40,10 +41,6 @@ export const ADDRESS_FORMS =
 const SHAPE =
   /^(redis|rediss)(?:[+-](sentinel|cluster))?:\/\/(?:([^@/?#]*)@)?([^/?#]*)(?:\/([^?#]*))?(?:\?([^#]*))?$/;
 const QUESTIONS = ['ca', 'cert', 'key', 'servername', 'sentinel-user', 'sentinel-password'];
-
-/** The URL without its passwords, for logs and messages. */
-export const withoutSecrets = (url: string): string =>
-  url.replace(/^([^:]*:\/\/)[^/?#]*@/, '$1').replace(/(sentinel-password=)[^&]*/, '$1…');
 
 const wrong = (url: string, why: string): SluiceError =>
   new SluiceError(

@@ -1,8 +1,8 @@
 /** One thread's client of the Redis store: its connections, what it hears, and the ports over them. */
 import { randomBytes } from 'node:crypto';
 import { SluiceError } from '../../errors/sluice-error.ts';
+import { BlobCache } from '../blob-cache.ts';
 import { makeDocuments } from '../documents.ts';
-import { BlobCache } from '../embedded/blob-cache.ts';
 import type { QueueStore } from '../ports/queue.ts';
 import type { BucketOptions } from '../ports/server.ts';
 import type { Store } from '../ports/store.ts';

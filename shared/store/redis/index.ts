@@ -1,10 +1,11 @@
 /** The Redis store: many processes on any number of machines, one server, sentinels or a cluster (docs/decisions/0007). */
 import { randomUUID } from 'node:crypto';
+import { withoutSecrets } from '../../config/redaction.ts';
 import { SluiceError } from '../../errors/sluice-error.ts';
 import type { RedisOptions, StoreServer } from '../ports/server.ts';
 import type { Store } from '../ports/store.ts';
 import { checkServable } from '../transfer-mark.ts';
-import { parseAddress, withoutSecrets } from './address.ts';
+import { parseAddress } from './address.ts';
 import { makeRedisClient, REPLY_MS, type RedisTicket, WAIT_MS } from './client.ts';
 import { readClockWarning } from './clock.ts';
 import { Directory } from './directory.ts';

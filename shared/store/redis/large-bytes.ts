@@ -10,8 +10,8 @@
  */
 import { randomUUID } from 'node:crypto';
 import { SluiceError } from '../../errors/sluice-error.ts';
-import type { BucketOptions } from '../ports/server.ts';
 import { Bucket, DELETES_MAX } from '../bucket/bucket.ts';
+import type { BucketOptions } from '../ports/server.ts';
 import type { Layout } from './layout.ts';
 import type { Argument, Link } from './link.ts';
 

@@ -9,8 +9,9 @@
  * yet waits for the next one. Errors are SluiceErrors of the catalogue.
  */
 import { Cluster, type Redis } from 'ioredis';
+import { withoutSecrets } from '../../config/redaction.ts';
 import { SluiceError } from '../../errors/sluice-error.ts';
-import { type RedisAddress, withoutSecrets } from './address.ts';
+import type { RedisAddress } from './address.ts';
 import { type Connection, connectCommands } from './connecting.ts';
 import { isConnectionError, isNoScript, toSluiceError, unavailable } from './replies.ts';
 import { makeScript, type Script, scripts } from './scripts.ts';

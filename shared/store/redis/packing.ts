@@ -4,7 +4,7 @@
  */
 import { Packr } from 'msgpackr';
 import type { Call, CallStatus } from '../../domain/call.ts';
-import { type Extra, packExtra, parseExtra } from '../embedded/extra.ts';
+import { type Extra, packExtra, parseExtra } from '../extra.ts';
 import type { Admission, WaitingCall } from '../ports/queue.ts';
 import { PART, STATUSES } from '../stored-words.ts';
 import { callIdOf, serialOfVersion, versionIdOf } from './layout.ts';

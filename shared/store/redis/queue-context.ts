@@ -1,7 +1,7 @@
 /** What the verbs of the queue share: the way to the scripts, the limits, and who tells what the registry knows. */
 import type { Isolation } from '../../domain/function.ts';
 import { SluiceError } from '../../errors/sluice-error.ts';
-import type { BlobCache } from '../embedded/blob-cache.ts';
+import type { BlobCache } from '../blob-cache.ts';
 import type { Dispatch, Job } from './dispatch.ts';
 import type { LargeBytes } from './large-bytes.ts';
 import { batchIdOf, type Layout, versionIdOf } from './layout.ts';

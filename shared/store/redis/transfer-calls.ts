@@ -1,6 +1,6 @@
 /** A call of another store as scripts/transfer-calls.lua takes it. */
 import type { RowError } from '../../domain/call.ts';
-import { packExtra } from '../embedded/extra.ts';
+import { packExtra } from '../extra.ts';
 import type { Admission } from '../ports/queue.ts';
 import type { TransferCall } from '../ports/transfer.ts';
 import { objectKind, PART, pack, payloadOf, STATUSES } from './packing.ts';

@@ -3,6 +3,7 @@
  * serves it is refused by every script; leases end with that, at no cost to their rows.
  */
 import { randomUUID } from 'node:crypto';
+import { withoutSecrets } from '../../config/redaction.ts';
 import type { Payload, RowError } from '../../domain/call.ts';
 import type { Batching, FunctionSpec } from '../../domain/function.ts';
 import type { Scaling } from '../../domain/scaling.ts';
@@ -24,7 +25,7 @@ import type {
   TransferVersion,
 } from '../ports/transfer.ts';
 import { leavingTo } from '../transfer-mark.ts';
-import { parseAddress, withoutSecrets } from './address.ts';
+import { parseAddress } from './address.ts';
 import { unpackSlices } from './batching.ts';
 import { eachDocumentName, readDocument } from './documents.ts';
 import { checkBucket, LargeBytes } from './large-bytes.ts';

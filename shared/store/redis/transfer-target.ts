@@ -3,6 +3,7 @@
  * done again writes what is there: call n is the source's call `first + n - 1`, records lie below those of errors.
  */
 import { randomUUID } from 'node:crypto';
+import { withoutSecrets } from '../../config/redaction.ts';
 import { SluiceError } from '../../errors/sluice-error.ts';
 import type { BucketOptions } from '../ports/server.ts';
 import type {
@@ -17,7 +18,7 @@ import type {
   TransferTarget,
 } from '../ports/transfer.ts';
 import { type ArrivingMark, refuseTaken } from '../transfer-mark.ts';
-import { parseAddress, withoutSecrets } from './address.ts';
+import { parseAddress } from './address.ts';
 import { takeDocument } from './documents.ts';
 import { checkBucket, LargeBytes, tooLong } from './large-bytes.ts';
 import { callIdOf, Layout } from './layout.ts';

@@ -1,12 +1,12 @@
 import { createServer } from 'node:net';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { Bucket } from '../../../shared/store/bucket/bucket.ts';
 import type { LeasedBatch } from '../../../shared/store/ports/queue.ts';
 import type { BucketOptions } from '../../../shared/store/ports/server.ts';
-import { Bucket } from '../../../shared/store/bucket/bucket.ts';
-import { openRedisStore } from '../../../shared/store/redis/index.ts';
 import { LIMITS } from '../../contract/factory.ts';
 import { Workshop } from '../../contract/workshop.ts';
 import { RedisServer } from '../../support/redis-servers.ts';
+import { openRedis } from '../../support/redis-store.ts';
 import { describeWithS3, S3Server } from '../../support/s3-server.ts';
 import { QueueRig, UnreliableDispatch } from './queue-rig.ts';
 
@@ -78,15 +78,7 @@ describeWithS3('a store with a bucket', () => {
   it('is empty again when the retention of the calls is over', async () => {
     const bucket = s3.options({ prefix: 'retained/' });
     const home = {
-      open: () =>
-        openRedisStore({
-          ...LIMITS,
-          url: redis.url,
-          prefix: 'retained',
-          bucket,
-          waitReplicas: null,
-          onWarning: () => undefined,
-        }),
+      open: () => openRedis(redis.url, 'retained', { bucket }),
       remove: async () => undefined,
     };
     await using shop = new Workshop(home);
@@ -211,14 +203,7 @@ describeWithS3('a bucket that does not answer', () => {
     await s3.stop();
   });
   const openStore = (prefix: string, bucket: BucketOptions | null) =>
-    openRedisStore({
-      ...LIMITS,
-      url: redis.url,
-      prefix,
-      bucket,
-      waitReplicas: null,
-      onWarning: () => undefined,
-    });
+    openRedis(redis.url, prefix, { bucket });
 
   it('refuses the start with a reason, and names no secret', async () => {
     const wrong = { code: 'store_unavailable', retryable: true };

@@ -1,6 +1,6 @@
 /** The queue's verbs on a real Redis with one function, whose keys a test can look at, and a dispatcher of its choice. */
 
-import { BlobCache } from '../../../shared/store/embedded/blob-cache.ts';
+import { BlobCache } from '../../../shared/store/blob-cache.ts';
 import type { LeasedBatch, QueueStore } from '../../../shared/store/ports/queue.ts';
 import type { BucketOptions } from '../../../shared/store/ports/server.ts';
 import { parseAddress } from '../../../shared/store/redis/address.ts';

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { BlobCache } from '../../../shared/store/embedded/blob-cache.ts';
+import { BlobCache } from '../../../shared/store/blob-cache.ts';
 
 const MIB = 2 ** 20;
 

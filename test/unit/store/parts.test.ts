@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { BlobCache } from '../../../shared/store/embedded/blob-cache.ts';
+import { BlobCache } from '../../../shared/store/blob-cache.ts';
 import { DueHeap } from '../../../shared/store/embedded/due-heap.ts';
-import { packExtra, parseExtra } from '../../../shared/store/embedded/extra.ts';
 import { packNumbers, unpackNumbers } from '../../../shared/store/embedded/packing.ts';
+import { packExtra, parseExtra } from '../../../shared/store/extra.ts';
 
 describe('packed numbers', () => {
   it('come back as they went, up to the largest safe integer', () => {

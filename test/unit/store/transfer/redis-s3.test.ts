@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -6,12 +5,12 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { openEmbeddedStore } from '../../../../shared/store/embedded/index.ts';
 import { openEmbeddedSource } from '../../../../shared/store/embedded/transfer-source.ts';
 import { openEmbeddedTarget } from '../../../../shared/store/embedded/transfer-target.ts';
-import { openRedisStore } from '../../../../shared/store/redis/index.ts';
 import { openRedisSource } from '../../../../shared/store/redis/transfer-source.ts';
 import { openRedisTarget } from '../../../../shared/store/redis/transfer-target.ts';
 import { LIMITS } from '../../../contract/factory.ts';
 import { START } from '../../../contract/workshop.ts';
 import { RedisServer } from '../../../support/redis-servers.ts';
+import { newPrefix, openRedis } from '../../../support/redis-store.ts';
 import { describeWithS3, S3Server } from '../../../support/s3-server.ts';
 import { type Side, transferSuite } from './transfer-suite.ts';
 
@@ -28,11 +27,10 @@ describeWithS3('with all payloads and outputs in a bucket', () => {
 
   const redis = async (): Promise<Side> => {
     const { url } = server;
-    const prefix = `t-${randomBytes(4).toString('hex')}`;
+    const prefix = newPrefix();
     const bucket = s3.options({ thresholdBytes: 1 });
-    const common = { url, prefix, bucket, waitReplicas: null, onWarning: () => undefined };
     return {
-      open: (overrides) => openRedisStore({ ...LIMITS, ...overrides, ...common }),
+      open: (overrides) => openRedis(url, prefix, { ...overrides, bucket }),
       remove: async () => undefined,
       source: async () => openRedisSource(url, prefix, bucket),
       target: async () => openRedisTarget(url, prefix, bucket),
@@ -52,17 +50,8 @@ describeWithS3('with all payloads and outputs in a bucket', () => {
   transferSuite({ name: 'from Redis to a data directory', from: redis, to: embedded }, 1);
 
   it('a store is not read out without its bucket', async () => {
-    const prefix = `t-${randomBytes(4).toString('hex')}`;
-    await (
-      await openRedisStore({
-        ...LIMITS,
-        url: server.url,
-        prefix,
-        bucket: s3.options(),
-        waitReplicas: null,
-        onWarning: () => undefined,
-      })
-    ).close();
+    const prefix = newPrefix();
+    await (await openRedis(server.url, prefix, { bucket: s3.options() })).close();
     const source = openRedisSource(server.url, prefix);
     await expect(source.begin({ now: START, to: 'embedded:/x' })).rejects.toThrow(/give --s3-bucket sluice-/);
     await source.close();

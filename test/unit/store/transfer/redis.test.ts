@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -6,12 +5,12 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openEmbeddedStore } from '../../../../shared/store/embedded/index.ts';
 import { openEmbeddedSource } from '../../../../shared/store/embedded/transfer-source.ts';
 import { openEmbeddedTarget } from '../../../../shared/store/embedded/transfer-target.ts';
-import { openRedisStore } from '../../../../shared/store/redis/index.ts';
 import { openRedisSource } from '../../../../shared/store/redis/transfer-source.ts';
 import { openRedisTarget } from '../../../../shared/store/redis/transfer-target.ts';
 import { LIMITS } from '../../../contract/factory.ts';
 import { START } from '../../../contract/workshop.ts';
 import { describeWithRedis, RedisServer } from '../../../support/redis-servers.ts';
+import { newPrefix, openRedis } from '../../../support/redis-store.ts';
 import { type Side, transferSuite } from './transfer-suite.ts';
 
 describeWithRedis('with a Redis server', () => {
@@ -23,17 +22,9 @@ describeWithRedis('with a Redis server', () => {
 
   const redis = async (): Promise<Side> => {
     const { url } = server;
-    const prefix = `t-${randomBytes(4).toString('hex')}`;
+    const prefix = newPrefix();
     return {
-      open: (overrides) =>
-        openRedisStore({
-          ...LIMITS,
-          ...overrides,
-          url,
-          prefix,
-          waitReplicas: null,
-          onWarning: () => undefined,
-        }),
+      open: (overrides) => openRedis(url, prefix, overrides),
       remove: async () => undefined,
       source: async () => openRedisSource(url, prefix),
       target: async () => openRedisTarget(url, prefix),

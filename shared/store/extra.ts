@@ -1,5 +1,5 @@
 /** The rarely used fields of a call as one JSON text, null when all have their defaults. Clients write it, readers parse it. */
-import type { Admission } from '../ports/queue.ts';
+import type { Admission } from './ports/queue.ts';
 
 export type Extra = Pick<Admission, 'lane' | 'priority' | 'schemaKey' | 'metadata' | 'traceparent'>;
 
