@@ -6,13 +6,19 @@
 import type { Role } from '../shared/config/roles.ts';
 import type { Settings } from '../shared/config/settings.ts';
 import type { Log } from '../shared/runtime/log.ts';
+import { artifactsOptionsOf, openArtifacts } from '../shared/store/artifacts/index.ts';
 import type { StoreServer } from '../shared/store/ports/server.ts';
+import type { Store } from '../shared/store/ports/store.ts';
 import { Buffer } from './buffer/buffer.ts';
 import type { Clocks } from './buffer/window.ts';
 import { ownExposition } from './ingress/exposition.ts';
 import { makeHealthServer } from './ingress/health-server.ts';
 import { makeIngress } from './ingress/pool.ts';
 import { Reaper } from './reaper/reaper.ts';
+import { Models } from './registry/models.ts';
+import { RegistrySweep } from './registry/registry-sweep.ts';
+import { GroupRecords, groupHoldings } from './scaling/group-records.ts';
+import { Rollouts } from './scaling/rollouts.ts';
 
 export type ServicesOptions = {
   readonly settings: Settings;
@@ -47,6 +53,38 @@ const CLOCKS: Clocks = {
   },
 };
 
+type ModelServices = {
+  readonly start: () => Promise<void>;
+  readonly handOver: () => Promise<void>;
+  readonly stop: () => Promise<void>;
+};
+
+/** What of models and their groups goes on by itself. */
+const makeModelServices = (settings: Settings, store: Store, log: Log): ModelServices => {
+  const { wall } = CLOCKS;
+  const artifacts = openArtifacts(artifactsOptionsOf(settings));
+  const models = new Models(store.documents, artifacts);
+  const records = new GroupRecords(store.documents);
+  const rollouts = new Rollouts({ store, models, log, wall });
+  const holdings = async () => groupHoldings(await records.all());
+  const sweep = new RegistrySweep({ store, artifacts, holdings, log, wall });
+  const handOver = async (): Promise<void> => {
+    await rollouts.stop();
+    await sweep.stop();
+  };
+  return {
+    start: async () => {
+      await rollouts.start();
+      await sweep.start();
+    },
+    handOver,
+    stop: async () => {
+      await handOver();
+      await artifacts.close();
+    },
+  };
+};
+
 export const makeServices = ({ settings, server, log, roles, onLost }: ServicesOptions): Services => {
   const store = server.connect();
   store.queue.watch({ kind: 'lost' }, ({ detail }) => onLost(detail));
@@ -54,6 +92,7 @@ export const makeServices = ({ settings, server, log, roles, onLost }: ServicesO
   const buffer = roles.has('buffer') ? new Buffer(store, log, CLOCKS) : null;
   // It looks at the functions that the buffer owns: both are one client of the store.
   const reaper = buffer && new Reaper({ store, log, claimsMax: settings.claimsMax, wall: CLOCKS.wall });
+  const models = roles.has('buffer') ? makeModelServices(settings, store, log) : null;
   const { host, healthPort } = settings;
   const health =
     healthPort === null
@@ -71,6 +110,7 @@ export const makeServices = ({ settings, server, log, roles, onLost }: ServicesO
       await health?.start();
       await buffer?.start();
       await reaper?.start();
+      await models?.start();
       await ingress?.start();
     },
     enter: () => health?.setReady(true),
@@ -79,11 +119,13 @@ export const makeServices = ({ settings, server, log, roles, onLost }: ServicesO
       await ingress?.leave();
     },
     handOver: async () => {
+      await models?.handOver();
       await reaper?.stop();
       await buffer?.stop();
     },
     stop: async (graceMs) => {
       await ingress?.stop(graceMs);
+      await models?.stop();
       await reaper?.stop();
       await buffer?.stop();
       await health?.stop();

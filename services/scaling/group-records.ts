@@ -7,6 +7,7 @@
  *     └─── they do not become ready: dropped, and `failure` says why
  */
 import type { Batching, FieldJson } from '../../shared/domain/function.ts';
+import type { ModelImage } from '../../shared/domain/model.ts';
 import type { Scaling } from '../../shared/domain/scaling.ts';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
 import type { Documents } from '../../shared/store/ports/documents.ts';
@@ -138,3 +139,16 @@ export class GroupRecords {
     );
   }
 }
+
+/** What groups hold of the registry: their claims on versions, and images of their own. */
+export const groupHoldings = (
+  groups: readonly Group[],
+): { readonly tokens: ReadonlySet<string>; readonly images: readonly ModelImage[] } => {
+  const releases = groups.flatMap(({ current, next, before }) =>
+    [current, next, before].filter((release) => release !== null),
+  );
+  return {
+    tokens: new Set(releases.map(({ token }) => token)),
+    images: releases.flatMap(({ deployment }) => (deployment.image === null ? [] : [deployment.image])),
+  };
+};
