@@ -10,6 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sluice.catalog import CatalogCallError, catalog_call
+    from sluice.client import Client
     from sluice.context import CallContext, Context
     from sluice.deployment import deploy
     from sluice.errors import (
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
         ChunkFailedError,
         ConnectionError,
         DeclarationError,
+        DeploymentError,
         RowError,
         ServerError,
         SluiceError,
@@ -25,51 +28,83 @@ if TYPE_CHECKING:
     from sluice.declaration import Function, function
     from sluice.handle import AsyncFunctionCallHandle
     from sluice.image import Image
+    from sluice.models.deployment import AutoScalingSpec, ScalingGroupResourceRequest
+    from sluice.models.frame import DataFrame
+    from sluice.models.handler import model_handler
+    from sluice.models.records import Model, ModelVersion, ScalingGroup
     from sluice.options import RetryPolicy
+    from sluice.query import sql
+    from sluice.query_rewrite import QueryError
     from sluice.remote import Remote, RemoteFunction
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "AsyncFunctionCallHandle": "handle",
+    "AutoScalingSpec": "models.deployment",
     "CallContext": "context",
     "CallFailedError": "errors",
+    "CatalogCallError": "catalog",
     "ChunkFailedError": "errors",
+    "Client": "client",
     "ConnectionError": "errors",
     "Context": "context",
+    "DataFrame": "models.frame",
     "DeclarationError": "errors",
+    "DeploymentError": "errors",
     "Function": "declaration",
     "Image": "image",
+    "Model": "models.records",
+    "ModelVersion": "models.records",
+    "QueryError": "query_rewrite",
     "Remote": "remote",
     "RemoteFunction": "remote",
     "RetryPolicy": "options",
     "RowError": "errors",
+    "ScalingGroup": "models.records",
+    "ScalingGroupResourceRequest": "models.deployment",
     "ServerError": "errors",
     "SluiceError": "errors",
     "TimeoutError": "errors",
+    "catalog_call": "catalog",
     "deploy": "deployment",
     "function": "declaration",
+    "model_handler": "models.handler",
+    "sql": "query",
 }
 
 __all__ = [
     "AsyncFunctionCallHandle",
+    "AutoScalingSpec",
     "CallContext",
     "CallFailedError",
+    "CatalogCallError",
     "ChunkFailedError",
+    "Client",
     "ConnectionError",
     "Context",
+    "DataFrame",
     "DeclarationError",
+    "DeploymentError",
     "Function",
     "Image",
+    "Model",
+    "ModelVersion",
+    "QueryError",
     "Remote",
     "RemoteFunction",
     "RetryPolicy",
     "RowError",
+    "ScalingGroup",
+    "ScalingGroupResourceRequest",
     "ServerError",
     "SluiceError",
     "TimeoutError",
+    "catalog_call",
     "deploy",
     "function",
+    "model_handler",
+    "sql",
 ]
 
 

@@ -14,7 +14,6 @@ from sluice.declaration import Function
 from sluice.errors import DeclarationError
 from sluice.remote import Remote
 
-
 Target = str | os.PathLike[str] | Function[..., Any]
 
 
@@ -38,20 +37,20 @@ def deploy(
         DeclarationError: the file cannot be imported or declares nothing.
         ServerError, ConnectionError: the server refused, or is not there.
     """
-    if _imported_by() is not None:
+    if imported_by_us() is not None:
         raise DeclarationError(
-            f"sluice.deploy was called while {_imported_by()} imports the file, which would deploy for ever; "
+            f"sluice.deploy was called while {imported_by_us()} imports the file, which would deploy for ever; "
             'put it under `if __name__ == "__main__":`'
         )
     remote = Remote(url, api_key)
     return [remote.deploy(_isolated(spec) if isolated else spec) for spec in _specs(target)]
 
 
-def _imported_by() -> str | None:
+def imported_by_us() -> str | None:
     """The listing or the worker whose process this is; None in every other."""
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     name = spec.name if spec is not None else ""
-    return name if name == "sluice.manifest" or name.startswith("sluice.worker") else None
+    return name if name == "sluice.manifest" or name.startswith(("sluice.worker", "sluice.remote_call")) else None
 
 
 def _specs(target: Any) -> list[dict[str, Any]]:

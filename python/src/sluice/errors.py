@@ -81,6 +81,22 @@ class TimeoutError(SluiceError, builtins.TimeoutError):
         return type(self), (self.call_id, self.seconds)
 
 
+class DeploymentError(SluiceError):
+    """A scaling group did not become ready. ``group``: its name; ``reason``: what the server says of it, the end of a traceback
+    among it; ``state``: failed, starting, or ``rolled_back`` where the version before goes on serving."""
+
+    code = "not_ready"
+
+    def __init__(self, group: str, state: str, reason: str):
+        self.group = group
+        self.state = state
+        self.reason = reason
+        super().__init__(f"scaling group {group} is {state.replace('_', ' ')}: {reason}")
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.group, self.state, self.reason)
+
+
 class CallFailedError(SluiceError):
     """A call with rows that are not ok.
 

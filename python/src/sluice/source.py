@@ -7,7 +7,7 @@ import base64
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -89,11 +89,16 @@ def _modules_named(tree: ast.AST, package: Path, directory: Path) -> Iterator[Pa
 
 
 def _imported(path: Path, directory: Path) -> Iterator[Path]:
+    yield from imported_by(path.read_bytes(), path.parent, directory)
+
+
+def imported_by(code: str | bytes, package: Path, directory: Path) -> Iterator[Path]:
+    """The files below the directory that Python code in the folder ``package`` imports, also inside of functions."""
     try:
-        tree = ast.parse(path.read_bytes())
+        tree = ast.parse(code)
     except SyntaxError:
         return
-    for named in _modules_named(tree, path.parent, directory):
+    for named in _modules_named(tree, package, directory):
         if not named.is_relative_to(directory):
             continue
         above = [named, *(parent for parent in named.parents if parent.is_relative_to(directory) and parent != directory)]
@@ -108,9 +113,13 @@ def source_files(path: Path) -> list[dict[str, str]]:
 
     Raises DeclarationError above 1,000 files or 64 MiB.
     """
-    directory = path.parent
-    found = {path}
-    waiting = [path, *_loaded(directory)]
+    return files_below({path, *_loaded(path.parent)}, path.parent, path.name)
+
+
+def files_below(start: Iterable[Path], directory: Path, name: str) -> list[dict[str, str]]:
+    """As :func:`source_files`, of the files ``start`` and what they import from below the directory. ``name`` is for messages."""
+    waiting = list(start)
+    found: set[Path] = set()
     while waiting:
         file = waiting.pop()
         found.add(file)
@@ -118,7 +127,7 @@ def source_files(path: Path) -> list[dict[str, str]]:
             waiting.extend(named for named in _imported(file, directory) if named not in found)
         if len(found) > FILES_MAX:
             raise DeclarationError(
-                f"{path.name} imports more than {FILES_MAX} files from below {directory}; install them as a package"
+                f"{name} imports more than {FILES_MAX} files from below {directory}; install them as a package"
             )
     size = 0
     files = []
@@ -126,9 +135,12 @@ def source_files(path: Path) -> list[dict[str, str]]:
         content = file.read_bytes()
         size += len(content)
         if size > SOURCE_BYTES_MAX:
-            raise DeclarationError(f"the source of {path.name} has more than {SOURCE_BYTES_MAX} bytes; keep data out of it")
+            raise DeclarationError(f"the source of {name} has more than {SOURCE_BYTES_MAX} bytes; keep data out of it")
         if file.parent == directory:
             check_name(file)
-        name = file.relative_to(directory).as_posix()
-        files.append({"path": name, "content": base64.b64encode(content).decode("ascii")})
+        files.append({"path": file.relative_to(directory).as_posix(), "content": encoded(content)})
     return files
+
+
+def encoded(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")

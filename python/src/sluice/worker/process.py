@@ -31,13 +31,17 @@ def _leave(code: int) -> NoReturn:
 
 
 def _load(init: dict[str, Any]) -> Any:
-    """The declared function that the spec's handler names."""
+    """The declared function that the spec's handler names, or the model of a version as one."""
     from sluice.declaration import Function
     from sluice.source import load
 
     handler = init["function"]["handler"]
     file = Path(init["directory"], handler["file"]).absolute()
     sys.argv = [str(file)]
+    if init["function"].get("model") is not None:
+        from sluice.models.serving import load_function
+
+        return load_function(init["function"], init["directory"], init.get("artifacts") or init["directory"])
     found = getattr(load(file), handler["attribute"], None)
     if not isinstance(found, Function):
         raise TypeError(f"{handler['attribute']} of {handler['file']} is {found!r}, not a sluice.function")

@@ -1,0 +1,330 @@
+"""The client of models and scaling groups: register, compare, deploy, scale, roll back."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from sluice.deployment import imported_by_us
+from sluice.errors import DeclarationError, DeploymentError
+from sluice.models.deployment import AutoScalingSpec, ScalingGroupResourceRequest, deployment_json
+from sluice.models.records import Comparison, Model, ModelVersion, ScalingGroup
+from sluice.models.registration import LOADER_VERSION, Package, PackageOptions, packaged, walked_files
+from sluice.models.schema import schema_fields
+from sluice.models.upload import image_json, uploaded
+from sluice.remote import Remote, RemoteFunction
+from sluice.transport import RETRIES, Transport
+
+READY_TIMEOUT_S = 900.0
+"""Installing a framework and loading a model of gigabytes takes minutes."""
+POLL_FIRST_S = 0.1
+POLL_LONGEST_S = 2.0
+PAGE = 1000
+_JSON = {"content-type": "application/json"}
+
+
+class Client:
+    """Models and scaling groups of one Sluice server.
+
+    Args:
+        url: by default $SLUICE_URL, else http://127.0.0.1:7700.
+        api_key: by default $SLUICE_API_KEY; without either none is sent. Changes need the scope ``deploy``.
+        retries: how often a request that is safe to send again is sent again.
+    """
+
+    def __init__(self, url: str | None = None, api_key: str | None = None, *, retries: int = RETRIES):
+        by = imported_by_us()
+        if by is not None:
+            raise DeclarationError(
+                f"sluice.Client was made while {by} imports the file, which would deploy for ever; "
+                'put what registers and deploys under `if __name__ == "__main__":`'
+            )
+        self._transport = Transport(url, api_key, retries)
+        self.url = self._transport.url
+        self._remote = Remote(url, api_key, retries=retries)
+
+    def __repr__(self) -> str:
+        return f"<sluice.Client {self.url}>"
+
+    # Models
+
+    def register_model_version(
+        self,
+        name: str,
+        model: Any = None,
+        *,
+        input_schema: Any,
+        output_schema: Any,
+        dependencies: Iterable[str] | None = None,
+        files: Any = (),
+        metadata: Mapping[str, str] | None = None,
+        aliases: Iterable[str] = (),
+        stage: str | None = None,
+        image: Any = None,
+        model_image: str | None = None,
+        handler: str | None = None,
+        pin_dependencies: bool = True,
+        allow_pickle: bool = True,
+    ) -> ModelVersion:
+        """Makes the next version of a model, and the model when it is new.
+
+        Args:
+            model: an instance of a class with ``@sluice.model_handler``, or a bare model object; None with an image that has a
+                handler of its own.
+            input_schema, output_schema: name → Python type or Arrow type, or a pyarrow.Schema.
+            dependencies: pip requirements of the version's own environment; the model's framework is added where it is
+                missing. Without any, replicas run in the interpreter that registers.
+            files: paths beside those of the instance.
+            metadata: texts of your own. ``aliases``: point to this version from now on. ``stage``: a word.
+            image: a :class:`sluice.Image` that is built for the version. ``model_image``: the name of one built elsewhere.
+            handler: ``module.attribute`` in the image, served by Sluice's entrypoint.
+            pin_dependencies: requirements without a version get the one that is installed here.
+            allow_pickle: False refuses models that only pickle can save.
+
+        Raises:
+            DeclarationError: the model, a schema or an option cannot be used; the message says why, and what to do.
+            ServerError, ConnectionError.
+        """
+        inputs, outputs = schema_fields(input_schema, "input_schema"), schema_fields(output_schema, "output_schema")
+        if image is not None and model_image is not None:
+            raise DeclarationError("image and model_image are both given; give one of them")
+        common = {
+            "inputs": inputs,
+            "outputs": outputs,
+            "metadata": _texts("metadata", metadata or {}),
+            "stage": stage,
+            "aliases": list(aliases),
+            "image": image_json(self._transport, image if image is not None else model_image),
+        }
+        if model is None and common["image"] is not None:
+            stored = uploaded(self._transport, walked_files(files))
+            loader = None if handler is None else {"version": LOADER_VERSION, "handler": handler}
+            return self._register(name, {**common, "files": stored, "loader": loader})
+        if handler is not None:
+            raise DeclarationError("handler names a function in an image; it goes with image or model_image, and without model")
+        options = PackageOptions(inputs, outputs, dependencies, files, pin_dependencies, allow_pickle)
+        with packaged(model, options) as package:
+            return self._register(name, {**common, **_package_json(self._transport, package)})
+
+    def _register(self, name: str, body: dict[str, Any]) -> ModelVersion:
+        answer = self._json("POST", f"{_model(name)}/versions", body, {"idempotency-key": uuid.uuid4().hex})
+        return ModelVersion.of(answer)
+
+    def models(self) -> list[Model]:
+        return [Model.of(one) for one in self._pages("/v1/models", "models", "name")]
+
+    def model(self, name: str) -> Model:
+        return Model.of(self._json("GET", _model(name)))
+
+    def describe_model(self, name: str, description: str) -> Model:
+        return Model.of(self._json("PATCH", _model(name), {"description": description}))
+
+    def versions(self, name: str) -> list[ModelVersion]:
+        """The newest first."""
+        return [ModelVersion.of(one) for one in self._pages(f"{_model(name)}/versions", "versions", "version")]
+
+    def version(self, name: str, version: int | str = "latest") -> ModelVersion:
+        """By number, alias, or ``latest``."""
+        return ModelVersion.of(self._json("GET", _version(name, version)))
+
+    def compare(self, name: str, from_version: int | str, to_version: int | str) -> Comparison:
+        query = urlencode({"from": from_version, "to": to_version})
+        return Comparison.of(self._json("GET", f"{_model(name)}/compare?{query}"))
+
+    def set_alias(self, name: str, alias: str, version: int) -> Model:
+        """Points the alias to the version, wherever it pointed before. Groups that run it are not changed: deploy again."""
+        return Model.of(self._json("PUT", f"{_model(name)}/aliases/{_quoted(alias)}", {"version": version}))
+
+    def delete_alias(self, name: str, alias: str) -> Model:
+        return Model.of(self._json("DELETE", f"{_model(name)}/aliases/{_quoted(alias)}"))
+
+    def set_stage(self, name: str, version: int | str, stage: str | None) -> ModelVersion:
+        return ModelVersion.of(self._json("PATCH", _version(name, version), {"stage": stage}))
+
+    def set_metadata(self, name: str, version: int | str, metadata: Mapping[str, str]) -> ModelVersion:
+        """In place of what there was."""
+        return ModelVersion.of(self._json("PATCH", _version(name, version), {"metadata": _texts("metadata", metadata)}))
+
+    def delete_version(self, name: str, version: int | str) -> None:
+        """Raises ServerError ``model_deployed`` while a scaling group runs it."""
+        self._transport.request("DELETE", _version(name, version))
+
+    def delete_model(self, name: str) -> None:
+        """All its versions. Raises ServerError ``model_deployed`` while a scaling group runs one."""
+        self._transport.request("DELETE", _model(name))
+
+    # Scaling groups
+
+    def deploy_model_version_to_scaling_group(
+        self,
+        name: str,
+        *,
+        model_name: str,
+        model_version: int | str | None = None,
+        scaling: AutoScalingSpec | None = None,
+        resources: ScalingGroupResourceRequest | None = None,
+        env_vars: Mapping[str, str] | None = None,
+        backend: str | None = None,
+        image: Any = None,
+        handler: str | None = None,
+        on_startup: str | None = None,
+        entrypoint: Iterable[str] | None = None,
+        port: int | None = None,
+        skip_upload_to_volumes: bool = False,
+        max_batching_size: int | None = None,
+        max_buffer_duration: int | None = None,
+        max_batch_bytes: int | None = None,
+        retries: Any = None,
+        isolation: str | None = None,
+        call_timeout: float | None = None,
+        ready_timeout: float | None = None,
+        wait_ready: bool = True,
+        timeout: float = READY_TIMEOUT_S,
+    ) -> ScalingGroup:
+        """Runs a model version as the function ``model.NAME``, or updates the group that does: new replicas are ready before the
+        old ones go, and a version that does not become ready is taken back.
+
+        Args:
+            model_version: a number or an alias; by default the latest.
+            scaling, resources, env_vars: replicas, what each of them needs, and its environment variables.
+            backend: process, container or kubernetes; by default the server's choice.
+            image, handler, on_startup, entrypoint, port: of a container; they win over what the version says.
+            skip_upload_to_volumes: the replicas do not get the version's files.
+            max_batching_size, max_buffer_duration, max_batch_bytes, retries, isolation, call_timeout: as of a function.
+            ready_timeout: seconds after which the server gives a new version up.
+            wait_ready: wait for the group to serve this version, for ``timeout`` seconds.
+
+        Raises:
+            DeploymentError: it did not become ready; with the reason.
+            DeclarationError, ServerError, ConnectionError.
+        """
+        given = dict(locals())
+        given["image"] = image_json(self._transport, image)
+        given["handler"] = handler if handler is not None else self._image_handler(model_name, model_version)
+        group = self._put_group(name, deployment_json(given))
+        return self.wait_ready(name, timeout, since=group) if wait_ready else group
+
+    def _image_handler(self, model: str, version: int | str | None) -> str | None:
+        """The handler in its image, with which a version was registered."""
+        document = self._json("GET", _version(model, "latest" if version is None else version))
+        return None if document.get("image") is None else (document.get("loader") or {}).get("handler")
+
+    def _put_group(self, name: str, body: Mapping[str, Any]) -> ScalingGroup:
+        return ScalingGroup.of(self._json("PUT", _group(name), body))
+
+    def scaling_groups(self) -> list[ScalingGroup]:
+        return [ScalingGroup.of(one) for one in self._json("GET", "/v1/scaling-groups")["scaling_groups"]]
+
+    def scaling_group(self, name: str) -> ScalingGroup:
+        return ScalingGroup.of(self._json("GET", _group(name)))
+
+    def scale(self, name: str, scaling: AutoScalingSpec) -> ScalingGroup:
+        """Changes how many replicas there may be; none is started again for it."""
+        if not isinstance(scaling, AutoScalingSpec):
+            raise DeclarationError(f"scaling is {scaling!r}; it takes a sluice.AutoScalingSpec")
+        return ScalingGroup.of(self._json("PATCH", _group(name), {"scaling": scaling.to_json()}))
+
+    def rollback(self, name: str, *, wait_ready: bool = True, timeout: float = READY_TIMEOUT_S) -> ScalingGroup:
+        """Back to the version before. Raises ServerError ``no_earlier_version``."""
+        answer = self._transport.request("POST", f"{_group(name)}/rollback", is_safe=False)
+        group = ScalingGroup.of(answer.json())
+        return self.wait_ready(name, timeout, since=group) if wait_ready else group
+
+    def logs(self, name: str, limit: int = 200) -> list[dict[str, Any]]:
+        """What replicas printed, the oldest first: ``{"at", "replica", "stream", "text"}``."""
+        function = _quoted(f"model.{name}")
+        return list(self._json("GET", f"/v1/functions/{function}/logs?limit={limit}")["lines"])
+
+    def delete_scaling_group(self, name: str, *, force: bool = False) -> None:
+        """Raises ServerError ``function_busy`` while calls are unfinished; ``force`` cancels them."""
+        self._transport.request("DELETE", f"{_group(name)}{'?force=true' if force else ''}")
+
+    def function(self, name: str, output_type: Any = None, is_async: bool = False) -> RemoteFunction:
+        """The function of a group, to be called: ``client.function("house-price-sg")``."""
+        return self._remote.function(f"model.{name}", output_type, is_async)
+
+    def wait_ready(self, name: str, timeout: float = READY_TIMEOUT_S, *, since: ScalingGroup | None = None) -> ScalingGroup:
+        """Waits until the group serves the version that was deployed last.
+
+        Raises DeploymentError when it fails, is taken back, or is not ready after ``timeout`` seconds.
+        """
+        group = since = since or self.scaling_group(name)
+        deadline = time.monotonic() + timeout
+        pause_s = POLL_FIRST_S
+        while True:
+            taken_back = _rolled_back(group, since)
+            if taken_back is not None:
+                raise DeploymentError(name, "rolled_back", taken_back)
+            if group.state == "failed":
+                raise DeploymentError(name, "failed", group.reason or "no replica says why")
+            if group.updating_to is None and group.state in ("ready", "idle"):
+                return group
+            if time.monotonic() + pause_s > deadline:
+                reason = f"not ready after {timeout:g} s; {group.reason or 'it goes on starting'}"
+                raise DeploymentError(name, group.state, reason)
+            time.sleep(pause_s)
+            pause_s = min(POLL_LONGEST_S, pause_s * 1.5)
+            group = self.scaling_group(name)
+
+    # Requests
+
+    def _json(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Any:
+        sent = {**(_JSON if body is not None else {}), **(headers or {})}
+        data = None if body is None else json.dumps(body).encode()
+        return self._transport.request(method, path, headers=sent, body=data).json()
+
+    def _pages(self, path: str, member: str, key: str) -> Iterable[dict[str, Any]]:
+        after = None
+        while True:
+            query = urlencode({"limit": PAGE, **({} if after is None else {"after": after})})
+            page = self._json("GET", f"{path}?{query}")[member]
+            yield from page
+            if len(page) < PAGE:
+                return
+            after = page[-1][key]
+
+
+def _package_json(transport: Transport, package: Package) -> dict[str, Any]:
+    return {
+        "handler": package.handler,
+        "source": package.source,
+        "files": uploaded(transport, package.files),
+        "loader": package.loader,
+        "dependencies": package.dependencies,
+        "interpreter": package.interpreter,
+    }
+
+
+def _rolled_back(group: ScalingGroup, since: ScalingGroup) -> str | None:
+    """Why the update was taken back that was under way then; None: it was not."""
+    told = [event for event in group.events if event.kind == "rolled_back" and event not in since.events]
+    return told[-1].text if told else None
+
+
+def _texts(option: str, given: Mapping[str, str]) -> dict[str, str]:
+    for name, value in given.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise DeclarationError(f"{option}[{name!r}] is {value!r}; it takes texts")
+    return dict(given)
+
+
+def _quoted(text: str) -> str:
+    if not isinstance(text, str) or not text:
+        raise DeclarationError(f"a name is {text!r}; it takes a text")
+    return quote(text, safe="")
+
+
+def _model(name: str) -> str:
+    return f"/v1/models/{_quoted(name)}"
+
+
+def _version(name: str, version: int | str) -> str:
+    return f"{_model(name)}/versions/{_quoted(str(version))}"
+
+
+def _group(name: str) -> str:
+    return f"/v1/scaling-groups/{_quoted(name)}"

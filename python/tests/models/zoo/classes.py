@@ -1,0 +1,137 @@
+"""Model classes that the tests register. Beside this module lie the ones that it imports."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from kinds.scaling import scaled
+from sluice import DataFrame, model_handler
+
+
+@model_handler
+class Price:
+    """The issue's own: a model object and predict."""
+
+    def predict(self, df):
+        import pandas as pd
+
+        return pd.DataFrame({"price": self.model.predict(df.to_pandas())})
+
+
+@model_handler
+class Scaled:
+    """Uses a module beside it, and an attribute of its own."""
+
+    factor: float = 1.0
+
+    def predict(self, df: DataFrame):
+        return {"y": scaled(df["x"].to_numpy(), self.factor)}
+
+
+@model_handler
+class FromFiles:
+    """Owns its loading: no model object, only files and folders."""
+
+    def load_model(self):
+        self.default_load_model()
+        assert self.model is None
+        self.offset = float(self.files["offset.txt"].read_text())
+        folder = self.files["words"]
+        self.words = [Path(path).read_text() for path in sorted(folder.rglob("*.txt"))]
+        print(f"loaded in {os.getpid()} from {self.artifact_path}")
+
+    def predict(self, df):
+        return {"y": df["x"].to_numpy() + self.offset, "word": [self.words[0]] * len(df)}
+
+
+@model_handler
+class Counted:
+    """Restores the model, and goes on."""
+
+    def load_model(self):
+        self.default_load_model()
+        self.loads = getattr(self, "loads", 0) + 1
+
+    def predict(self, df):
+        assert self.loads == 1
+        return np.asarray(self.model.predict(df.to_numpy()))
+
+
+@model_handler
+class Legacy:
+    def handler(self, batch):
+        return {"y": batch.column("x")}
+
+
+class Doubler:
+    """A model that only pickle can save."""
+
+    def predict(self, features):
+        return np.asarray(features)[:, 0] * 2
+
+
+@model_handler
+class Crashing:
+    def load_model(self):
+        raise RuntimeError("the weights are not for this machine")
+
+    def predict(self, df):
+        return df
+
+
+@model_handler
+class Dying:
+    def load_model(self):
+        os._exit(3)
+
+    def predict(self, df):
+        return df
+
+
+@model_handler
+class Stuck:
+    def load_model(self):
+        import threading
+
+        threading.Event().wait()
+
+    def predict(self, df):
+        return df
+
+
+@model_handler
+class Hungry:
+    def load_model(self):
+        self.held = []
+        while True:
+            self.held.append(np.ones(4 * 2**20))
+
+    def predict(self, df):
+        return df
+
+
+@model_handler
+class Wrong:
+    """Answers what its field says."""
+
+    how: str = "column"
+
+    def predict(self, df):
+        x = df["x"].to_numpy()
+        return {
+            "column": {"z": x},
+            "extra": {"y": x, "z": x},
+            "type": {"y": [str(one) for one in x]},
+            "length": {"y": x[:-1]},
+            "list": list(x),
+            "none": None,
+        }[self.how]
+
+
+def inner():
+    @model_handler
+    class Hidden:
+        def predict(self, df):
+            return df
+
+    return Hidden

@@ -1,0 +1,5 @@
+from .constants import ONE
+
+
+def scaled(values, factor):
+    return values * factor * ONE
