@@ -98,6 +98,45 @@ const functionRows = (f) => {
   return rows;
 };
 
+/** The sum of what the replicas of a group tell; null where none tells it. */
+const sumOf = (details, member) => {
+  const told = details.map((one) => one[member]).filter((value) => value !== null && value !== undefined);
+  return told.length === 0 ? null : told.reduce((sum, value) => sum + value, 0);
+};
+
+const groupRows = (g) => {
+  const { ready, starting, failed, details } = g.replicas;
+  const told = [
+    [ready, 'ready'],
+    [starting, 'starting'],
+    [failed, 'failed'],
+  ].filter(([count]) => count > 0);
+  const [cpu, memory] = [sumOf(details, 'cpu_percent'), sumOf(details, 'memory_bytes')];
+  const { min_replicas: min, max_replicas: max } = g.scaling;
+  const event = g.events.at(-1);
+  const rows = [
+    row(
+      cell(g.name),
+      cell(`${g.model} ${g.version}${g.update ? ` → ${g.update.version}` : ''}`),
+      cell(g.backend),
+      cell(told.map(([count, text]) => `${count} ${text}`).join(', ') || 'none'),
+      cell(min === max ? min : `${min} to ${max}`, 'n'),
+      cell(number.format(sumOf(details, 'running_rows') ?? 0), 'n'),
+      cell(cpu === null ? '–' : `${cpu.toFixed(0)} %`, 'n'),
+      cell(memory === null ? '–' : bytes(memory), 'n'),
+      cell(event ? `${event.kind.replaceAll('_', ' ')}, ${new Date(event.at).toLocaleTimeString()}` : '–'),
+      cell(tag('span', g.state, `pill ${g.state}`)),
+    ),
+  ];
+  const reason = g.reason ?? g.update?.reason;
+  if (reason) {
+    const td = cell(reason, 'reason');
+    td.colSpan = 10;
+    rows.push(row(td));
+  }
+  return rows;
+};
+
 const callRow = (c) => {
   const done = c.rows === 0 ? 1 : (c.rows - c.counts.unfinished) / c.rows;
   const progress = Object.assign(document.createElement('progress'), {
@@ -144,9 +183,10 @@ const showFigures = (text) => {
 };
 
 const refresh = async () => {
-  const [server, functions, calls, text] = await Promise.all([
+  const [server, functions, groups, calls, text] = await Promise.all([
     get('/v1/server').then((r) => r.json()),
     get('/v1/functions').then((r) => r.json()),
+    get('/v1/scaling-groups').then((r) => r.json()),
     get('/v1/calls?limit=15').then((r) => r.json()),
     get('/metrics').then((r) => r.text()),
   ]);
@@ -154,6 +194,8 @@ const refresh = async () => {
   byId('disk').textContent = bytes(server.usage.database_bytes + server.usage.segment_bytes);
   byId('disk-limit').textContent = `of ${bytes(server.usage.limit_bytes)}`;
   byId('functions').replaceChildren(...functions.functions.flatMap(functionRows));
+  byId('groups-section').hidden = groups.scaling_groups.length === 0;
+  byId('groups').replaceChildren(...groups.scaling_groups.flatMap(groupRows));
   byId('calls').replaceChildren(...calls.calls.map(callRow));
   const waiting = functions.functions.reduce((sum, f) => sum + f.queue.waiting_rows, 0);
   waitings.push(waiting);
