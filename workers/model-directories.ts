@@ -49,7 +49,7 @@ const manifestDigest = (files: readonly ModelFile[]): string =>
 /** A clone or a hard link where the file system can, else a copy: a checkpoint is gigabytes. */
 const place = async (from: string, to: string): Promise<void> => {
   await copyFile(from, to, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE_FORCE)
-    .catch(() => rm(to, { force: true }).then(() => link(from, to)))
+    .catch(() => link(from, to))
     .catch(() => copyFile(from, to, constants.COPYFILE_EXCL));
 };
 

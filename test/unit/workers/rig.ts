@@ -8,10 +8,16 @@ import { Buffer as RowBuffer } from '../../../services/buffer/buffer.ts';
 import { Reaper } from '../../../services/reaper/reaper.ts';
 import { jsonToPayload, resultJson } from '../../../shared/arrow/index.ts';
 import type { RowError } from '../../../shared/domain/call.ts';
-import type { FunctionRecord, FunctionSpec, ReplicaReport } from '../../../shared/domain/function.ts';
+import type {
+  FunctionRecord,
+  FunctionSpec,
+  FunctionVersion,
+  ReplicaReport,
+} from '../../../shared/domain/function.ts';
 import { silentLog } from '../../../shared/runtime/log.ts';
 import { openEmbeddedStore } from '../../../shared/store/embedded/index.ts';
 import type { CallEvent, LeasedBatch, QueueStore } from '../../../shared/store/ports/queue.ts';
+import type { Registry } from '../../../shared/store/ports/registry.ts';
 import type { StoreServer } from '../../../shared/store/ports/server.ts';
 import type { Store } from '../../../shared/store/ports/store.ts';
 import { makeWorkers, type WorkersOptions } from '../../../workers/main.ts';
@@ -31,6 +37,8 @@ export const nodeSpec = (body: string, changes: SpecChanges = {}): FunctionSpec 
   source: [{ path: changes.handler?.file ?? 'f.mjs', content: Buffer.from(body).toString('base64') }],
 });
 
+export type DeployOptions = Partial<Pick<Parameters<Registry['deploy']>[0], 'isStaged' | 'scaling'>>;
+
 export type Finished = {
   readonly status: string;
   readonly values: readonly unknown[];
@@ -47,7 +55,9 @@ const CLOCKS = {
   },
 };
 
-export type RigOptions = Partial<Pick<WorkersOptions, 'strict' | 'log' | 'pythonDefault' | 'machine'>> & {
+export type RigOptions = Partial<
+  Pick<WorkersOptions, 'strict' | 'log' | 'pythonDefault' | 'machine' | 'artifacts'>
+> & {
   readonly leaseMs?: number;
   readonly claimsMax?: number;
   readonly graceMs?: number;
@@ -58,26 +68,25 @@ export type RigOptions = Partial<Pick<WorkersOptions, 'strict' | 'log' | 'python
   readonly asleep?: boolean;
 };
 
-/** The store with some verbs of its queue replaced. */
-const withFaults = (store: Store, faults: Partial<QueueStore>): Store => {
-  const queue = new Proxy(store.queue, {
+/** A part of the store with some of its verbs replaced. */
+export const withVerbs = <T extends object>(whole: T, verbs: Partial<T>): T =>
+  new Proxy(whole, {
     get: (target, name) => {
-      const verb = Reflect.get(name in faults ? faults : target, name);
+      const verb = Reflect.get(name in verbs ? verbs : target, name);
       return typeof verb === 'function' ? verb.bind(target) : verb;
     },
   });
-  return new Proxy(store, {
-    get: (target, name) => {
-      if (name === 'queue') return queue;
-      const member = Reflect.get(target, name);
-      return typeof member === 'function' ? member.bind(target) : member;
-    },
-  });
-};
 
-const connectFor = (server: StoreServer, { faulty }: RigOptions): Store => {
+const connectFor = (server: StoreServer, { faulty }: RigOptions, onReport: () => void): Store => {
   const store = server.connect();
-  return faulty ? withFaults(store, faulty(store.queue)) : store;
+  const report: Registry['report'] = async (query) => {
+    await store.registry.report(query);
+    onReport();
+  };
+  return withVerbs(store, {
+    queue: faulty ? withVerbs(store.queue, faulty(store.queue)) : store.queue,
+    registry: withVerbs(store.registry, { report }),
+  });
 };
 
 /**
@@ -125,10 +134,19 @@ export class Rig {
   readonly workers: ReturnType<typeof makeWorkers>;
   readonly directory: string;
 
-  private constructor(store: Store, workers: ReturnType<typeof makeWorkers>, directory: string) {
+  /** Called when the workers have told something. */
+  readonly #reported: Set<() => void>;
+
+  private constructor(
+    store: Store,
+    workers: ReturnType<typeof makeWorkers>,
+    directory: string,
+    reported: Set<() => void>,
+  ) {
     this.store = store;
     this.workers = workers;
     this.directory = directory;
+    this.#reported = reported;
   }
 
   /** Stops with the test. */
@@ -140,13 +158,18 @@ export class Rig {
     const claimsMax = options.claimsMax ?? 5;
     const buffer = new RowBuffer(store, log, CLOCKS);
     const reaper = new Reaper({ store, log, claimsMax, wall: CLOCKS.wall });
+    const reported = new Set<() => void>();
+    const onReport = (): void => {
+      for (const look of reported) look();
+    };
     const workers = makeWorkers({
-      server: { connect: () => connectFor(server, options) },
+      server: { connect: () => connectFor(server, options, onReport) },
       settings: { lease: options.leaseMs ?? 30_000, claimsMax, grace: options.graceMs ?? 10_000 },
       log,
       strict: options.strict ?? false,
       pythonDefault: options.pythonDefault ?? null,
       ...(options.machine && { machine: options.machine }),
+      ...(options.artifacts && { artifacts: options.artifacts }),
     });
     onTestFinished(async () => {
       await workers.stop();
@@ -159,11 +182,11 @@ export class Rig {
     await buffer.start();
     await reaper.start();
     if (!options.asleep) await workers.start();
-    return new Rig(store, workers, directory);
+    return new Rig(store, workers, directory, reported);
   }
 
-  async deploy(spec: FunctionSpec): Promise<FunctionRecord> {
-    return (await this.store.registry.deploy({ now: Date.now(), spec })).record;
+  async deploy(spec: FunctionSpec, options: DeployOptions = {}): Promise<FunctionRecord> {
+    return (await this.store.registry.deploy({ now: Date.now(), spec, ...options })).record;
   }
 
   /** Submits one call; the answer is its number. */
@@ -218,11 +241,19 @@ export class Rig {
     return this.finished(await this.submit(record, texts));
   }
 
-  /** The version's report once it satisfies the wish. */
-  async report(record: FunctionRecord, wish: (report: ReplicaReport) => boolean): Promise<ReplicaReport> {
+  /** The report of the function's current version, or of another one, once it satisfies the wish. */
+  async report(
+    record: FunctionRecord,
+    wish: (report: ReplicaReport) => boolean,
+    { id }: Pick<FunctionVersion, 'id'> = record.current,
+  ): Promise<ReplicaReport> {
     for (;;) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      this.#reported.add(resolve);
       const reports = await this.store.registry.reports({ now: Date.now(), name: record.name });
-      const found = reports.find((report) => report.versionId === record.current.id && wish(report));
+      const found = reports.find((report) => report.versionId === id && wish(report));
+      if (!found) await promise;
+      this.#reported.delete(resolve);
       if (found) return found;
     }
   }
