@@ -19,7 +19,7 @@ _TAKEN = "a pyarrow Table or RecordBatch, a dict of columns, or an object with _
 class DataFrame:
     """Columns of one length over Arrow. It imports pandas, polars and NumPy only when it is asked for theirs.
 
-    ``frame["sqft"]`` is a pyarrow Array, ``frame[["sqft", "rooms"]]`` a frame of these columns; iterating gives the names.
+    ``frame["sqft"]`` is a pyarrow ChunkedArray, ``frame[["sqft", "rooms"]]`` a frame of these columns; iterating gives the names.
     """
 
     __slots__ = ("_table",)
@@ -58,12 +58,12 @@ class DataFrame:
         return name in self._table.column_names
 
     @overload
-    def __getitem__(self, name: str) -> pa.Array: ...
+    def __getitem__(self, name: str) -> pa.ChunkedArray: ...
 
     @overload
     def __getitem__(self, name: list[str]) -> DataFrame: ...
 
-    def __getitem__(self, name: str | list[str]) -> pa.Array | DataFrame:
+    def __getitem__(self, name: str | list[str]) -> pa.ChunkedArray | DataFrame:
         return self.select(name) if isinstance(name, list) else self.column(name)
 
     def __repr__(self) -> str:
@@ -73,13 +73,10 @@ class DataFrame:
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
         return self._table.__arrow_c_stream__(requested_schema)
 
-    def column(self, name: str) -> pa.Array:
+    def column(self, name: str) -> pa.ChunkedArray:
         """One column. Raises KeyError that names the columns there are."""
         self._check(name)
-        column = self._table.column(name)
-        if column.num_chunks == 1:
-            return column.chunk(0)
-        return column.combine_chunks() if column.num_chunks else pa.array([], column.type)
+        return self._table.column(name)
 
     def select(self, names: Sequence[str]) -> DataFrame:
         """A frame of these columns, in this order."""
@@ -109,8 +106,8 @@ class DataFrame:
         import numpy
 
         if self._table.num_columns == 1 and _is_list(self.schema.types[0]):
-            return _matrix_of_lists(self.column(self.columns[0]), self.columns[0])
-        columns = [column.to_numpy(zero_copy_only=False) for column in map(self.column, self.columns)]
+            return _matrix_of_lists(self._table.column(0).combine_chunks(), self.columns[0])
+        columns = [column.to_numpy() for column in self._table.columns]
         if not columns:
             return numpy.empty((len(self), 0))
         if any(column.dtype.kind not in "fiub" for column in columns):
