@@ -1,0 +1,84 @@
+/** Two workers on one store share out a function's replicas, with no leader between them. */
+import { expect, it, onTestFinished } from 'vitest';
+import { plainScaling } from '../../../shared/domain/scaling.ts';
+import { silentLog } from '../../../shared/runtime/log.ts';
+import type { Registry } from '../../../shared/store/ports/registry.ts';
+import { makeWorkers } from '../../../workers/main.ts';
+import { describeWithRedis, RedisServer } from '../../support/redis-servers.ts';
+import { newPrefix, openRedis } from '../../support/redis-store.ts';
+import { nodeSpec, withVerbs } from './rig.ts';
+
+const LEASE_MS = 1500;
+const spec = nodeSpec('export const run = ({ text }) => text;');
+
+/** A worker process in all but name; `die` cuts it from the store, as a lost machine would be. */
+const startWorker = async (url: string, prefix: string, onReport: () => void) => {
+  const server = await openRedis(url, prefix);
+  let isDead = false;
+  const workers = makeWorkers({
+    server: {
+      connect: () => {
+        const store = server.connect();
+        const report: Registry['report'] = async (query) => {
+          if (isDead) return;
+          await store.registry.report(query);
+          onReport();
+        };
+        return withVerbs(store, { registry: withVerbs(store.registry, { report }) });
+      },
+    },
+    settings: { lease: LEASE_MS, claimsMax: 5, grace: 1000 },
+    log: silentLog(),
+    strict: false,
+    pythonDefault: null,
+  });
+  onTestFinished(async () => {
+    await workers.stop();
+    await server.close();
+  });
+  await workers.start();
+  return {
+    die: () => {
+      isDead = true;
+    },
+  };
+};
+
+describeWithRedis('two workers', () => {
+  it('share a total of three as two and one, and the other takes all when one dies', async () => {
+    const redis = await RedisServer.start({ aof: 'no' });
+    onTestFinished(() => redis.stop());
+    const prefix = newPrefix();
+    const observer = await openRedis(redis.url, prefix);
+    const store = observer.connect();
+    const { registry } = store;
+    onTestFinished(async () => {
+      await store.close();
+      await observer.close();
+    });
+    const looks = new Set<() => void>();
+    const onReport = (): void => {
+      for (const look of looks) look();
+    };
+    /** Ready replicas of each worker, ascending, once they are as wished. */
+    const until = async (wished: readonly number[]): Promise<void> => {
+      for (;;) {
+        const { promise, resolve } = Promise.withResolvers<void>();
+        looks.add(resolve);
+        const reports = await registry.reports({ now: Date.now(), name: 'f' });
+        const ready = reports.map((report) => report.ready).toSorted();
+        if (JSON.stringify(ready) === JSON.stringify(wished)) return;
+        await promise;
+        looks.delete(resolve);
+      }
+    };
+    await registry.deploy({ now: Date.now(), spec, scaling: plainScaling({ min: 3, max: 3 }) });
+    const first = await startWorker(redis.url, prefix, onReport);
+    await until([3]);
+    await startWorker(redis.url, prefix, onReport);
+    await until([1, 2]);
+    first.die();
+    await until([3]);
+    expect((await registry.reports({ now: Date.now(), name: 'f' })).map(({ ready }) => ready)).toEqual([3]);
+  });
+});
