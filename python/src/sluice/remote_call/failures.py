@@ -10,6 +10,7 @@ import grpc
 
 from sluice.failure import failure_json
 from sluice.remote_call.values import AnswerError, InputError
+from sluice.worker.outputs import OutputError
 
 STATUS_BYTES_MAX = 6000
 """A status message travels percent-encoded in a header; readers take 8 KiB of headers."""
@@ -40,7 +41,7 @@ def status_of(error: BaseException) -> tuple[grpc.StatusCode, str, tuple[tuple[s
     if isinstance(error, InputError):
         return grpc.StatusCode.INTERNAL, str(error), ()
     told = failure_json(error)
-    if isinstance(error, AnswerError):
+    if isinstance(error, (AnswerError, OutputError)):
         told["traceback"] = ""  # it is raised by us, after the handler is done
         return grpc.StatusCode.UNKNOWN, remote_error(told), (("x-sluice-code", "handler_output_invalid"),)
     names = ",".join(name for name in told["mro"][:30] if name.isascii())

@@ -10,8 +10,6 @@ from typing import Any
 import pyarrow as pa
 
 RESULT = "result"
-NO_ARGUMENTS = "__chalk_no_args__"
-"""The one column of a call without parameters."""
 
 
 class InputError(Exception):
@@ -36,8 +34,6 @@ def batches_of(stream: bytes) -> Iterator[pa.RecordBatch]:
 def event_of(batch: pa.RecordBatch, names: list[str] | None = None) -> dict[str, pa.Array]:
     """Columns by name; ``names`` renames them by position."""
     found = batch.schema.names
-    if found == [NO_ARGUMENTS]:
-        return {}
     if names is not None and len(names) != len(found):
         raise InputError(f"the request has {len(found)} columns ({', '.join(found)}); {len(names)} are named: {', '.join(names)}")
     return dict(zip(names or found, batch.columns, strict=True))
