@@ -210,7 +210,7 @@ export const registrySuite = (factory: StoreFactory): void => {
     const query = { now: shop.now, name: 'f', from, to: record.current.digest };
     expect(await registry.repin(query)).toBe(2);
     expect(await registry.repin(query)).toBe(0);
-    await shop.settled();
+    await eventually('both calls are told', async () => told.flat().length >= 2);
     expect(told.flat().map(({ callId, versionId, from: at }) => [callId, versionId, at])).toEqual([
       [waiting, record.current.id, 0],
       [partly, record.current.id, 2],

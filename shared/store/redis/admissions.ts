@@ -2,6 +2,7 @@
 import type { CallStatus } from '../../domain/call.ts';
 import { BugError, SluiceError } from '../../errors/sluice-error.ts';
 import type { Admission, Admitted } from '../ports/queue.ts';
+import { dropAsides, isForAside, setAside } from './aside.ts';
 import { tooLong } from './large-bytes.ts';
 import { callIdOf, functionOfVersion, isFunctionNumber, serialOfVersion } from './layout.ts';
 import { headOf, idempotencyOf, objectKind, pack, payloadOf, STATUSES, unpack } from './packing.ts';
@@ -22,6 +23,7 @@ const CODE = {
   bytesFull: 4,
   noVersion: 5,
   givenUp: 6,
+  asideGone: 7,
 } as const;
 
 type Asked = {
@@ -107,28 +109,35 @@ export class Admissions {
     });
   }
 
-  async #send({ fn, name, asked }: Group): Promise<void> {
+  async #send({ fn, name, asked }: Group, mayBeAside = true): Promise<void> {
     const { queueRowsMax, queueBytesMax } = this.#context.limits;
     const facts: (number | string | false)[] = [];
-    const values: Uint8Array[] = [];
+    const values: (Uint8Array | string)[] = [];
     let now = 0;
     for (const { admission, kind, payload } of asked) {
       const { versionId, rows, bytes, deadlineAt, idempotency } = admission;
       const idempotencyKey = idempotencyOf(admission);
       facts.push(serialOfVersion(versionId), rows, bytes, deadlineAt ?? false);
-      facts.push(idempotencyKey, idempotency?.bodyDigest ?? false, kind);
-      values.push(headOf(admission, kind), payload);
+      const isAside = mayBeAside && isForAside(payload);
+      facts.push(idempotencyKey, idempotency?.bodyDigest ?? false, kind, Number(isAside));
+      values.push(headOf(admission, kind), isAside ? setAside(this.#context, fn, payload) : payload);
       now = Math.max(now, admission.now);
     }
     const args = [queueRowsMax, queueBytesMax, name, pack(facts), ...values];
     try {
       const answers = unpack<number[]>(await runScript<Buffer>(this.#context, 'admit', fn, now, args));
+      const left: Asked[] = [];
       asked.forEach((one, index) => {
-        this.#answer(fn, one, answers.slice(index * ANSWER_WIDTH, (index + 1) * ANSWER_WIDTH));
+        const answer = answers.slice(index * ANSWER_WIDTH, (index + 1) * ANSWER_WIDTH);
+        if (answer[0] === CODE.asideGone) left.push(one);
+        else this.#answer(fn, one, answer);
       });
+      if (left.length > 0) void this.#send({ fn, name, asked: left, bytes: 0 }, false);
     } catch (error) {
       if (error instanceof SluiceError && error.code === 'memory_full')
         bump(this.#context, 'admissions_refused', asked.length);
+      const asides = values.filter((value) => typeof value === 'string');
+      dropAsides(this.#context, fn, asides);
       for (const { reject } of asked) reject(error as Error);
     }
   }

@@ -16,6 +16,7 @@ import type {
   SettleAnswer,
   Settlement,
 } from '../ports/queue.ts';
+import { isForAside, setAside } from './aside.ts';
 import type { DispatchedBatch } from './dispatch.ts';
 import { tooLong } from './large-bytes.ts';
 import {
@@ -369,31 +370,22 @@ export const packParts = (fn: number, parts: readonly Continuation[]): PackedPar
     notBefore,
   ]);
 
-/** Above this an output is set beside the script: Lua copies its arguments, and Redis reads a script's slowly. */
-const ASIDE_BYTES_MIN = 32 * 1024;
-/** What no script took over goes by itself. */
-const ASIDE_MS = 600_000;
-let asides = 0;
-
 type Ask = (bytes: Uint8Array | '', reference: string, aside?: string) => Promise<SettleReply>;
 
 /** Brings the output into the bucket, beside the script, or along with it. */
 const settleOutput = async (
-  { largeBytes, link, layout }: QueueContext,
+  context: QueueContext,
   fn: number,
   { now, output }: Settlement,
   ask: Ask,
 ): Promise<SettleReply> => {
+  const { largeBytes } = context;
   if (output === null) return ask('', '');
   if (largeBytes.isLarge(output))
     return largeBytes.naming(fn, now, output, (reference) => ask('', reference));
-  if (output.byteLength < ASIDE_BYTES_MIN) return ask(output, '');
-  asides += 1;
-  const aside = `${tokenPrefix}.${asides}`;
-  // Both in one pipeline. At maxmemory the first is refused, and the output goes along with the script, which is not.
-  const setting = link.command('SET', layout.key(fn, 'aside', aside), output, 'PX', ASIDE_MS);
-  setting.catch(() => undefined);
-  const reply = await ask('', '', aside);
+  if (!isForAside(output)) return ask(output, '');
+  // At maxmemory it is refused, and the output goes along with the script, which is not.
+  const reply = await ask('', '', setAside(context, fn, output));
   return reply[0] === 4 ? ask(output, '') : reply;
 };
 

@@ -1,5 +1,7 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import type { LeasedBatch } from '../../../shared/store/ports/queue.ts';
 import { describeWithRedis, RedisCluster, RedisServer } from '../../support/redis-servers.ts';
+import { eventually } from '../../support/sluice-process.ts';
 import { QueueRig, UnreliableDispatch } from './queue-rig.ts';
 
 let server: RedisServer;
@@ -93,6 +95,44 @@ describeWithRedis('the queue on Redis', () => {
     await expect(rig.admit(1)).resolves.toBeGreaterThan(id);
   });
 
+  it('sets large payloads beside the script, and leaves none there', async () => {
+    await using rig = await open();
+    const large = 100_000;
+    const asides = async () => (await rig.keys()).filter((key) => key.startsWith('aside'));
+    const ids = await Promise.all([rig.admit(1, large), rig.admit(1, 60), rig.admit(1, large, 'k')]);
+    for (const n of [1, 3]) expect(await rig.command<number>('PTTL', `payload:${n}`)).toBe(-1);
+    // One that is attached, one of no rows, and one that is refused.
+    expect(await rig.admit(1, large, 'k')).toBe(ids[2]);
+    await rig.admit(0, large);
+    await rig.command('HSET', 'function', 'removed', 1);
+    await expect(rig.admit(1, large)).rejects.toMatchObject({ code: 'function_not_found' });
+    await rig.command('HDEL', 'function', 'removed');
+    expect(await asides()).toEqual([]);
+    for (const id of ids) await rig.seal(id, 0, 1);
+    expect(payloadBytes(await rig.lease(3))).toEqual([60, large, large]);
+    await rig.command('SET', 'generation', 'another');
+    await expect(rig.admit(1, large)).rejects.toMatchObject({ code: 'data_lost' });
+    await eventually('what was set for it is gone', async () => (await asides()).length === 0);
+  });
+
+  it('passes a payload along with the script when what was set beside it is gone', async () => {
+    await using rig = await open();
+    const ask = rig.link.command.bind(rig.link);
+    let refused = 0;
+    rig.link.command = <T>(
+      name: string,
+      ...args: Parameters<typeof ask> extends [string, ...infer A] ? A : []
+    ) => {
+      if (name !== 'SET') return ask<T>(name, ...args);
+      refused += 1;
+      return Promise.reject(new Error('OOM'));
+    };
+    const [small, large] = await Promise.all([rig.admit(1), rig.admit(1, 100_000)]);
+    expect(refused).toBe(1);
+    for (const id of [small, large]) await rig.seal(id, 0, 1);
+    expect(payloadBytes(await rig.lease(2))).toEqual([60, 100_000]);
+  });
+
   it('keeps the many parts of a call in row order, and pages through them', async () => {
     await using rig = await open();
     const id = await rig.admit(30, 3000);
@@ -177,3 +217,9 @@ const leaseOf = async (rig: QueueRig, callId: number) => {
   const [batch] = await rig.lease();
   return batch!;
 };
+
+/** Of batches of one call each, ascending: they come in no order. */
+const payloadBytes = (batches: readonly LeasedBatch[]): number[] =>
+  batches
+    .map(({ calls: [call] }) => (call!.payload.kind === 'arrow' ? call!.payload.bytes.byteLength : 0))
+    .toSorted((a, b) => a - b);

@@ -3,11 +3,13 @@
 -- KEYS  1 generation (see parts/base)
 -- ARGV  1-3 see parts/base; 4 unfinished rows and 5 their bytes at most; 6 the function's name;
 --       7 MessagePack list, for each call: version, rows, bytes, deadline or false, idempotency ('KEY_ID:KEY') or false,
---       body digest or false, kind; 8, 9, … for each call: head (parts/calls), payload, or a reference to it (parts/objects)
+--       body digest or false, kind, 1 where its payload was set aside just before, else 0;
+--       8, 9, … for each call: head (parts/calls), payload, or a reference to it (parts/objects), or the name under which it
+--       was set aside (`aside:NAME`)
 -- Result  MessagePack list, for each call: code, a, b
 --       0 admitted: number, status; 1 attached: number, status; 2 the key has another body; 3 too many rows: those that
 --       wait, those in batches; 4 too many bytes: those of unfinished rows; 5 there is no such version;
---       6 the upload of its payload was given up
+--       6 the upload of its payload was given up; 7 what was set aside is not there
 -- include: base
 -- include: calls
 -- include: batches
@@ -59,7 +61,17 @@ local function attached(idempotency, digest)
   return true
 end
 
-local function admit(at, head, payload)
+-- The payload of a call goes to a key of its own.
+local function keep_payload(n, payload, aside)
+  if not aside then
+    redis.call('SET', key('payload', n), payload)
+    return
+  end
+  redis.call('RENAME', aside, key('payload', n))
+  redis.call('PERSIST', key('payload', n))
+end
+
+local function admit(at, head, payload, aside)
   local version, rows, bytes, deadline = facts[at], facts[at + 1], facts[at + 2], facts[at + 3]
   local idempotency, digest, kind = facts[at + 4], facts[at + 5], facts[at + 6]
   if versions[version] == nil then versions[version] = is_there and has_version(version) end
@@ -70,6 +82,7 @@ local function admit(at, head, payload)
   end
   if counter('open_bytes') + bytes > bytes_max then return answer(4, counter('open_bytes'), 0) end
   if kind >= 4 and not take_object(payload) then return answer(6, 0, 0) end
+  if aside and redis.call('EXISTS', aside) == 0 then return answer(7, 0, 0) end
   local n = next_number('call')
   if idempotency then
     redis.call('SET', key('idempotency', idempotency), struct.pack('>BI5', #digest, n) .. digest)
@@ -82,7 +95,7 @@ local function admit(at, head, payload)
     finish(calls[n], PART_CANCELLED)
     return answer(0, n, COMPLETED)
   end
-  if kind == 2 or kind == 3 then redis.call('SET', key('payload', n), payload) else value = value .. payload end
+  if kind == 2 or kind == 3 then keep_payload(n, payload, aside) else value = value .. payload end
   write(n, value)
   redis.call('XADD', key('waiting'), string.format('%.0f-0', n), 'v', '')
   if deadline then redis.call('ZADD', key('deadlines'), deadline, n) end
@@ -93,9 +106,12 @@ local function admit(at, head, payload)
   answer(0, n, PENDING)
 end
 
-for at = 1, #facts, 7 do
-  local argument = 8 + (at - 1) / 7 * 2
-  admit(at, ARGV[argument], ARGV[argument + 1])
+for at = 1, #facts, 8 do
+  local argument = 8 + (at - 1) / 8 * 2
+  local aside = facts[at + 7] == 1 and key('aside', ARGV[argument + 1])
+  admit(at, ARGV[argument], ARGV[argument + 1], aside)
+  -- Of a call that was refused, or attached to another.
+  if aside then redis.call('UNLINK', aside) end
 end
 flush_writes()
 flush()
