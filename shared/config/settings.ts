@@ -162,6 +162,18 @@ export const SETTINGS = {
     'How long a stop is not ready before it stops anything, for balancers to notice; part of the grace.',
     DAY_MS,
   ),
+  containerTool: text(
+    '',
+    'Name or path of podman or docker, for the back end container; empty: whichever is here, podman first.',
+  ),
+  containerArgs: text(
+    '',
+    'More flags of its run, between blanks, such as "--network host"; those that builds know go to builds as well.',
+  ),
+  containerPythonImage: text(
+    'docker.io/library/python:3.12-slim',
+    'Image for models that are Python code and bring none.',
+  ),
   kubernetesConfig: text(
     '',
     'Path of the kubeconfig for the back end kubernetes; empty: in a pod its service account, elsewhere $KUBECONFIG or ~/.kube/config.',
