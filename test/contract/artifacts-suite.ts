@@ -207,7 +207,7 @@ export const artifactsSuite = (openHome: () => Promise<ArtifactsHome>): void => 
           .append({ digest, offsetBytes: receivedBytes, bytes: bytes.length, body })
           .catch((error: { code?: string }) => error);
         const codes = ['artifact_offset_conflict', 'changed_meanwhile', 'artifact_digest_mismatch'];
-        if ('code' in sent) expect(codes).toContain(sent.code);
+        if ('code' in sent) expect(codes, String(sent)).toContain(sent.code);
       }
     };
     // One that sends wrong bytes is in between, once: it can only cost time.

@@ -1,4 +1,4 @@
-"""Large files on a server, by the SHA-256 of their bytes: sent in pieces that go on where they broke off, read back and checked."""
+"""Large files on a server, by the SHA-256 of their bytes: sent in pieces that go on where they broke off, and read back."""
 
 from __future__ import annotations
 

@@ -82,6 +82,11 @@ export class DirectoryArtifacts implements Artifacts {
     return this.#path(hex);
   }
 
+  /** Where it lies when it is whole. */
+  pathOf(digest: Digest): string {
+    return this.#path(hexOf(digest));
+  }
+
   async *list() {
     const root = join(this.#directory, 'sha256');
     if (!(await checkDirectory(root))) return;

@@ -1,5 +1,5 @@
 /**
- * An S3-compatible bucket: whole objects in, whole objects out. Everything that it refuses is `store_unavailable`, which
+ * An S3-compatible bucket: whole objects in, whole objects out (in parts: bucket-objects.ts). Everything that it refuses is `store_unavailable`, which
  * callers may try again; nothing waits longer than its time limit. Credentials come from where the AWS SDKs look for them
  * (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, or the role of the machine or pod), never from here.
  */
@@ -23,7 +23,7 @@ const TRIES_MAX = 4;
 export const DELETES_MAX = 1000;
 
 type Library = typeof import('@aws-sdk/client-s3');
-type Opened = { readonly client: S3Client; readonly library: Library };
+export type Opened = { readonly client: S3Client; readonly library: Library };
 
 const open = async ({ region, endpoint }: BucketOptions): Promise<Opened> => {
   // 35 MB of memory, which only those pay who use a bucket.
@@ -45,7 +45,8 @@ const open = async ({ region, endpoint }: BucketOptions): Promise<Opened> => {
 
 const limitMs = (bytes: number): number => OPERATION_MS + Math.ceil(bytes / BYTES_PER_MS_MIN);
 
-const isMissing = (error: unknown): boolean => error instanceof Error && error.name === 'NoSuchKey';
+export const isMissing = (error: unknown): boolean =>
+  error instanceof Error && ['NoSuchKey', 'NotFound', 'NoSuchUpload'].includes(error.name);
 
 const WHY_LENGTH_MAX = 300;
 
@@ -77,7 +78,7 @@ export class Bucket {
 
   /** Resolves when the object is durable, as the bucket has it. @throws SluiceError `store_unavailable` */
   put(key: string, bytes: Uint8Array): Promise<void> {
-    return this.#run(
+    return this.run(
       `take ${bytes.byteLength} bytes`,
       bytes.byteLength,
       async ({ client, library }, signal) => {
@@ -93,7 +94,7 @@ export class Bucket {
    * @throws SluiceError `store_unavailable`
    */
   get(key: string, byteLength: number): Promise<Buffer | null> {
-    return this.#run(`give ${key}`, byteLength, async ({ client, library }, signal) => {
+    return this.run(`give ${key}`, byteLength, async ({ client, library }, signal) => {
       try {
         const command = new library.GetObjectCommand({ Bucket: this.name, Key: key });
         const { Body } = await client.send(command, { abortSignal: signal });
@@ -108,7 +109,7 @@ export class Bucket {
   /** At most DELETES_MAX; what is not there is deleted. @throws SluiceError `store_unavailable` */
   async remove(keys: readonly string[]): Promise<void> {
     if (keys.length === 0) return;
-    await this.#run(`delete ${keys.length} objects`, 0, async ({ client, library }, signal) => {
+    await this.run(`delete ${keys.length} objects`, 0, async ({ client, library }, signal) => {
       const Delete = { Objects: keys.map((Key) => ({ Key })), Quiet: true };
       const command = new library.DeleteObjectsCommand({ Bucket: this.name, Delete });
       const { Errors = [] } = await client.send(command, { abortSignal: signal });
@@ -138,7 +139,12 @@ export class Bucket {
     opened?.client.destroy();
   }
 
-  async #run<T>(
+  /**
+   * One operation, when a connection is free, for at most the time that so many bytes may take.
+   *
+   * @throws SluiceError `store_unavailable` that says what the bucket does not do
+   */
+  async run<T>(
     what: string,
     bytes: number,
     work: (opened: Opened, signal: AbortSignal) => Promise<T>,
