@@ -13,6 +13,7 @@ import { registerKeys } from './commands/keys.ts';
 import { registerMigrate } from './commands/migrate.ts';
 import { registerRun } from './commands/run.ts';
 import { registerServe } from './commands/serve.ts';
+import { registerSql } from './commands/sql.ts';
 import { EXIT_USAGE, exitCodeOf, explain } from './failure.ts';
 
 const EXAMPLES = `
@@ -43,6 +44,7 @@ const makeProgram = (): Command => {
   program.commandsGroup('Calls:');
   registerCall(program);
   registerRun(program);
+  registerSql(program);
   registerCalls(program);
   program.commandsGroup('Administration:');
   registerKeys(program);
