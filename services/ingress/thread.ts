@@ -59,7 +59,7 @@ const changed = async (name: string): Promise<void> => {
   await link.ask('functionChanged', name);
 };
 const models = new Models(store.documents, artifacts);
-const groups = new Groups({ store, models, changed });
+const groups = new Groups({ store, models, changed, known: (name) => catalogue.known(name) });
 const room: Room = {
   settings,
   store,

@@ -59,6 +59,10 @@ export class Catalogue {
     return this.#records.get(name);
   }
 
+  all(): readonly FunctionRecord[] {
+    return [...this.#records.values()];
+  }
+
   /** @throws SluiceError `function_not_found` */
   async find(name: string): Promise<FunctionRecord> {
     return this.#records.get(name) ?? this.read(name);

@@ -1,6 +1,6 @@
 /** What the scaling group routes do. Each writes the group's document first, then brings the function to it. */
 import { randomUUID } from 'node:crypto';
-import type { FunctionSpec } from '../../shared/domain/function.ts';
+import type { FunctionRecord, FunctionSpec } from '../../shared/domain/function.ts';
 import type { Scaling } from '../../shared/domain/scaling.ts';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
 import type { Store } from '../../shared/store/ports/store.ts';
@@ -35,6 +35,8 @@ export type GroupsOptions = {
   readonly models: Models;
   /** Returns when every thread has read the function again. */
   readonly changed: (functionName: string) => Promise<void>;
+  /** The function as it is known here, for views: reading it brings the source of all its versions along. */
+  readonly known: (functionName: string) => FunctionRecord | undefined;
 };
 
 type Claimed = { readonly release: Release; readonly spec: FunctionSpec };
@@ -42,12 +44,14 @@ export class Groups {
   readonly #store: Store;
   readonly #models: Models;
   readonly #changed: (functionName: string) => Promise<void>;
+  readonly #known: GroupsOptions['known'];
   readonly #records: GroupRecords;
 
-  constructor({ store, models, changed }: GroupsOptions) {
+  constructor({ store, models, changed, known }: GroupsOptions) {
     this.#store = store;
     this.#models = models;
     this.#changed = changed;
+    this.#known = known;
     this.#records = new GroupRecords(store.documents);
   }
 
@@ -64,7 +68,8 @@ export class Groups {
     const { registry } = this.#store;
     const name = functionNameOf(group.name);
     const now = Date.now();
-    const [record, reports] = await Promise.all([registry.function(name), registry.reports({ now, name })]);
+    const reports = await registry.reports({ now, name });
+    const record = this.#known(name) ?? (await registry.function(name));
     return presentGroup({ group, record, reports, now });
   }
 

@@ -8,6 +8,7 @@ import type { Log } from '../../shared/runtime/log.ts';
 import type { Service } from '../../shared/runtime/service.ts';
 import type { Unwatch } from '../../shared/store/ports/queue.ts';
 import type { Store } from '../../shared/store/ports/store.ts';
+import { Catalogue } from '../registry/catalogue.ts';
 import type { Models } from '../registry/models.ts';
 import {
   functionNameOf,
@@ -36,6 +37,9 @@ export type RolloutsOptions = {
 export class Rollouts implements Service {
   readonly #options: RolloutsOptions;
   readonly #records: GroupRecords;
+  /** Reading a function brings the source of all its versions along: of what nothing changes it is read once. */
+  readonly #catalogue: Catalogue;
+  /** To be looked at each second. */
   readonly #underWay = new Set<string>();
   #timer: NodeJS.Timeout | null = null;
   #unwatch: Unwatch | null = null;
@@ -47,6 +51,7 @@ export class Rollouts implements Service {
   constructor(options: RolloutsOptions) {
     this.#options = options;
     this.#records = new GroupRecords(options.store.documents);
+    this.#catalogue = new Catalogue(options.store, options.log);
   }
 
   async start(): Promise<void> {
@@ -56,6 +61,7 @@ export class Rollouts implements Service {
       const group = groupNameOf(name);
       if (group !== null) this.#underWay.add(group);
     });
+    await this.#catalogue.start();
     this.#timer = setInterval(() => this.#tick(), LOOK_MS);
   }
 
@@ -63,6 +69,7 @@ export class Rollouts implements Service {
     this.#state = 'stopped';
     this.#unwatch?.();
     this.#unwatch = null;
+    this.#catalogue.stop();
     if (this.#timer !== null) clearInterval(this.#timer);
     await this.#running;
   }
@@ -82,10 +89,9 @@ export class Rollouts implements Service {
 
   async #round(): Promise<void> {
     const now = this.#options.wall();
-    const isReview = now - this.#reviewedAt >= REVIEW_MS;
-    if (isReview) {
-      for (const { name } of await this.#records.all()) this.#underWay.add(name);
+    if (now - this.#reviewedAt >= REVIEW_MS) {
       this.#reviewedAt = now;
+      await this.#review(now);
     }
     for (const name of [...this.#underWay]) {
       if (this.#state !== 'running') return;
@@ -94,6 +100,25 @@ export class Rollouts implements Service {
         return true;
       });
       if (!isUnderWay) this.#underWay.delete(name);
+    }
+  }
+
+  /** All groups at a glance; what is to be done is decided by a closer look. */
+  async #review(now: number): Promise<void> {
+    const groups = await this.#records.all();
+    const names = new Set(groups.map(({ name }) => name));
+    for (const { name } of this.#catalogue.all()) {
+      const group = groupNameOf(name);
+      if (group !== null && !names.has(group)) this.#underWay.add(group);
+    }
+    for (const group of groups) {
+      if (this.#state !== 'running') return;
+      const name = functionNameOf(group.name);
+      const record = this.#catalogue.known(name);
+      const reports = await this.#options.store.registry.reports({ now, name });
+      const sight = { group, record, reports, now };
+      if (group.next !== null || nextStep(sight).do !== 'nothing') this.#underWay.add(group.name);
+      else await this.#notice(sight);
     }
   }
 

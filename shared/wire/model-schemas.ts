@@ -125,7 +125,7 @@ const scaling = Type.Object({
   min_replicas: count,
   max_replicas: positive,
   target_rows: nullable(positive),
-  target_wait_ms: nullable(positive),
+  target_wait_ms: nullable(count),
   target_cpu_percent: nullable(Type.Number()),
   scale_down_ms: count,
   idle_ms: count,

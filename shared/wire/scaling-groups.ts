@@ -18,6 +18,7 @@ import { BATCHING_OPTIONS, resourcesOf, retryOf, variablesOf } from './spec.ts';
 const DAY_MS = 86_400_000;
 const ROWS_MAX = 1_000_000;
 const CPU_PERCENT_MAX = 10_000;
+const TARGET_ROWS_MAX = 1_000_000_000;
 /** What the wait for a full batch may cost a caller, where the deployment says nothing. */
 const SIZE_ROWS = 1000;
 const DURATION_MS = 10;
@@ -126,8 +127,8 @@ const scalingOf = (value: unknown): Scaling => {
   return {
     minReplicas,
     maxReplicas,
-    targetRows: bag.optionalInteger('target_rows', 1, ROWS_MAX),
-    targetWaitMs: bag.optionalInteger('target_wait_ms', 1, DAY_MS),
+    targetRows: bag.optionalInteger('target_rows', 1, TARGET_ROWS_MAX),
+    targetWaitMs: bag.optionalInteger('target_wait_ms', 0, DAY_MS),
     targetCpuPercent: bag.optionalNumber('target_cpu_percent', 1, CPU_PERCENT_MAX),
     scaleDownMs: wholeNumber(bag, 'scale_down_ms', 0, DAY_MS, 300_000),
     idleMs: wholeNumber(bag, 'idle_ms', 0, DAY_MS, 60_000),

@@ -57,7 +57,7 @@ export class ModelRig {
     return {
       store,
       models,
-      groups: new Groups({ store, models, changed: async () => undefined }),
+      groups: new Groups({ store, models, changed: async () => undefined, known: () => undefined }),
       rollouts: new Rollouts({ store, models, log, wall }),
       sweep: new RegistrySweep({
         ...{ store, artifacts: this.artifacts, log, wall },

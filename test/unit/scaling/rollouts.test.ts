@@ -225,6 +225,20 @@ onEveryOpenedStore((open) => {
     expect((await rig.deploy('g', { version: 3 })).isNew).toBe(false);
   });
 
+  it('a function that a deployment left behind a removal goes', async () => {
+    await using rig = await started();
+    await rig.deploy('g', { version: 1 });
+    const { registry } = rig.main.store;
+    const { spec } = (await registry.function('model.g'))!.current;
+    await registry.deploy({ now: rig.now, spec: { ...spec, name: 'model.stray' } });
+    await rig.main.rollouts.look('stray');
+    expect(await registry.function('model.stray')).toBeDefined();
+    rig.now += 60_000;
+    for (const name of ['stray', 'g', 'nobody']) await rig.main.rollouts.look(name);
+    expect(await registry.function('model.stray')).toBeUndefined();
+    expect(await registry.function('model.g')).toBeDefined();
+  });
+
   it('what becomes of the replicas is told in events, once', async () => {
     await using rig = await started();
     const other = rig.process();

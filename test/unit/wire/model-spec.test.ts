@@ -104,6 +104,18 @@ describe('a spec with a model', () => {
     expect([error?.code, error?.extra.field]).toEqual(['invalid_function', field]);
   });
 
+  it('may bring as much source as is allowed, and no more', () => {
+    const sourceOf = (bytes: number) => [
+      { path: 'embed.py', content: Buffer.alloc(bytes).toString('base64') },
+    ];
+    expect(compileSpec({ ...base, source: sourceOf(64 * 2 ** 20) }).source).toHaveLength(1);
+    expect(() => compileSpec({ ...base, source: sourceOf(64 * 2 ** 20 + 1) })).toThrow(
+      /67108864 bytes in all/,
+    );
+    for (const content of ['A', 'AA=', 'A===', '====', 'AA=A', 'AA==AA==', '=', 'AAA-'])
+      expect(() => compileSpec({ ...base, source: [{ path: 'embed.py', content }] })).toThrow(/base64/);
+  });
+
   it('of ten thousand files in deep folders is checked in a moment', () => {
     const folder = `${'d'.repeat(30)}/`.repeat(31);
     const files = Array.from({ length: 10_000 }, (_, i) => ({ ...file, path: `${folder}${i}` }));
