@@ -56,7 +56,7 @@ const CLOCKS = {
 };
 
 export type RigOptions = Partial<
-  Pick<WorkersOptions, 'strict' | 'log' | 'pythonDefault' | 'machine' | 'artifacts'>
+  Pick<WorkersOptions, 'strict' | 'log' | 'pythonDefault' | 'machine' | 'artifacts' | 'backends'>
 > & {
   readonly leaseMs?: number;
   readonly claimsMax?: number;
@@ -170,6 +170,7 @@ export class Rig {
       pythonDefault: options.pythonDefault ?? null,
       ...(options.machine && { machine: options.machine }),
       ...(options.artifacts && { artifacts: options.artifacts }),
+      ...(options.backends && { backends: options.backends }),
     });
     onTestFinished(async () => {
       await workers.stop();
