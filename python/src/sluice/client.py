@@ -23,7 +23,8 @@ READY_TIMEOUT_S = 900.0
 """Installing a framework and loading a model of gigabytes takes minutes."""
 POLL_FIRST_S = 0.1
 POLL_LONGEST_S = 2.0
-PAGE = 1000
+PAGE = 100
+"""Versions of a page, at most."""
 _JSON = {"content-type": "application/json"}
 
 
@@ -204,17 +205,16 @@ class Client:
         """
         given = dict(locals())
         given["image"] = image_json(self._transport, image)
-        given["handler"] = handler if handler is not None else self._image_handler(model_name, model_version)
-        group = self._put_group(name, deployment_json(given))
+        body = deployment_json(given)
+        if handler is None and (registered := self._image_handler(model_name, model_version)) is not None:
+            body["handler"] = registered
+        group = ScalingGroup.of(self._json("PUT", _group(name), body))
         return self.wait_ready(name, timeout, since=group) if wait_ready else group
 
     def _image_handler(self, model: str, version: int | str | None) -> str | None:
         """The handler in its image, with which a version was registered."""
         document = self._json("GET", _version(model, "latest" if version is None else version))
         return None if document.get("image") is None else (document.get("loader") or {}).get("handler")
-
-    def _put_group(self, name: str, body: Mapping[str, Any]) -> ScalingGroup:
-        return ScalingGroup.of(self._json("PUT", _group(name), body))
 
     def scaling_groups(self) -> list[ScalingGroup]:
         return [ScalingGroup.of(one) for one in self._json("GET", "/v1/scaling-groups")["scaling_groups"]]

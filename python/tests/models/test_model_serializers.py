@@ -149,7 +149,12 @@ def test_frameworks_are_found_without_importing_them():
     class Fake:
         pass
 
-    for module, name in (("torch.nn.modules", "torch"), ("keras.src.models", "keras"), ("catboost.core", "catboost"), ("mine", "pickled")):
+    for module, name in (
+        ("torch.nn.modules", "torch"),
+        ("keras.src.models", "keras"),
+        ("catboost.core", "catboost"),
+        ("mine", "pickled"),
+    ):
         Fake.__module__ = module
         assert serializer_name(Fake()) == name
         assert serializer_name(type("Below", (Fake,), {"__module__": "mine"})()) == name

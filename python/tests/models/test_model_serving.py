@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import sys
 
 import classes
 import pyarrow as pa
@@ -168,7 +169,8 @@ def test_an_unknown_serializer_or_loader_says_that_sluice_is_older(lay):
     assert "registered by a newer sluice (loader 99)" in laid.run(ROWS).stderr
 
 
-def test_a_version_that_others_registered_needs_no_loader(lay):
+def test_a_version_that_others_registered_needs_no_loader(lay, monkeypatch):
+    monkeypatch.setitem(sys.modules, "classes", classes)  # loading by path makes the module anew
     laid = lay(classes.Legacy(), X, Y)
     laid.spec["model"] = {"name": "m", "version": 1, "files": [{"path": "a.txt"}, {"path": "d/b.txt"}], "loader": None}
     assert laid.predict(ROWS).to_pylist() == [1.0, 2.0, 3.0]

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from sluice.arrow_types import field_of
+from sluice.artifacts import digest_of
 from sluice.declaration import Function, Plan
 from sluice.errors import DeclarationError
 from sluice.hints import Parameter
@@ -84,7 +85,7 @@ def load(spec: Mapping[str, Any], directory: str | Path, artifacts: str | Path) 
         )
     cls = _class_of(spec["handler"], loader.get("module"), Path(directory).absolute())
     root = Path(artifacts).absolute()
-    handler = _instance(cls, loader, root, _names(loader, binding))
+    handler = _instance(cls, loader, root, binding)
     outputs = loader.get("outputs")
     if outputs is None:
         outputs = _struct_fields(spec["output"]["type"])
@@ -101,6 +102,18 @@ def load_function(spec: Mapping[str, Any], directory: str | Path, artifacts: str
     body = served.predict_batch
     plan = Plan("table", [Parameter("table", "Table", "any", True)], None, body, (None, None))
     return Function(body, {"name": spec["name"]}, plan, None)
+
+
+def _restored(saved: Mapping[str, Any], root: Path, binding: Mapping[str, Any]) -> Any:
+    """The model object, of a file that has the digest that was registered: reading it twice takes less than loading it."""
+    path = saved.get("path", "")
+    expected = next((one["digest"] for one in binding.get("files") or () if one["path"] == path), None)
+    if expected is not None and (found := digest_of(root / path)) != expected:
+        raise DeclarationError(
+            f"the file {path} has the digest {found}, and {expected} was registered: it was changed, and is not loaded; "
+            "register the model again"
+        )
+    return restore(saved, root, is_replica=True)
 
 
 def _struct_fields(kind: Any) -> list[Field] | None:
@@ -129,7 +142,7 @@ def _names(loader: Mapping[str, Any], binding: Mapping[str, Any]) -> list[str]:
     return sorted({one["path"].partition("/")[0] for one in binding.get("files") or ()})
 
 
-def _instance(cls: type, loader: Mapping[str, Any], root: Path, names: list[str]) -> Any:
+def _instance(cls: type, loader: Mapping[str, Any], root: Path, binding: Mapping[str, Any]) -> Any:
     try:
         handler = cls()
     except TypeError as error:
@@ -142,10 +155,10 @@ def _instance(cls: type, loader: Mapping[str, Any], root: Path, names: list[str]
         setattr(handler, name, value)
     handler.model = None
     handler.artifact_path = root
-    handler.files = MappingProxyType({name: root / name for name in names})
+    handler.files = MappingProxyType({name: root / name for name in _names(loader, binding)})
     saved = loader.get("model")
     if saved is not None:
-        handler.__dict__["_sluice_restore"] = lambda: restore(saved, root, is_replica=True)
+        handler.__dict__["_sluice_restore"] = lambda: _restored(saved, root, binding)
     if not callable(getattr(handler, "load_model", None)):
         handler.load_model = lambda: default_load_model(handler)
     return handler
