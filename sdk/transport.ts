@@ -3,7 +3,7 @@ import { PROBLEM_JSON, type ProblemJson } from '../shared/wire/api.ts';
 import { ConnectionError, problemError, type SluiceError } from './errors.ts';
 
 export type RequestOptions = {
-  readonly method?: 'GET' | 'POST' | 'PATCH' | 'DELETE';
+  readonly method?: 'GET' | 'HEAD' | 'PUT' | 'POST' | 'PATCH' | 'DELETE';
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: string | Uint8Array;
   readonly signal?: AbortSignal | undefined;
