@@ -1,13 +1,17 @@
 /** Models' files where handlers read them: what lies there, for how long, and what never gets there. */
 import { createHash } from 'node:crypto';
-import { mkdir, mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { hostname, tmpdir } from 'node:os';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { ModelBinding, ModelFile } from '../../../shared/domain/model.ts';
 import { openArtifacts } from '../../../shared/store/artifacts/index.ts';
 import type { Artifacts } from '../../../shared/store/ports/artifacts.ts';
 import { ModelDirectories } from '../../../workers/model-directories.ts';
+import { nodeSpec, Rig } from './rig.ts';
+
+const FRAMES = fileURLToPath(new URL('../../../workers/frames.ts', import.meta.url));
 
 const { signal } = new AbortController();
 
@@ -136,5 +140,51 @@ describe('files that are not there', () => {
     const file = { path: 'a', digest: `sha256:${'0'.repeat(64)}`, bytes: 1 };
     await expect(models.take(modelOf([file]), signal)).rejects.toThrow(/no place of artifacts/);
     expect(await readdir((await models.take(modelOf([]), signal)).directory)).toEqual([]);
+  });
+});
+
+describe('a process of a model', () => {
+  /** In place of an interpreter: tells in its refusal to start what it was given. */
+  const told = async (rig: Rig): Promise<string> => {
+    const program = path.join(rig.directory, 'interpreter.mjs');
+    await writeFile(
+      program,
+      `#!${process.execPath}
+import { readFileSync } from 'node:fs';
+import { Socket } from 'node:net';
+import { FrameReader, frameHead, privateBytes } from ${JSON.stringify(FRAMES)};
+const socket = new Socket({ fd: 3 });
+const reader = new FrameReader(privateBytes, ({ header: { artifacts, directory } }) => {
+  const text = artifacts === null ? 'nothing' : readFileSync(artifacts + '/w/weights.txt', 'utf8');
+  const isApart = artifacts === null || !artifacts.startsWith(directory);
+  socket.write(frameHead({ type: 'start_failed', error: { kind: 'Told', message: text + ' ' + isApart } }, 0));
+});
+socket.on('data', (chunk) => reader.push(chunk));
+`,
+      { mode: 0o755 },
+    );
+    return program;
+  };
+
+  it('is told where the files are, and one without a model that there are none', async () => {
+    const { artifacts } = await open();
+    const file = await keep(artifacts, 'w/weights.txt', 'the weights');
+    const rig = await Rig.open({ artifacts });
+    const interpreter = await told(rig);
+    const environment = { base: null, steps: [], env: {}, isolated: false, interpreter };
+    const spec = { ...nodeSpec(''), runtime: 'python', environment } as const;
+    const plain = await rig.deploy({ ...spec, name: 'plain' });
+    const serving = await rig.deploy({ ...spec, name: 'serving', model: modelOf([file]) });
+    expect((await rig.report(plain, ({ failed }) => failed === 1)).reason).toBe('Told: nothing true');
+    expect((await rig.report(serving, ({ failed }) => failed === 1)).reason).toBe('Told: the weights true');
+  });
+
+  it('says which file is not there', async () => {
+    const { artifacts } = await open();
+    const rig = await Rig.open({ artifacts });
+    const missing = { path: 'a', digest: `sha256:${'0'.repeat(64)}`, bytes: 1 };
+    const record = await rig.deploy({ ...nodeSpec(''), model: modelOf([missing]) });
+    const { reason } = await rig.report(record, ({ failed }) => failed === 1);
+    expect(reason).toContain('0'.repeat(64));
   });
 });
