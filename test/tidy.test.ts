@@ -75,6 +75,7 @@ const HOMES: Readonly<Record<string, string>> = {
   'prom-client': 'shared/runtime',
   pino: 'shared/runtime',
   commander: 'cli',
+  '@kubernetes/': 'workers/kubernetes',
 };
 
 describe('the house rules', () => {

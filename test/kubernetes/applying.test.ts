@@ -101,10 +101,13 @@ describe('a version in the cluster', () => {
       readinessProbe: { tcpSocket: { port: 8080 } },
       lifecycle: { preStop: { sleep: { seconds: 5 } } },
     });
-    expect(handler!.env).toEqual([
-      { name: 'HOME', value: '/tmp' },
-      { name: 'LEVEL', value: '3' },
-    ]);
+    expect(handler!.env).toEqual(
+      expect.arrayContaining([
+        { name: 'HOME', value: '/tmp' },
+        { name: 'LEVEL', value: '3' },
+        { name: 'PORT', value: '8080' },
+      ]),
+    );
     expect(pod.initContainers![0]!.args).toEqual(
       expect.arrayContaining(['--model', 'house', '--version', '3', '--key-file', '/run/sluice/key']),
     );

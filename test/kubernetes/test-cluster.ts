@@ -11,7 +11,9 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import {
   type ApiException,
+  AppsV1Api,
   CoreV1Api,
+  CustomObjectsApi,
   KubeConfig,
   type KubernetesObject,
   KubernetesObjectApi,
@@ -51,7 +53,7 @@ const isTrue = async (look: () => Promise<boolean>): Promise<void> => {
 
 export class TestCluster {
   readonly directory = mkdtempSync(path.join(tmpdir(), 'sluice-kubernetes-'));
-  readonly port: number;
+  port: number;
   readonly #etcdPort: number;
   #etcd: ChildProcess | null = null;
   #server: ChildProcess | null = null;
@@ -169,6 +171,16 @@ export class TestCluster {
     await once(server, 'exit');
   }
 
+  /** Does something to the cluster through a server at another address, where nobody who watches is connected. */
+  async elsewhere(work: () => Promise<void>): Promise<void> {
+    const { port } = this;
+    this.port = await freePort();
+    await this.startServer();
+    await work();
+    await this.killServer();
+    this.port = port;
+  }
+
   async stop(): Promise<void> {
     for (const child of [this.#server, this.#etcd]) {
       if (child === null || child.exitCode !== null || child.signalCode !== null) continue;
@@ -197,6 +209,10 @@ export class TestCluster {
     return this.config(ADMIN).makeApiClient(CoreV1Api);
   }
 
+  get apps(): AppsV1Api {
+    return this.config(ADMIN).makeApiClient(AppsV1Api);
+  }
+
   get objects(): KubernetesObjectApi {
     return KubernetesObjectApi.makeApiClient(this.config(ADMIN));
   }
@@ -219,6 +235,56 @@ export class TestCluster {
     const definition = loadAllYaml(readFileSync(KEDA_CRD, 'utf8')) as KubernetesObject[];
     for (const object of definition) await this.applyAs(object, 'operator');
     await eventually(() => this.objects.list('keda.sh/v1alpha1', 'ScaledObject', 'sluice'));
+  }
+
+  /** A kind in the place of the aggregated API that a metrics server brings: the same paths, the same shapes. */
+  async serveMetrics(): Promise<void> {
+    const group = 'metrics.k8s.io';
+    await this.applyAs(
+      {
+        apiVersion: 'apiextensions.k8s.io/v1',
+        kind: 'CustomResourceDefinition',
+        metadata: {
+          name: `pods.${group}`,
+          annotations: { 'api-approved.kubernetes.io': 'unapproved, for a test' },
+        },
+        spec: {
+          group,
+          scope: 'Namespaced',
+          names: { plural: 'pods', singular: 'pod', kind: 'PodMetrics', listKind: 'PodMetricsList' },
+          versions: [
+            {
+              name: 'v1beta1',
+              served: true,
+              storage: true,
+              schema: { openAPIV3Schema: { type: 'object', x_kubernetes_preserve_unknown_fields: true } },
+            },
+          ],
+        },
+      } as KubernetesObject,
+      'operator',
+    );
+    await eventually(() => this.objects.list(`${group}/v1beta1`, 'PodMetrics', 'sluice'));
+  }
+
+  async measure(
+    { metadata }: V1Pod,
+    usage: { readonly cpu: string; readonly memory: string },
+  ): Promise<void> {
+    await this.config(ADMIN)
+      .makeApiClient(CustomObjectsApi)
+      .createNamespacedCustomObject({
+        group: 'metrics.k8s.io',
+        version: 'v1beta1',
+        namespace: metadata!.namespace!,
+        plural: 'pods',
+        body: {
+          apiVersion: 'metrics.k8s.io/v1beta1',
+          kind: 'PodMetrics',
+          metadata: { name: metadata!.name! },
+          containers: [{ name: 'handler', usage }],
+        },
+      });
   }
 
   /** A pod as the Deployment's controller makes it. */

@@ -4,6 +4,7 @@
  *   applying ──applied──► applied ──a minute──► applying …      (refused: its reason is told, and it is tried again)
  *   pods:  listed, watched ─► shared out among the live workers ─► this one's share is told, attached, let go
  */
+import { setTimeout as pause } from 'node:timers/promises';
 import type { V1Pod } from '@kubernetes/client-node';
 import type { FunctionVersion } from '../../shared/domain/function.ts';
 import type { Scaling } from '../../shared/domain/scaling.ts';
@@ -25,6 +26,8 @@ const APPLY_MS = 60_000;
 const APPLY_EMPTY_MS = 5000;
 const FIRST_PAUSE_MS = 1000;
 const PAUSE_MS_MAX = 30_000;
+/** Half a minute with the pauses: an API server that is replaced is back by then. */
+const REMOVE_TRIES = 6;
 /** A worker that comes or goes changes the shares; the store knows of a dead one after a lease. */
 const PEERS_MS = 2000;
 
@@ -91,7 +94,26 @@ export class FollowedVersion implements Followed {
     await this.#work;
     for (const pod of this.#attached.values()) pod.letGo();
     this.#options.onEnd();
-    if (how === 'remove') await this.#applied.remove();
+    if (how === 'remove') await this.#remove();
+  }
+
+  /** @throws Error that names what is left when the cluster does not let it go */
+  async #remove(): Promise<void> {
+    for (let tries = 1; ; tries += 1) {
+      try {
+        await this.#applied.remove();
+        return;
+      } catch (error) {
+        if (tries < REMOVE_TRIES) {
+          await pause(FIRST_PAUSE_MS * 2 ** (tries - 1));
+          continue;
+        }
+        const { version, options } = this.#options;
+        throw new Error(
+          `${(error as Error).message}. What is left: kubectl -n ${options.namespace} get all -l ${selectorText(selectorLabels(version))}`,
+        );
+      }
+    }
   }
 
   /** A pod of this worker's share that has no replica yet; one that is ready before one that starts. */
@@ -155,7 +177,10 @@ export class FollowedVersion implements Followed {
       this.#options.log.warn({ reason }, 'the function is not as it shall be in the cluster');
       this.#options.onFailure(reason);
     }
+    const isMended = reason === null && this.#failure !== null;
     this.#failure = reason;
+    // The number takes the place of the reason that was told last.
+    if (isMended) this.#options.onReplicas(this.#mine.size);
   }
 
   async #lookForPeers(): Promise<void> {

@@ -33,9 +33,8 @@ class KubernetesBackend implements Backend {
 
   /** Images bring their packages: nothing is installed in a pod. */
   ignored({ spec }: FunctionVersion): IgnoredOption[] {
-    return spec.environment.steps.length === 0
-      ? []
-      : [{ text: 'the steps of its environment: pods run the image as it is', isBinding: true }];
+    const packages = spec.environment.steps.map((step) => JSON.stringify(step)).join(', ');
+    return packages === '' ? [] : [{ text: `${packages}: its image must have them`, isBinding: false }];
   }
 
   async launch(request: LaunchRequest): Promise<HandlerInstance> {

@@ -11,23 +11,29 @@ const OPTIONS = {
   'key-file': { type: 'string' },
   model: { type: 'string' },
   version: { type: 'string' },
-  files: { type: 'string' },
+  list: { type: 'string' },
   into: { type: 'string' },
-  'entrypoint-into': { type: 'string' },
+  home: { type: 'string' },
+  output: { type: 'string' },
+  entrypoint: { type: 'boolean', default: false },
   'entrypoint-from': { type: 'string', default: '/opt/venv/lib/python3*/site-packages/sluice' },
 } as const;
 
 const main = async (): Promise<void> => {
   const { values } = parseArgs({ options: OPTIONS, strict: true });
-  const { address, model, version, files, into } = values;
+  const { address, model, version, list, into = null, home = null } = values;
   const say = (text: string): void => console.log(text);
   if (model !== undefined) {
-    if (address === undefined || version === undefined || files === undefined || into === undefined)
-      throw new Error('--model needs --address, --version, --files and --into');
-    await fetchModel({ address, keyFile: values['key-file'] ?? null, model, version, files, into, say });
+    if (address === undefined || version === undefined || list === undefined)
+      throw new Error('--model needs --address, --version and --list');
+    const served = home === null || values.output === undefined ? null : { home, output: values.output };
+    const keyFile = values['key-file'] ?? null;
+    await fetchModel({ address, keyFile, model, version, list, into, served, say });
   }
-  if (values['entrypoint-into'] !== undefined)
-    await copyEntrypoint(values['entrypoint-from'], values['entrypoint-into']);
+  if (values.entrypoint) {
+    if (home === null) throw new Error('--entrypoint needs --home');
+    await copyEntrypoint(values['entrypoint-from'], `${home}/python`);
+  }
 };
 
 main().catch((error: unknown) => {

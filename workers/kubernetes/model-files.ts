@@ -2,12 +2,13 @@
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { createReadStream, createWriteStream } from 'node:fs';
-import { chmod, cp, glob, mkdir, readFile, rename, stat } from 'node:fs/promises';
+import { chmod, cp, glob, mkdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import PQueue from 'p-queue';
+import type { SourceFile } from '../../shared/domain/function.ts';
 import type { ModelFile } from '../../shared/domain/model.ts';
-import { filesDigest } from './file-list.ts';
+import { listDigest } from './file-list.ts';
 
 /** Files at a time: one connection seldom fills the network, and many crowd out other pods'. */
 const PARALLEL = 4;
@@ -26,9 +27,12 @@ export type FetchModel = {
   readonly keyFile: string | null;
   readonly model: string;
   readonly version: string;
-  /** Digest of the list of files that the version had when it was deployed. */
-  readonly files: string;
-  readonly into: string;
+  /** `listDigest` of what the version had when it was deployed. */
+  readonly list: string;
+  /** Where the files go; null: the deployment leaves them out. */
+  readonly into: string | null;
+  /** A class that our entrypoint serves: where its source goes, and the function's output as JSON; null: the image serves. */
+  readonly served: { readonly home: string; readonly output: string } | null;
   readonly say: (text: string) => void;
   /** Waits between tries; for tests of what a server breaks off. */
   readonly firstPauseMs?: number;
@@ -41,22 +45,52 @@ const FINAL = new Set([400, 401, 403, 404, 410]);
 
 /** @throws Error in words for the pod's status */
 export const fetchModel = async (options: FetchModel): Promise<void> => {
-  const { model, version, files, into, say } = options;
+  const { model, version, into, served, say } = options;
   const client = await clientOf(options);
-  const list = await client.json(
+  const found = await client.json(
     `/v1/models/${encodeURIComponent(model)}/versions/${encodeURIComponent(version)}`,
   );
-  if (filesDigest(list.files) !== files)
-    throw new Error(`version ${version} of model ${model} has other files at ${options.address} than it was deployed with`);
+  const files = into === null ? [] : found.files;
+  if (listDigest(files, served === null ? [] : found.source) !== options.list)
+    throw new Error(
+      `version ${version} of model ${model} is another at ${options.address} than the one that was deployed`,
+    );
   const queue = new PQueue({ concurrency: PARALLEL });
-  const bytes = list.files.reduce((sum, file) => sum + file.bytes, 0);
-  say(`fetching ${list.files.length} files of ${model}:${version}, ${bytes} bytes`);
-  await Promise.all(list.files.map((file) => queue.add(() => place(client, file, into))));
+  const bytes = files.reduce((sum, file) => sum + file.bytes, 0);
+  say(`fetching ${files.length} files of ${model}:${version}, ${bytes} bytes`);
+  await Promise.all(files.map((file) => queue.add(() => place(client, file, into!))));
+  if (served !== null) await writeServed(found, options, served);
   say('all files are there');
 };
 
+/** What of a version's JSON is read here. */
+type VersionJson = {
+  readonly files: readonly ModelFile[];
+  readonly source: readonly SourceFile[];
+  readonly handler: { readonly file: string; readonly attribute: string } | null;
+  readonly loader: Readonly<Record<string, unknown>> | null;
+};
+
+/** What `--model-directory` of the entrypoint reads. */
+const writeServed = async (
+  { files, source, handler, loader }: VersionJson,
+  { model, version }: FetchModel,
+  { home, output }: { readonly home: string; readonly output: string },
+): Promise<void> => {
+  const root = path.join(home, 'source');
+  await mkdir(root, { recursive: true });
+  for (const file of source) {
+    const target = targetOf(file.path, root);
+    await mkdir(path.dirname(target), { recursive: true });
+    await writeFile(target, Buffer.from(file.content, 'base64'));
+  }
+  const binding = { name: model, version: Number(version), files, loader };
+  const spec = { name: model, handler, output: JSON.parse(output) as object, model: binding };
+  await writeFile(path.join(home, 'function.json'), JSON.stringify(spec));
+};
+
 type Client = {
-  readonly json: (route: string) => Promise<{ readonly files: readonly ModelFile[] }>;
+  readonly json: (route: string) => Promise<VersionJson>;
   /** Appends the artifact's bytes to the file; resumes where it stands. */
   readonly download: (file: ModelFile, target: string) => Promise<void>;
 };
@@ -78,8 +112,9 @@ const clientOf = async ({ address, keyFile, firstPauseMs }: FetchModel): Promise
       persistently(firstPauseMs, async () => {
         const answer = await ask(route, AbortSignal.timeout(SILENCE_MS_MAX));
         const text = await answer.text();
-        if (text.length > VERSION_BYTES_MAX) throw new FinalError(`${route} answered more than a version holds`);
-        return JSON.parse(text) as { files: ModelFile[] };
+        if (text.length > VERSION_BYTES_MAX)
+          throw new FinalError(`${route} answered more than a version holds`);
+        return JSON.parse(text) as VersionJson;
       }),
     download: (file, target) =>
       persistently(firstPauseMs, async () => {
@@ -174,7 +209,8 @@ const targetOf = (file: string, into: string): string => {
 const place = async (client: Client, file: ModelFile, into: string): Promise<void> => {
   const target = targetOf(file.path, into);
   // An init container that runs again finds what it has done.
-  if ((await sizeOf(target)) === file.bytes && (await digestOf(target).catch(() => '')) === file.digest) return;
+  if ((await sizeOf(target)) === file.bytes && (await digestOf(target).catch(() => '')) === file.digest)
+    return;
   await mkdir(path.dirname(target), { recursive: true });
   const part = `${target}.part`;
   await client.download(file, part);

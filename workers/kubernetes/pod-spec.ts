@@ -10,7 +10,7 @@ import type {
 } from '@kubernetes/client-node';
 import type { FunctionVersion } from '../../shared/domain/function.ts';
 import type { ContainerSpec } from '../../shared/domain/model.ts';
-import { filesDigest } from './file-list.ts';
+import { listDigest } from './file-list.ts';
 import { gpuPlacement } from './gpu.ts';
 import { ANNOTATION, objectLabels } from './names.ts';
 import type { ClusterOptions } from './options.ts';
@@ -19,9 +19,11 @@ export const HANDLER = 'handler';
 const INIT = 'files';
 /** Where images find a model's files. */
 const ARTIFACTS_PATH = '/app/artifacts';
-/** Where our entrypoint is put into images that lack it. */
-const ENTRYPOINT_PATH = '/opt/sluice';
+/** Where our entrypoint is put into images that lack it, with the source of a class that it is to serve. */
+const HOME_PATH = '/opt/sluice';
 const SECRET_PATH = '/run/sluice';
+
+const PORT_VARIABLES = ['PORT', 'CHALK_REMOTE_CALL_PORT', 'SLUICE_REMOTE_CALL_PORT'];
 
 /** The user of our own image; any number but 0 will do. */
 const USER = 10_001;
@@ -50,21 +52,27 @@ export const containerOf = ({ spec }: FunctionVersion): ContainerSpec & { readon
 /** The files that the init container fetches. */
 const modelFiles = ({ spec }: FunctionVersion) => spec.model?.files ?? [];
 
+type Served = 'image' | 'handler' | 'class';
+
+/** What answers in the pod: the image by itself, our entrypoint with a handler of the image, or with the version's class. */
+const servedOf = ({ spec }: FunctionVersion, { handler, entrypoint }: ContainerSpec): Served => {
+  if (handler !== null) return 'handler';
+  return entrypoint === null && spec.model && spec.source.length > 0 ? 'class' : 'image';
+};
+
 const needsInit = (version: FunctionVersion, container: ContainerSpec): boolean =>
-  modelFiles(version).length > 0 || container.handler !== null;
+  modelFiles(version).length > 0 || servedOf(version, container) !== 'image';
 
 /** @throws Error that names the setting that is missing */
 const checkInit = (version: FunctionVersion, container: ContainerSpec, options: ClusterOptions): void => {
   if (!needsInit(version, container)) return;
-  const why =
-    modelFiles(version).length > 0
-      ? 'model files'
-      : `the entrypoint for handler=${JSON.stringify(container.handler)}`;
+  const isFetched = modelFiles(version).length > 0 || servedOf(version, container) === 'class';
+  const why = isFetched ? 'model files' : `the entrypoint for handler=${JSON.stringify(container.handler)}`;
   if (options.image === '')
     throw new Error(
       `${why} come into pods by an init container of Sluice's own image; give --kubernetes-image`,
     );
-  if (modelFiles(version).length > 0 && options.address === '')
+  if (isFetched && options.address === '')
     throw new Error(
       'model files are fetched from Sluice; give --kubernetes-address, where pods reach its API',
     );
@@ -93,7 +101,8 @@ const volumesOf = (
     // Files count in whole blocks, and a limit that is passed evicts the pod.
     volumes.push(emptyDir('artifacts', Math.ceil(bytes * 1.05) + files.length * 8192 + 2 ** 20));
   }
-  if (container.handler !== null) volumes.push(emptyDir('entrypoint', 64 * 2 ** 20));
+  // The package, and as much source as a version may have.
+  if (servedOf(version, container) !== 'image') volumes.push(emptyDir('home', 256 * 2 ** 20));
   if (needsInit(version, container) && options.secret !== '')
     volumes.push({
       name: 'key',
@@ -102,28 +111,39 @@ const volumesOf = (
   return volumes;
 };
 
-const initContainer = (
-  version: FunctionVersion,
-  container: ContainerSpec,
-  options: ClusterOptions,
-): V1Container => {
-  const { model } = version.spec;
+/** What the init container is told to do, and where it does it. */
+const initWork = (version: FunctionVersion, container: ContainerSpec, options: ClusterOptions) => {
+  const { model, source, output } = version.spec;
   const files = modelFiles(version);
+  const served = servedOf(version, container);
   const mounts: V1VolumeMount[] = [{ name: 'tmp', mountPath: '/tmp' }];
   const args: string[] = [];
-  if (model && files.length > 0) {
-    mounts.push({ name: 'artifacts', mountPath: ARTIFACTS_PATH });
+  if (model && (files.length > 0 || served === 'class')) {
     args.push('--address', options.address, '--model', model.name, '--version', String(model.version));
-    args.push('--files', filesDigest(files), '--into', ARTIFACTS_PATH);
+    args.push('--list', listDigest(files, served === 'class' ? source : []));
     if (options.secret !== '') {
       mounts.push({ name: 'key', mountPath: SECRET_PATH, readOnly: true });
       args.push('--key-file', `${SECRET_PATH}/key`);
     }
   }
-  if (container.handler !== null) {
-    mounts.push({ name: 'entrypoint', mountPath: ENTRYPOINT_PATH });
-    args.push('--entrypoint-into', ENTRYPOINT_PATH);
+  if (files.length > 0) {
+    mounts.push({ name: 'artifacts', mountPath: ARTIFACTS_PATH });
+    args.push('--into', ARTIFACTS_PATH);
   }
+  if (served !== 'image') {
+    mounts.push({ name: 'home', mountPath: HOME_PATH });
+    args.push('--home', HOME_PATH, '--entrypoint');
+  }
+  if (served === 'class') args.push('--output', JSON.stringify(output));
+  return { mounts, args };
+};
+
+const initContainer = (
+  version: FunctionVersion,
+  container: ContainerSpec,
+  options: ClusterOptions,
+): V1Container => {
+  const { mounts, args } = initWork(version, container, options);
   return {
     name: INIT,
     image: options.image,
@@ -131,41 +151,51 @@ const initContainer = (
     args,
     volumeMounts: mounts,
     resources: { requests: { cpu: '100m', memory: '128Mi' }, limits: { memory: '512Mi' } },
+    terminationMessagePolicy: 'FallbackToLogsOnError',
     securityContext: { ...hardened(options), runAsNonRoot: true, runAsUser: USER },
   };
 };
 
 /** Our entrypoint in front of what the image has: its own Python, and its own packages after ours. */
-const entrypointCommand = ({
-  handler,
-  onStartup,
-  port,
-}: ContainerSpec): Pick<V1Container, 'command' | 'args'> => ({
-  command: [
-    'sh',
-    '-c',
-    `PYTHONPATH="${ENTRYPOINT_PATH}\${PYTHONPATH:+:$PYTHONPATH}" exec python3 -m sluice.remote_call "$@"`,
-    'sluice-remote-call',
-  ],
-  args: [
-    '--handler',
-    handler!,
-    ...(onStartup === null ? [] : ['--on-startup', onStartup]),
-    '--host',
-    '0.0.0.0',
-    '--port',
-    String(port),
-  ],
-});
+const entrypointCommand = (
+  { spec }: FunctionVersion,
+  { handler, onStartup, port }: ContainerSpec,
+  served: Served,
+): Pick<V1Container, 'command' | 'args'> => {
+  const paths = served === 'class' ? `${HOME_PATH}/source:${HOME_PATH}/python` : `${HOME_PATH}/python`;
+  const what = served === 'class' ? ['--model-directory', HOME_PATH] : ['--handler', handler!];
+  return {
+    command: [
+      'sh',
+      '-c',
+      `PYTHONPATH="${paths}\${PYTHONPATH:+:$PYTHONPATH}" exec python3 -m sluice.remote_call "$@"`,
+      'sluice-remote-call',
+    ],
+    args: [
+      ...what,
+      ...(onStartup === null ? [] : ['--on-startup', onStartup]),
+      ...['--host', '0.0.0.0', '--port', String(port)],
+      // What runs is finished when the pod is told to end.
+      ...['--grace', String(Math.ceil(spec.callTimeoutMs / 1000))],
+    ],
+  };
+};
 
-const commandOf = (container: ContainerSpec): Pick<V1Container, 'command' | 'args'> => {
-  if (container.handler !== null) return entrypointCommand(container);
+const commandOf = (
+  version: FunctionVersion,
+  container: ContainerSpec,
+): Pick<V1Container, 'command' | 'args'> => {
+  const served = servedOf(version, container);
+  if (served !== 'image') return entrypointCommand(version, container, served);
   return container.entrypoint === null ? {} : { command: [...container.entrypoint] };
 };
 
 const environmentOf = ({ spec }: FunctionVersion, options: ClusterOptions): V1EnvVar[] => {
   const own = options.podSecurity === 'restricted' ? { HOME: '/tmp' } : {};
-  return Object.entries({ ...own, ...spec.environment.env })
+  const port = String(spec.container?.port ?? '');
+  // Of images that ask for it; the same as on a machine of its own (workers/container).
+  const ports = Object.fromEntries(PORT_VARIABLES.map((name) => [name, port]));
+  return Object.entries({ ...own, PYTHONUNBUFFERED: '1', ...ports, ...spec.environment.env })
     .toSorted(([a], [b]) => (a < b ? -1 : 1))
     .map(([name, value]) => ({ name, value }));
 };
@@ -186,9 +216,12 @@ const resourcesOf = ({ spec }: FunctionVersion, options: ClusterOptions, cpuIsMe
  * An open port is a handler that has loaded: the reference worker and ours both open it last. So one TCP probe serves
  * every image; where the entrypoint is ours, its gRPC health service says the same with more words.
  */
-const probesOf = (container: ContainerSpec): Pick<V1Container, 'startupProbe' | 'readinessProbe'> => {
+const probesOf = (
+  container: ContainerSpec,
+  served: Served,
+): Pick<V1Container, 'startupProbe' | 'readinessProbe'> => {
   const { port } = container;
-  const check = container.handler === null ? { tcpSocket: { port } } : { grpc: { port } };
+  const check = served === 'image' ? { tcpSocket: { port } } : { grpc: { port } };
   const probe = { ...check, periodSeconds: PROBE_SECONDS, timeoutSeconds: PROBE_SECONDS };
   return {
     startupProbe: { ...probe, periodSeconds: 1, failureThreshold: START_SECONDS_MAX },
@@ -205,17 +238,17 @@ const handlerContainer = (
   const mounts: V1VolumeMount[] = [{ name: 'tmp', mountPath: '/tmp' }];
   if (modelFiles(version).length > 0)
     mounts.push({ name: 'artifacts', mountPath: ARTIFACTS_PATH, readOnly: true });
-  if (container.handler !== null)
-    mounts.push({ name: 'entrypoint', mountPath: ENTRYPOINT_PATH, readOnly: true });
+  if (servedOf(version, container) !== 'image')
+    mounts.push({ name: 'home', mountPath: HOME_PATH, readOnly: true });
   return {
     name: HANDLER,
     image: container.reference,
-    ...commandOf(container),
+    ...commandOf(version, container),
     env: environmentOf(version, options),
     ports: [{ name: 'grpc', containerPort: container.port, protocol: 'TCP' }],
     resources: resourcesOf(version, options, cpuIsMeasured),
     volumeMounts: mounts,
-    ...probesOf(container),
+    ...probesOf(container, servedOf(version, container)),
     lifecycle: { preStop: { sleep: { seconds: LEAVE_SECONDS } } },
     securityContext: hardened(options),
     terminationMessagePolicy: 'FallbackToLogsOnError',

@@ -41,7 +41,7 @@ export class PodUsage {
   /** The rate between two looks is taken for that of the time between them: an estimate, as the rate itself is one. */
   async read(): Promise<{ readonly cpuMs: number; readonly memoryBytes: number } | null> {
     const found = await this.#ask();
-    const usage = found?.containers.find(({ name }) => name === HANDLER)?.usage;
+    const usage = found?.containers?.find(({ name }) => name === HANDLER)?.usage;
     const cores = quantityOf(usage?.cpu ?? '');
     const memoryBytes = quantityOf(usage?.memory ?? '');
     if (cores === null || memoryBytes === null) return null;
