@@ -6,7 +6,8 @@ import type { LoadedFunction } from './loading.ts';
 const ROW_ERROR = Symbol.for('sluice.rowError');
 
 export type InitHeader = {
-  readonly function: Omit<SpecJson, 'source'>;
+  /** Only containers may lack a handler. */
+  readonly function: Omit<SpecJson, 'source'> & Required<Pick<SpecJson, 'handler'>>;
   readonly version: string;
   readonly directory: string;
   readonly replica: number;
