@@ -2,6 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { withoutSecrets } from '../../../shared/config/redaction.ts';
 import { compileSettings, settingsRoles, shownSetting } from '../../../shared/config/settings.ts';
+import { artifactsOptionsOf, artifactsWarning } from '../../../shared/store/artifacts/index.ts';
 
 const REDIS = 'redis://127.0.0.1:6379';
 
@@ -35,9 +36,47 @@ describe('roles', () => {
       { s3Bucket: 'payloads', s3Endpoint: 'http://me:s3cret@minio:9000', store: REDIS },
       /"http:\/\/me:\*\*\*@minio:9000"; give http\(s\):\/\/HOST:PORT; credentials come from AWS_/,
     ],
+    [{ artifactsCache: '/cache' }, /artifacts lie in a directory here and are not fetched; give --s3-bucket/],
+    [
+      { artifactsCacheLimit: '1GiB', artifacts: '/a', s3Bucket: 'payloads', store: REDIS },
+      /and no --artifacts/,
+    ],
     [{ store: '127.0.0.1:6379' }, /give embedded, or an address such as redis:/],
   ])('%j are refused', (raw, message) => {
     expect(() => compileSettings(raw)).toThrow(message);
+  });
+});
+
+describe('artifacts', () => {
+  const homeOf = (raw: Record<string, string>) => {
+    const settings = compileSettings(raw);
+    const options = artifactsOptionsOf(settings);
+    const where = options.kind === 'directory' ? options.directory : options.bucket.name;
+    return [options.kind, where, artifactsWarning(settings)];
+  };
+
+  it('lie beside the data, in the bucket, or where they are told to, which a shared store should be', () => {
+    expect(homeOf({ data: '/data' })).toEqual(['directory', '/data/artifacts', null]);
+    expect(homeOf({ artifacts: '/a' })).toEqual(['directory', '/a', null]);
+    const bucket = { store: REDIS, s3Bucket: 'payloads' };
+    expect(homeOf(bucket)).toEqual(['bucket', 'payloads', null]);
+    expect(homeOf({ ...bucket, artifacts: '/a' })).toEqual(['directory', '/a', null]);
+    expect(homeOf({ store: REDIS })).toEqual([
+      'directory',
+      expect.stringMatching(/\.local\/share\/sluice\/artifacts$/),
+      expect.stringMatching(/which all processes of this store must share; give --artifacts/),
+    ]);
+  });
+
+  it('of a bucket are fetched to a directory of this user', () => {
+    const bucket = { store: REDIS, s3Bucket: 'payloads' };
+    const cache = (raw: object) => artifactsOptionsOf(compileSettings({ ...bucket, ...raw }));
+    expect(cache({})).toMatchObject({
+      cacheDirectory: expect.stringMatching(/\.cache\/sluice\/artifacts$/),
+      cacheBytesMax: 200 * 2 ** 30,
+    });
+    const given = { artifactsCache: '/cache', artifactsCacheLimit: '5GiB' };
+    expect(cache(given)).toMatchObject({ cacheDirectory: '/cache', cacheBytesMax: 5 * 2 ** 30 });
   });
 });
 
