@@ -320,3 +320,53 @@ describe('a deployment', () => {
     expect(bare.json.update).toBeNull();
   });
 });
+
+describe('with keys, models and groups', () => {
+  it('are read with the scope call, and changed with deploy', async () => {
+    const guarded = await startRig();
+    const bearer = (secret: string) => ({ authorization: `Bearer ${secret}` });
+    const root = (await guarded.post('/v1/keys', { name: 'root', scopes: ['admin'] })).json.secret;
+    const keyOf = async (scope: string): Promise<string> =>
+      (await guarded.post('/v1/keys', { name: scope, scopes: [scope] }, bearer(root))).json.secret;
+    const [caller, deployer] = [await keyOf('call'), await keyOf('deploy')];
+    const ask = async (secret: string, method: string, route: string, body?: object) => {
+      const headers = { ...bearer(secret), ...(body ? { 'content-type': 'application/json' } : {}) };
+      return (await guarded.ask(route, { method, headers, ...(body ? { body: JSON.stringify(body) } : {}) }))
+        .status;
+    };
+    const versions = '/v1/models/house/versions';
+    const group = '/v1/scaling-groups/g';
+    expect(await ask(caller, 'POST', versions, REGISTRATION)).toBe(403);
+    expect(await ask(deployer, 'POST', versions, REGISTRATION)).toBe(201);
+    expect(await ask(deployer, 'PUT', group, DEPLOYMENT)).toBe(201);
+    const readable = [
+      '/v1/models',
+      '/v1/models/house',
+      versions,
+      `${versions}/1`,
+      '/v1/scaling-groups',
+      group,
+    ];
+    for (const route of [...readable, '/v1/models/house/compare?from=1&to=1']) {
+      expect(await ask(caller, 'GET', route)).toBe(200);
+      expect(await ask(deployer, 'GET', route)).toBe(403);
+      expect((await guarded.ask(route)).status).toBe(401);
+    }
+    for (const [method, route, body] of [
+      ['PATCH', '/v1/models/house', { description: 'x' }],
+      ['PATCH', `${versions}/1`, { stage: 'x' }],
+      ['PUT', '/v1/models/house/aliases/a', { version: 1 }],
+      ['DELETE', '/v1/models/house/aliases/a'],
+      ['PUT', group, DEPLOYMENT],
+      ['PATCH', group, { scaling: { max_replicas: 2 } }],
+      ['POST', `${group}/rollback`],
+      ['DELETE', group],
+      ['DELETE', `${versions}/1`],
+      ['DELETE', '/v1/models/house'],
+    ] as const) {
+      expect(await ask(caller, method, route, body)).toBe(403);
+      expect([200, 204, 409]).toContain(await ask(deployer, method, route, body));
+    }
+    await guarded.stop();
+  });
+});
