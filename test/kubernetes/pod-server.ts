@@ -53,13 +53,13 @@ export class PodServer {
     call: ServerDuplexStream<CallFunctionRequest, CallFunctionResponse>,
     stream: Uint8Array,
   ): Promise<void> {
-    const { x } = streamToColumns(stream);
+    const [values] = Object.values(streamToColumns(stream));
     if (this.#gate !== null) {
       this.#gate.arrived.resolve();
       await this.#gate.open.promise;
     }
     // Which pod it was, for whoever wants to know.
-    const result = [...(x as Iterable<unknown>)].map((value) => `${value} at ${this.ip}`);
+    const result = [...(values as Iterable<unknown>)].map((value) => `${value} at ${this.ip}`);
     call.write({ feather_stream: rowsToStream({ result }) });
     call.end();
   }

@@ -107,6 +107,22 @@ const clientOf = async ({ address, keyFile, firstPauseMs }: FetchModel): Promise
     const text = `${base}${route} answered ${answer.status}: ${(await answer.text()).slice(0, 500)}`;
     throw FINAL.has(answer.status) ? new FinalError(text) : new Error(text);
   };
+  const piece = async (file: ModelFile, target: string): Promise<void> => {
+    const has = await sizeOf(target);
+    if (has >= file.bytes && file.bytes > 0) return;
+    const silence = new Silence();
+    try {
+      const answer = await ask(`/v1/artifacts/${file.digest}`, silence.signal, has);
+      await append(answer, target, { from: answer.status === 206 ? has : 0, to: file.bytes, silence });
+    } catch (error) {
+      if (error instanceof FinalError || (await sizeOf(target)) <= has) throw error;
+    } finally {
+      silence.end();
+    }
+    const now = await sizeOf(target);
+    if (now <= has && file.bytes > 0)
+      throw new Error(`${file.path} broke off at ${now} of ${file.bytes} bytes`);
+  };
   return {
     json: (route) =>
       persistently(firstPauseMs, async () => {
@@ -116,20 +132,11 @@ const clientOf = async ({ address, keyFile, firstPauseMs }: FetchModel): Promise
           throw new FinalError(`${route} answered more than a version holds`);
         return JSON.parse(text) as VersionJson;
       }),
-    download: (file, target) =>
-      persistently(firstPauseMs, async () => {
-        const has = await sizeOf(target);
-        if (has >= file.bytes && file.bytes > 0) return;
-        const silence = new Silence();
-        try {
-          const answer = await ask(`/v1/artifacts/${file.digest}`, silence.signal, has);
-          await append(answer, target, { from: answer.status === 206 ? has : 0, to: file.bytes, silence });
-        } finally {
-          silence.end();
-        }
-        const now = await sizeOf(target);
-        if (now !== file.bytes) throw new Error(`${file.path} broke off at ${now} of ${file.bytes} bytes`);
-      }),
+    download: async (file, target) => {
+      // Large files come in many pieces, since a server ends a long request: tries are counted from the last that brought some.
+      do await persistently(firstPauseMs, () => piece(file, target));
+      while ((await sizeOf(target)) < file.bytes);
+    },
   };
 };
 

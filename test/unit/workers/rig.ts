@@ -171,6 +171,7 @@ export class Rig {
       ...(options.machine && { machine: options.machine }),
       ...(options.artifacts && { artifacts: options.artifacts }),
       ...(options.backends && { backends: options.backends }),
+      ...(options.backends && { backends: options.backends }),
     });
     onTestFinished(async () => {
       await workers.stop();
