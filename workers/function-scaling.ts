@@ -174,8 +174,10 @@ export class FunctionScaling {
 
   #loadOf(load: FunctionLoad | undefined, now: number): ScalingLoad {
     const { paused, current } = this.#record;
-    // Rows of a function that is paused wait for a person, not for a replica.
-    if (!load || paused) return { waitingRows: 0, runningRows: 0, oldestMs: null };
+    if (!load) return { waitingRows: 0, runningRows: 0, oldestMs: null };
+    // Rows of a function that is paused wait for a person: they keep one replica, and ask for no more.
+    if (paused)
+      return { waitingRows: Math.min(1, load.waitingRows + load.sealedRows), runningRows: 0, oldestMs: null };
     // A function that does not buffer gets each call as a batch of its own, whatever its rows.
     const isByCall = current.spec.batching.sizeRows === null;
     const waiting = isByCall ? load.waitingCalls : load.waitingRows;

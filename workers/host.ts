@@ -192,7 +192,8 @@ export class WorkerHost implements Service {
 
   async #readVersion(entry: Entry, role: Entry['role'], isNew: boolean): Promise<void> {
     if (isNew || entry.role !== role) {
-      entry.takesOver = role === 'staged' || (role === 'current' && entry.role !== 'staged');
+      // One that was staged has its replicas, or still waits for room as it did.
+      if (entry.role !== 'staged' || role === 'old') entry.takesOver = role !== 'old';
       entry.role = role;
       this.#changed(entry);
     }
