@@ -75,6 +75,7 @@ const HOMES: Readonly<Record<string, string>> = {
   'prom-client': 'shared/runtime',
   pino: 'shared/runtime',
   commander: 'cli',
+  '@grpc/': 'workers/grpc',
   '@kubernetes/': 'workers/kubernetes',
 };
 

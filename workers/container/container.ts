@@ -5,6 +5,7 @@
  *            └──kill, or over its memory──┘
  */
 import { type ChildProcess, spawn } from 'node:child_process';
+import { tmpdir } from 'node:os';
 import type { Readable } from 'node:stream';
 import type { Behind } from '../grpc/remote-replica.ts';
 import { bytesText, canWatchMemory, watchMemory } from '../memory-watch.ts';
@@ -40,8 +41,8 @@ export class Container implements Behind {
   constructor(settings: ContainerSettings) {
     this.#settings = settings;
     const { tool, command } = settings;
-    // A group of its own: a Ctrl+C in the server's terminal is the server's to handle.
-    const options = { env: { ...tool.env, ...command.env }, detached: true };
+    // A group of its own: a Ctrl+C in the server's terminal is the server's to handle. And conmon leaves notes where it begins.
+    const options = { cwd: tmpdir(), env: { ...tool.env, ...command.env }, detached: true };
     this.#child = spawn(tool.command, command.args, { ...options, stdio: ['ignore', 'pipe', 'pipe'] });
     for (const name of ['stdout', 'stderr'] as const)
       OutputLines.attach(this.#child[name] as Readable, (text) => this.#line(name, text));

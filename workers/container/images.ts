@@ -12,11 +12,14 @@ import type { FunctionSpec, ImageStep } from '../../shared/domain/function.ts';
 import type { ModelImage } from '../../shared/domain/model.ts';
 import type { ModelFolders } from '../backend.ts';
 import { buildArgs } from './options.ts';
+import { mountFlag, packageIn } from './run-command.ts';
 import type { ContainerTool } from './tool.ts';
 
-/** What `sluice.remote_call` imports, as modules and as packages. */
-const MODULES = 'import grpc, google.protobuf, pyarrow';
-const PACKAGES = ['grpcio>=1.62', 'protobuf>=5', 'pyarrow>=17'];
+/** What our entry point and the package around it need. */
+const PACKAGES = ['grpcio>=1.62', 'protobuf>=5', 'pyarrow>=17', 'tqdm>=4.66', 'urllib3>=2.2'];
+/** What a server of ours imports before it loads the user's code; models are served by more. */
+const HANDLER_MODULES = 'import sluice.remote_call.server';
+const MODEL_MODULES = `${HANDLER_MODULES}, sluice.models.serving`;
 /** Letters of a digest in a tag. */
 const DIGEST_LETTERS = 24;
 
@@ -24,6 +27,8 @@ export type ImagesOptions = {
   readonly tool: ContainerTool;
   readonly args: readonly string[];
   readonly models: ModelFolders;
+  /** Directory that holds the package `sluice`. */
+  readonly pythonPath: string;
 };
 
 export type ImageConfig = { readonly entrypoint: readonly string[]; readonly command: readonly string[] };
@@ -75,7 +80,7 @@ export class Images {
   /** The image with the packages of our entry point, and with an environment's steps. */
   async served(
     base: string,
-    { environment }: Pick<FunctionSpec, 'environment'>,
+    { environment, runtime }: Pick<FunctionSpec, 'environment' | 'runtime'>,
     onLine: OnLine,
     signal: AbortSignal,
   ) {
@@ -85,7 +90,9 @@ export class Images {
       signal,
     );
     const [id, user] = described.split(' ');
-    const isReady = environment.steps.length === 0 && (await this.#hasModules(base, signal));
+    const isReady =
+      environment.steps.length === 0 &&
+      (await this.#hasModules(base, runtime === 'python' ? MODEL_MODULES : HANDLER_MODULES, signal));
     if (isReady) return base;
     const steps = environment.steps.map(stepLine);
     const lines = [`FROM ${base}`, 'USER 0', WITH_PIP, runLine(...PIP, ...PACKAGES), ...steps];
@@ -175,19 +182,13 @@ export class Images {
     }
   }
 
-  async #hasModules(image: string, signal: AbortSignal): Promise<boolean> {
-    const { tool, args } = this.#options;
+  async #hasModules(image: string, imports: string, signal: AbortSignal): Promise<boolean> {
+    const { tool, args, pythonPath } = this.#options;
+    const { env, mounts } = packageIn(pythonPath);
     const command = [
-      'run',
-      '--rm',
-      ...args,
-      '--pull',
-      'never',
-      '--entrypoint',
-      'python3',
-      image,
-      '-c',
-      MODULES,
+      ...['run', '--rm', '--pull', 'never', ...args, ...mounts.flatMap(mountFlag)],
+      ...Object.entries(env).flatMap(([name, value]) => ['--env', `${name}=${value}`]),
+      ...['--entrypoint', 'python3', image, '-c', imports],
     ];
     return tool.ask(command, signal).then(
       () => true,

@@ -58,7 +58,8 @@ class ContainerBackend implements Backend {
   constructor(parts: Parts) {
     this.#parts = parts;
     const { tool, models, options } = parts;
-    this.#images = new Images({ tool, args: options.args, models });
+    const { args, pythonPath } = options;
+    this.#images = new Images({ tool, args, models, pythonPath });
   }
 
   ignored({ spec }: FunctionVersion): IgnoredOption[] {

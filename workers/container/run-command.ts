@@ -39,6 +39,12 @@ export type ServedPlaces = {
   readonly functionFile: string | null;
 };
 
+/** Our Python package in a container that may have none. */
+export const packageIn = (pythonPath: string): Omit<Start, 'command'> => ({
+  env: { PYTHONPATH: `${HOME}/python`, PYTHONUNBUFFERED: '1', PYTHONDONTWRITEBYTECODE: '1' },
+  mounts: [{ from: `${pythonPath}/sluice`, to: `${HOME}/python/sluice` }],
+});
+
 /** Our entry point, put into the container: a model's class, or a handler by its name. */
 export const servedStart = (
   spec: FunctionSpec,
@@ -47,19 +53,22 @@ export const servedStart = (
   places: ServedPlaces,
 ): Start => {
   const { pythonPath, source, functionFile } = places;
-  const mounts: Mount[] = [{ from: `${pythonPath}/sluice`, to: `${HOME}/python/sluice` }];
-  if (source !== null) mounts.push({ from: source, to: `${HOME}/source` });
-  if (functionFile !== null) mounts.push({ from: functionFile, to: `${HOME}/function.json` });
+  const { env, mounts } = packageIn(pythonPath);
+  const paths = [
+    ...(source === null ? [] : [`${HOME}/source`]),
+    env.PYTHONPATH,
+    spec.environment.env.PYTHONPATH,
+  ];
   const what = functionFile === null ? handlerFlags(spec) : ['--model-directory', HOME];
   const listen = ['--host', isHostNetwork ? '127.0.0.1' : '0.0.0.0', '--port', String(port)];
-  const paths = [...(source === null ? [] : [`${HOME}/source`]), `${HOME}/python`];
   return {
     command: ['python3', '-m', 'sluice.remote_call', ...what, ...listen],
-    env: {
-      PYTHONPATH: [...paths, spec.environment.env.PYTHONPATH].filter(Boolean).join(':'),
-      PYTHONUNBUFFERED: '1',
-    },
-    mounts,
+    env: { ...env, PYTHONPATH: paths.filter(Boolean).join(':') },
+    mounts: [
+      ...mounts,
+      ...(source === null ? [] : [{ from: source, to: `${HOME}/source` }]),
+      ...(functionFile === null ? [] : [{ from: functionFile, to: `${HOME}/function.json` }]),
+    ],
   };
 };
 
@@ -120,7 +129,7 @@ const limitFlags = ({ limits, spec }: RunParts): readonly string[] => {
   ];
 };
 
-const mountFlag = ({ from, to }: Mount): readonly string[] => [
+export const mountFlag = ({ from, to }: Mount): readonly string[] => [
   '--mount',
   `type=bind,source=${from},target=${to},readonly`,
 ];

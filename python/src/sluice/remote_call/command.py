@@ -7,7 +7,6 @@ import asyncio
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -122,8 +121,10 @@ def main() -> None:
         asyncio.run(_serve(serving))
     except HandlerNotFound as error:
         _fail(str(error))
-    except Exception:
-        traceback.print_exc()
+    except Exception as error:
+        from sluice.failure import trace_text
+
+        print(trace_text(error), file=sys.stderr, end="")
         code = 1
     sys.stdout.flush()
     sys.stderr.flush()
