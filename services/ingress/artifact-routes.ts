@@ -6,6 +6,7 @@ import { Type } from 'typebox';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
 import type { ArtifactState } from '../../shared/store/ports/artifacts.ts';
 import * as wire from '../../shared/wire/schemas.ts';
+import { refuseOtherTypes } from './body.ts';
 import { type ByteRange, byteRange } from './byte-range.ts';
 import { countAnswer, type Routes } from './room.ts';
 import { empty, problems, secured } from './route-schema.ts';
@@ -31,6 +32,7 @@ export const artifactRoutes: Routes = (app, room) => {
   // The stream itself is the body; the limit of other routes is for bodies that are held in memory.
   app.removeAllContentTypeParsers();
   app.addContentTypeParser(OCTETS, (_request, payload, done) => done(null, payload));
+  refuseOtherTypes(app, OCTETS);
   addHead(app, room);
   addPatch(app, room);
   addGet(app, room);
@@ -94,7 +96,7 @@ const addGet: Routes = (app, room) => {
     URL,
     {
       exposeHeadRoute: false,
-      config: { scope: 'deploy', label },
+      config: { scope: 'call', label },
       schema: schemaOf('The bytes of an artifact', {
         200: { description: 'All of them.', ...bytes },
         206: { description: 'Those that `range: bytes=FROM-TO` asked for.', ...bytes },
