@@ -3,6 +3,7 @@
  * test/store-parity.test.ts compares them.
  */
 import { randomBytes } from 'node:crypto';
+import { rmSync } from 'node:fs';
 import { afterAll, describe } from 'vitest';
 import { describeWithRedis, RedisServer } from './redis-servers.ts';
 import {
@@ -12,6 +13,7 @@ import {
   type Home,
   SluiceServer,
   sluice,
+  temporaryDirectory,
 } from './sluice-process.ts';
 
 export type StoreUnderTest = {
@@ -76,11 +78,12 @@ const redisStore = (server: () => Promise<RedisServer>): StoreUnderTest => {
   const makeHome = async (): Promise<Home> => {
     const { url } = await server();
     const prefix = `test-${randomBytes(4).toString('hex')}`;
+    const artifacts = temporaryDirectory();
     return {
       command: 'serve',
-      args: ['--store', url, '--redis-prefix', prefix],
-      // It goes with the server.
-      remove: async () => undefined,
+      args: ['--store', url, '--redis-prefix', prefix, '--artifacts', artifacts],
+      // What is in Redis goes with the server.
+      remove: async () => rmSync(artifacts, { recursive: true, force: true }),
     };
   };
   return {
