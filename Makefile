@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
-.PHONY: help setup demo test verify test-faults test-kubernetes bench clean
+.PHONY: help setup demo test verify test-faults test-kubernetes test-frameworks bench clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -38,6 +38,9 @@ test-faults: setup ## The long kill, power-cut and soak runs
 
 test-kubernetes: setup ## The back end kubernetes against a real kube-apiserver (Go; 3 minutes, the first time 7)
 	@bash scripts/test-kubernetes.sh
+
+test-frameworks: setup ## PyTorch, CatBoost and TensorFlow on the real server (their wheels: gigabytes, the first time)
+	@bash scripts/test-frameworks.sh
 
 bench: setup ## Load tests against references in the same run
 	@npm run --silent bench

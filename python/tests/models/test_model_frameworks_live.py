@@ -1,5 +1,11 @@
 """Each framework on the real server: trained here, registered, deployed, called in bulk, compared with the local prediction."""
 
+import base64
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import classes
 import lightgbm
 import numpy as np
@@ -59,10 +65,36 @@ def test_a_framework(client, deploy, make):
     assert called_in_bulk(client, group.name) == expected.tolist()
 
 
-def test_an_environment_of_its_own(client, deploy, home):
-    """scikit-learn is installed by the workers, into a virtual environment of the version; no NumPy comes from here."""
+def only_on(request, store):
+    """Environments are made by the same workers on both stores, and each takes half a minute."""
+    if store not in request.node.name:
+        pytest.skip(f"it runs on {store} only")
+
+
+def test_an_environment_of_its_own(client, deploy, request):
+    """scikit-learn is installed by the workers, into a virtual environment of the version; pandas does not come from here."""
+    only_on(request, "redis")
     model = RandomForestRegressor(5).fit(MATRIX, PRICE)
-    group = deploy(model, INPUTS, {"price": float}, dependencies=["scikit-learn"], timeout=600)
-    assert called_in_bulk(client, group.name) == model.predict(MATRIX).tolist()
-    installed = [line["text"] for line in client.logs(group.name) if "Successfully installed" in line["text"]]
-    assert any("scikit-learn" in text and "skops" in text and "pandas" not in text for text in installed)
+    outputs = {"price": float, "prefix": str, "pandas": bool}
+    group = deploy(classes.Placed(model=model), INPUTS, outputs, dependencies=["scikit-learn"], timeout=600)
+    assert client.version(group.model).dependencies[0].startswith("scikit-learn==")
+    found = called_in_bulk(client, group.name)
+    assert [one["price"] for one in found] == model.predict(MATRIX).tolist()
+    (prefix,) = {one["prefix"] for one in found}
+    assert prefix != sys.prefix
+    assert {one["pandas"] for one in found} == {False}
+
+
+def test_the_example(client, request, tmp_path):
+    """The whole script: a class of __main__, an environment of its own, a bulk call, and the same answers."""
+    only_on(request, "embedded")
+    script = Path(__file__).parents[3] / "examples" / "models" / "house-price" / "house_price.py"
+    env = {**os.environ, "SLUICE_URL": client.url}
+    ran = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, cwd=tmp_path, env=env)
+    assert ran.returncode == 0, ran.stderr
+    assert "model.house-price-sg is ready with version 1" in ran.stdout
+    assert "5000 prices, the same as here: True" in ran.stdout
+    source = client.version("house_price", "production").document["source"]
+    text = base64.b64decode(source[0]["content"]).decode()
+    assert "class HousePriceModel" in text and "Client" not in text and "RandomForest" not in text
+    client.delete_scaling_group("house-price-sg")

@@ -135,3 +135,16 @@ def inner():
             return df
 
     return Hidden
+
+
+@model_handler
+class Placed:
+    """Says where it runs, and whether pandas is there."""
+
+    def predict(self, df):
+        import importlib.util
+        import sys
+
+        rows = len(df)
+        found = importlib.util.find_spec("pandas") is not None
+        return {"price": self.model.predict(df.to_numpy()), "prefix": [sys.prefix] * rows, "pandas": [found] * rows}
