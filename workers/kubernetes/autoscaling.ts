@@ -83,7 +83,7 @@ export const horizontalPodAutoscaler = (
   },
 });
 
-/** What of KEDA's `keda.sh/v1alpha1` ScaledObject is written here (its CRD, 2.12 and newer). */
+/** What of KEDA's `keda.sh/v1alpha1` ScaledObject is written here (its CRD, and the scaler `metrics-api` of 2.14). */
 export type ScaledObject = KubernetesObject & {
   readonly spec: {
     readonly scaleTargetRef: { readonly apiVersion: string; readonly kind: string; readonly name: string };
