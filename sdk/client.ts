@@ -10,8 +10,12 @@ import type {
   ServerJson,
   SpecJson,
 } from '../shared/wire/api.ts';
+import { Artifacts } from './artifacts.ts';
 import { CallHandle } from './call-handle.ts';
+import { jsonBody, queryText } from './json-request.ts';
+import { Models } from './models.ts';
 import { RemoteFunction } from './remote-function.ts';
+import { ScalingGroups } from './scaling-groups.ts';
 import { Transport } from './transport.ts';
 
 export type ClientOptions = {
@@ -61,6 +65,10 @@ const validUrl = (url: string): string => {
 
 export class Sluice {
   readonly url: string;
+  /** Large files by their digests, as models refer to them. */
+  readonly artifacts: Artifacts;
+  readonly models: Models;
+  readonly scalingGroups: ScalingGroups;
   readonly #transport: Transport;
 
   constructor(options: ClientOptions = {}) {
@@ -71,6 +79,9 @@ export class Sluice {
       retries: options.retries ?? RETRIES,
       fetch: options.fetch ?? ((input, init) => globalThis.fetch(input, init)),
     });
+    this.artifacts = new Artifacts(this.#transport);
+    this.models = new Models(this.#transport);
+    this.scalingGroups = new ScalingGroups(this.#transport);
   }
 
   /** A function by its name. `Inputs` is one row of its inputs, `Output` one result; neither is checked here. */
@@ -124,7 +135,7 @@ export class Sluice {
 
   async logs(name: string, options: { limit?: number | undefined } = {}): Promise<readonly LogLineJson[]> {
     const { lines } = await this.#get<{ lines: readonly LogLineJson[] }>(
-      `${functionPath(name, 'logs')}${query(options)}`,
+      `${functionPath(name, 'logs')}${queryText(options)}`,
     );
     return lines;
   }
@@ -144,7 +155,7 @@ export class Sluice {
     } = {},
   ): Promise<{ calls: readonly CallJson[]; nextCursor: string | null }> {
     const page = await this.#get<{ calls: readonly CallJson[]; next_cursor: string | null }>(
-      `/v1/calls${query(options)}`,
+      `/v1/calls${queryText(options)}`,
     );
     return { calls: page.calls, nextCursor: page.next_cursor };
   }
@@ -189,17 +200,5 @@ export class Sluice {
   }
 }
 
-const jsonBody = (value: unknown): { body: string; headers: Record<string, string> } => ({
-  body: JSON.stringify(value),
-  headers: { 'content-type': 'application/json' },
-});
-
 const functionPath = (name: string, verb?: string): string =>
   `/v1/functions/${encodeURIComponent(name)}${verb === undefined ? '' : `/${verb}`}`;
-
-const query = (options: Readonly<Record<string, string | number | undefined>>): string => {
-  const search = new URLSearchParams();
-  for (const [name, value] of Object.entries(options))
-    if (value !== undefined) search.set(name, String(value));
-  return search.size === 0 ? '' : `?${search}`;
-};

@@ -70,14 +70,34 @@ export class ChunkFailedError extends SluiceError {
 export class TimeoutError extends Error {
   readonly callId: string | null;
 
-  constructor(callId: string | null, timeoutMs: number) {
+  constructor(callId: string | null, timeoutMs: number, message?: string) {
     super(
-      callId === null
-        ? `The server did not answer in ${timeoutMs} ms.`
-        : `Call ${callId} is not finished after ${timeoutMs} ms; it goes on, wait again with client.call("${callId}").get().`,
+      message !== undefined
+        ? message
+        : callId === null
+          ? `The server did not answer in ${timeoutMs} ms.`
+          : `Call ${callId} is not finished after ${timeoutMs} ms; it goes on, wait again with client.call("${callId}").get().`,
     );
     this.name = 'TimeoutError';
     this.callId = callId;
+  }
+}
+
+/** A scaling group does not serve what was deployed to it: `state` is `failed`, or `rolled_back` to what served before. */
+export class DeploymentError extends SluiceError {
+  readonly group: string;
+  readonly state: 'failed' | 'rolled_back';
+  readonly reason: string;
+
+  constructor(group: string, state: 'failed' | 'rolled_back', reason: string) {
+    const what = state === 'failed' ? 'cannot serve' : 'was rolled back';
+    super('handler_unavailable', `Scaling group ${group} ${what}: ${reason}`, {
+      fix: `See \`sluice groups show ${group}\` and \`sluice groups logs ${group}\`.`,
+    });
+    this.name = 'DeploymentError';
+    this.group = group;
+    this.state = state;
+    this.reason = reason;
   }
 }
 

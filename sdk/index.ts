@@ -11,10 +11,36 @@ export type {
   ServerJson,
   SpecJson,
 } from '../shared/wire/api.ts';
+export type {
+  ComparisonJson,
+  DeploymentJson,
+  GroupPatchJson,
+  ModelFileJson,
+  ModelJson,
+  ModelVersionJson,
+  RegistrationJson,
+  ScalingGroupJson,
+  ScalingJson,
+} from '../shared/wire/model-api.ts';
+export {
+  type Artifact,
+  Artifacts,
+  type ReadableFile,
+  type TransferOptions,
+  type UploadState,
+  type WritableFile,
+} from './artifacts.ts';
 export { type CallEnd, CallHandle, type CallResult, type WaitOptions } from './call-handle.ts';
 export type { ChunkedCallOptions, ChunkedResult, ChunkProgress } from './chunked-call.ts';
 export { type BatchingLimits, type ClientOptions, Sluice } from './client.ts';
-export { CallFailedError, ChunkFailedError, ConnectionError, SluiceError, TimeoutError } from './errors.ts';
+export {
+  CallFailedError,
+  ChunkFailedError,
+  ConnectionError,
+  DeploymentError,
+  SluiceError,
+  TimeoutError,
+} from './errors.ts';
 export {
   type ColumnsHandler,
   defineFunction,
@@ -27,5 +53,7 @@ export {
   type RowHandler,
 } from './function.ts';
 export type { ApacheTable, CallInput } from './input.ts';
+export { Models, type VersionName } from './models.ts';
 export { type CallOptions, type InputOf, RemoteFunction } from './remote-function.ts';
+export { type ReadyOptions, ScalingGroups } from './scaling-groups.ts';
 export { type Type, t, type ValueOf } from './type.ts';

@@ -26,20 +26,25 @@ it('runs without the repository', () => {
   const code = `
     import { defineFunction, Sluice, t } from '@sluice/sdk';
     const f = defineFunction({ name: 'f', inputs: { text: t.string() }, output: t.int32() }, ({ text }) => text.map((s) => s.length));
-    console.log(f({ text: ['abc'] }), new Sluice({ url: 'http://localhost:1/' }).url);`;
+    const client = new Sluice({ url: 'http://localhost:1/' });
+    console.log(f({ text: ['abc'] }), client.url, typeof client.models.register, typeof client.scalingGroups.deploy);`;
   writeFileSync(path.join(consumer, 'run.mjs'), code);
-  expect(run('run.mjs')).toBe('[ 3 ] http://localhost:1\n');
+  expect(run('run.mjs')).toBe('[ 3 ] http://localhost:1 function function\n');
 });
 
 it('has declarations that hold its promises', () => {
   const code = `
-    import { type CallJson, Sluice } from '@sluice/sdk';
+    import { type CallJson, type ScalingGroupJson, Sluice } from '@sluice/sdk';
     const handle = await new Sluice().function<{ text: string }, number[]>('f').deferBatch([{ text: 'a' }]);
     const rows: number[][] = await handle.get();
     const status: CallJson['status'] = (await handle.status()).status;
     // @ts-expect-error the inputs are typed
     await new Sluice().function<{ text: string }, number[]>('f').deferBatch([{ txt: 'a' }]);
-    console.log(rows, status);`;
+    const version: number = (await new Sluice().models.version('m', 'production')).version;
+    const group: ScalingGroupJson = await new Sluice().scalingGroups.deploy('g', { model: 'm', version });
+    // @ts-expect-error the members are known
+    await new Sluice().scalingGroups.scale('g', { replicas: 1 });
+    console.log(rows, status, group.state);`;
   writeFileSync(path.join(consumer, 'types.ts'), code);
   const tsc = path.join(root, 'node_modules/typescript/bin/tsc');
   const options = ['--noEmit', '--strict', '--module', 'nodenext', '--target', 'es2022', '--types', 'node'];

@@ -1,0 +1,146 @@
+/** Options of the command line as a DEPLOYMENT. */
+import type { DeploymentJson, GroupPatchJson, ScalingGroupJson, ScalingJson } from '../../sdk/index.ts';
+import { UsageError } from '../failure.ts';
+
+export type ScalingOptions = {
+  readonly minReplicas?: number;
+  readonly maxReplicas?: number;
+  readonly targetRows?: number;
+  readonly targetWait?: number;
+  readonly targetCpu?: number;
+  readonly scaleDown?: number;
+  readonly idle?: number;
+  readonly maxBatchingSize?: number;
+  readonly maxBufferDuration?: number;
+  readonly maxBatchBytes?: number;
+};
+
+export type DeployOptions = ScalingOptions & {
+  readonly modelVersion?: string;
+  readonly backend?: string;
+  readonly cpu?: number;
+  readonly memory?: string;
+  readonly gpu?: string;
+  readonly env?: readonly string[];
+  readonly image?: string;
+  readonly handler?: string;
+  readonly onStartup?: string;
+  readonly port?: number;
+  readonly skipArtifacts?: boolean;
+  readonly readyTimeout?: number;
+};
+
+const BACKENDS = ['process', 'container', 'kubernetes'] as const;
+const UNITS: Readonly<Record<string, number>> = {
+  '': 1,
+  Ki: 1024,
+  Mi: 1024 ** 2,
+  Gi: 1024 ** 3,
+  Ti: 1024 ** 4,
+  k: 1e3,
+  M: 1e6,
+  G: 1e9,
+  T: 1e12,
+};
+
+/** '2Gi' → 2147483648 */
+export const memoryBytes = (text: string): number => {
+  const [, number, unit] = /^(\d+(?:\.\d+)?)([KMGT]i|[kMGT])?$/.exec(text) ?? [];
+  if (number === undefined) throw new UsageError(`--memory is ${text}; give bytes, or such as 512Mi or 2Gi.`);
+  return Math.round(Number(number) * UNITS[unit ?? '']!);
+};
+
+/** Without what was not given, so that the server's defaults hold. */
+const given = <T extends object>(members: T): { [K in keyof T]?: Exclude<T[K], undefined> } =>
+  Object.fromEntries(Object.entries(members).filter(([, value]) => value !== undefined)) as never;
+
+const scalingOf = (options: ScalingOptions): Partial<ScalingJson> | undefined => {
+  const scaling = given({
+    min_replicas: options.minReplicas,
+    max_replicas: options.maxReplicas,
+    target_rows: options.targetRows,
+    target_wait_ms: options.targetWait,
+    target_cpu_percent: options.targetCpu,
+    scale_down_ms: options.scaleDown,
+    idle_ms: options.idle,
+  });
+  return Object.keys(scaling).length === 0 ? undefined : scaling;
+};
+
+const limitsOf = (options: ScalingOptions) =>
+  given({
+    max_batching_size: options.maxBatchingSize,
+    max_buffer_duration: options.maxBufferDuration,
+    max_batch_bytes: options.maxBatchBytes,
+  });
+
+export const patchOf = (options: ScalingOptions): GroupPatchJson => {
+  const patch = given({ scaling: scalingOf(options), ...limitsOf(options) });
+  if (Object.keys(patch).length === 0)
+    throw new UsageError('Give what to change, such as --min-replicas or --max-batching-size; see --help.');
+  return patch;
+};
+
+const environmentOf = (texts: readonly string[]): Record<string, string> =>
+  Object.fromEntries(
+    texts.map((text) => {
+      const equals = text.indexOf('=');
+      if (equals < 1) throw new UsageError(`--env ${text} is not NAME=value.`);
+      return [text.slice(0, equals), text.slice(equals + 1)];
+    }),
+  );
+
+const resourcesOf = ({ cpu, memory, gpu }: DeployOptions): DeploymentJson['resources'] => {
+  if (cpu !== undefined && !(cpu > 0))
+    throw new UsageError('--cpu takes a number above 0, such as 0.5 or 4.');
+  const resources = given({ cpu, memory_bytes: memory === undefined ? undefined : memoryBytes(memory), gpu });
+  return Object.keys(resources).length === 0 ? undefined : resources;
+};
+
+const backendOf = (text: string | undefined): DeploymentJson['backend'] | undefined => {
+  if (text === undefined) return undefined;
+  const backend = BACKENDS.find((name) => name === text);
+  if (!backend) throw new UsageError(`--backend is ${text}; give one of ${BACKENDS.join(', ')}.`);
+  return backend;
+};
+
+/** A number stays one; everything else is an alias. */
+const versionOf = (text: string | undefined): number | string | undefined =>
+  text !== undefined && /^\d+$/.test(text) ? Number(text) : text;
+
+export const deploymentOf = (model: string, options: DeployOptions): DeploymentJson => ({
+  model,
+  ...given({
+    version: versionOf(options.modelVersion),
+    backend: backendOf(options.backend),
+    scaling: scalingOf(options),
+    resources: resourcesOf(options),
+    env: options.env === undefined ? undefined : environmentOf(options.env),
+    image: options.image === undefined ? undefined : { reference: options.image },
+    handler: options.handler,
+    on_startup: options.onStartup,
+    port: options.port,
+    skip_artifacts: options.skipArtifacts,
+    ready_timeout_ms: options.readyTimeout,
+    ...limitsOf(options),
+  }),
+});
+
+/** The same group with another version: what the group shows of itself is kept. */
+export const updateOf = (group: ScalingGroupJson, options: DeployOptions): DeploymentJson => {
+  const wanted = deploymentOf(group.model, options);
+  return {
+    backend: group.backend,
+    max_batching_size: group.max_batching_size,
+    max_buffer_duration: group.max_buffer_duration,
+    max_batch_bytes: group.max_batch_bytes,
+    retry: group.retry,
+    isolation: group.isolation,
+    call_timeout_ms: group.call_timeout_ms,
+    ready_timeout_ms: group.ready_timeout_ms,
+    env: group.env,
+    ...wanted,
+    scaling: { ...group.scaling, ...wanted.scaling },
+    resources: { ...group.resources, ...wanted.resources },
+  };
+};
