@@ -1,6 +1,7 @@
 /** Replicas that come and go with the load: real processes, between the bounds, and no call lost on the way. */
 import { describe, expect, it } from 'vitest';
 import { plainScaling, type Scaling } from '../../../shared/domain/scaling.ts';
+import { metrics } from '../../../shared/runtime/metrics.ts';
 import { GATED, Gate, nodeSpec, Rig, type SpecChanges, watchedRig } from './rig.ts';
 
 const single = { sizeRows: 1, durationMs: 1, bytesMax: 2 ** 26 };
@@ -31,6 +32,14 @@ describe('a function under load', () => {
       record,
       (report) => report.ready === 1 && report.replicas?.length === 1,
     );
+    const { values } = await metrics.scalingDecisions.get();
+    expect(values.map(({ labels }) => [labels.direction, labels.cause])).toEqual([
+      ['up', 'max'],
+      ['down', 'min'],
+    ]);
+    expect((await metrics.replicasWanted.get()).values).toMatchObject([
+      { labels: { function: 'f' }, value: 1 },
+    ]);
     expect(replicas).toMatchObject([
       { state: 'ready', reason: null, restarts: 0, devices: [], runningRows: 0 },
     ]);

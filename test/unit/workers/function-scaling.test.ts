@@ -1,0 +1,91 @@
+/** One function's total as each worker sees it, and the parts that they take. */
+import { describe, expect, it } from 'vitest';
+import type { FunctionRecord, ReplicaReport } from '../../../shared/domain/function.ts';
+import { plainScaling, type Scaling } from '../../../shared/domain/scaling.ts';
+import { FunctionScaling } from '../../../workers/function-scaling.ts';
+import { nodeSpec, type SpecChanges } from './rig.ts';
+
+const recordOf = (scaling: Scaling | null, changes: SpecChanges = {}, paused = false): FunctionRecord => {
+  const current = { id: 1, digest: 'd', createdAt: 0, spec: nodeSpec('', changes) };
+  const { name } = current.spec;
+  return {
+    id: 1,
+    name,
+    current,
+    versions: [current],
+    staged: null,
+    scaling,
+    paused,
+    createdAt: 0,
+    updatedAt: 0,
+  };
+};
+const reportOf = (workerId: string, replicas: ReplicaReport['replicas'] = []): ReplicaReport => ({
+  ...{ workerId, versionId: 1, ready: 0, starting: 0, failed: 0, reason: null, ignored: [], until: 1 },
+  ...(replicas && { replicas }),
+});
+const refusalOf = (workerId: string): ReplicaReport => {
+  const { replicas: _, ...refusal } = reportOf(workerId);
+  return refusal;
+};
+const loadOf = (waitingRows: number, waitingCalls = waitingRows) => ({
+  ...{ functionName: 'f', waitingRows, sealedRows: 0, waitingCalls, oldestAt: 0 },
+});
+const own = { versionId: 1, facts: [], lastBatchAt: 0 };
+
+describe('a total', () => {
+  const workers = ['a', 'b', 'c'];
+  const parts = (total: number, name: string, reports: readonly ReplicaReport[]) =>
+    workers.map((workerId) => {
+      const scaling = new FunctionScaling(
+        workerId,
+        recordOf(plainScaling({ min: total, max: total }), { name }),
+      );
+      scaling.see(reports);
+      return scaling.goal(1);
+    });
+
+  it('is shared by all who can run the version, the same by each', () => {
+    const reports = workers.map((workerId) => reportOf(workerId));
+    expect(parts(7, 'f', reports).toSorted()).toEqual([2, 2, 3]);
+    expect(parts(2, 'f', reports).toSorted()).toEqual([0, 1, 1]);
+  });
+
+  it('leaves out who refuses it', () => {
+    const reports = [reportOf('a'), reportOf('b'), refusalOf('c')];
+    expect(parts(7, 'f', reports).slice(0, 2).toSorted()).toEqual([3, 4]);
+  });
+
+  it('of one lies with another worker for another function', () => {
+    const reports = workers.map((workerId) => reportOf(workerId));
+    const names = Array.from({ length: 60 }, (_, nth) => `f${nth}`);
+    const holders = names.map((name) => parts(1, name, reports).indexOf(1));
+    for (const nth of workers.keys())
+      expect(holders.filter((holder) => holder === nth).length).toBeGreaterThan(5);
+  });
+});
+
+describe('a load', () => {
+  const wanted = (record: FunctionRecord, load: ReturnType<typeof loadOf>, reports: ReplicaReport[] = []) => {
+    const scaling = new FunctionScaling('a', record);
+    scaling.see(reports);
+    return scaling.decide(load, own, 1).replicas;
+  };
+  const options = { replicas: { min: 0, max: 10 } };
+
+  it('counts calls where each is a batch of its own', () => {
+    const unbuffered = { ...options, batching: { sizeRows: null, durationMs: 0, bytesMax: 1 } };
+    expect(wanted(recordOf(null, unbuffered), loadOf(1000, 8))).toBe(4);
+    expect(wanted(recordOf(null, options), loadOf(1000, 8))).toBe(10);
+  });
+
+  it('is that of all workers, of which each has its part where the function counts by worker', () => {
+    expect(wanted(recordOf(null, options), loadOf(64))).toBe(4);
+    expect(wanted(recordOf(null, options), loadOf(64), [reportOf('b')])).toBe(2);
+  });
+
+  it('of a paused function keeps one replica, and asks for no more', () => {
+    expect(wanted(recordOf(null, options, true), loadOf(1000))).toBe(1);
+    expect(wanted(recordOf(null, options, true), loadOf(0))).toBe(0);
+  });
+});
