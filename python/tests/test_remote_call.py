@@ -230,3 +230,9 @@ def test_a_port_that_is_taken_is_told(serve: Callable[..., Served]) -> None:
     first = serve("def handler(event, context): ...")
     code, said = serve("def handler(event, context): ...", env={"PORT": str(first.port)}).ended()
     assert code == 1 and str(first.port) in said
+
+
+def test_the_command_is_installed() -> None:
+    command = Path(sys.executable).with_name("sluice-remote-call")
+    said = subprocess.run([command, "--help"], capture_output=True, text=True, check=True).stdout
+    assert "--handler MODULE.NAME" in said and "--model-directory DIR" in said

@@ -12,6 +12,8 @@ import { type CallFunctionRequest, type CallFunctionResponse, HEALTH, REMOTE_CAL
 
 /** What the reference worker takes, each way. */
 export const MESSAGE_BYTES_MAX = 32 * 2 ** 20;
+/** Of an answer, on its way and not yet read: more than most answers have, and little beside a replica. */
+const WINDOW_BYTES = 4 * 2 ** 20;
 /** Between two looks at a server that does not serve yet; one that has just opened its port is found in this time. */
 const LOOK_AGAIN_MS = 100;
 /** One look at most: a port that accepts and says nothing is no server. */
@@ -26,6 +28,8 @@ const OPTIONS: ChannelOptions = {
   // The one retry authority is the store's.
   'grpc.enable_retries': 0,
   'grpc.use_local_subchannel_pool': 1,
+  // With the 64 KiB of HTTP/2 an answer of megabytes waits for a permission every 64 KiB.
+  'grpc-node.flow_control_window': WINDOW_BYTES,
   'grpc.initial_reconnect_backoff_ms': LOOK_AGAIN_MS,
   'grpc.max_reconnect_backoff_ms': 1000,
 };

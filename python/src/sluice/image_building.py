@@ -194,6 +194,8 @@ def _check_link(link: Path, real: Path, root: Path) -> None:
     if not real.exists():
         raise DeclarationError(f"add_local_dir: the symlink {link} leads nowhere")
     if root != real and root not in real.parents:
-        raise DeclarationError(f"add_local_dir: the symlink {link} leads out of the directory, to {real}; copy it there, or add it by itself")
+        raise DeclarationError(
+            f"add_local_dir: the symlink {link} leads out of the directory, to {real}; copy it there, or add it by itself"
+        )
     if real.is_dir() and (real in link.parent.resolve().parents or real == link.parent.resolve()):
         raise DeclarationError(f"add_local_dir: the symlink {link} leads to a directory that holds it")

@@ -69,8 +69,8 @@ def _handler(options: argparse.Namespace) -> tuple[Callable[..., Any], Any, Any]
 
         return model_handler(options.model_directory)
     handler = find(options.handler, "--handler")
-    hooks = (hook_of(options.on_startup, options.handler, "on_startup"), hook_of(options.on_shutdown, options.handler, "on_shutdown"))
-    return handler, *hooks
+    on_startup = hook_of(options.on_startup, options.handler, "on_startup")
+    return handler, on_startup, hook_of(options.on_shutdown, options.handler, "on_shutdown")
 
 
 async def _serve(serving: Any) -> None:

@@ -26,7 +26,8 @@ def _bytes(text: str) -> int:
 
 def remote_error(told: dict[str, Any]) -> str:
     """The contract's JSON; the traceback's beginning goes first, then the message's end, until it fits."""
-    exception = {"kind": told["kind"][:200], "message": told["message"], "stacktrace": told["traceback"], "internal_stacktrace": ""}
+    exception = {"kind": told["kind"][:200], "message": told["message"], "stacktrace": told["traceback"]}
+    exception["internal_stacktrace"] = ""
     while _bytes(text := _told(exception)) > STATUS_BYTES_MAX:
         trace, message = exception["stacktrace"], exception["message"]
         if trace:

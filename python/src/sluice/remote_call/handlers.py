@@ -66,10 +66,12 @@ class UserThreads:
         async with self._slots:
             returned = await self._finished(await self._call(handler, event, context))
             if hasattr(returned, "__anext__"):
-                async for item in self._items(lambda: self._on_loop(_next_async(returned)), lambda: self._on_loop(_close(returned))):
+                step, close = lambda: self._on_loop(_next_async(returned)), lambda: self._on_loop(_close(returned))
+                async for item in self._items(step, close):
                     yield item, True
             elif hasattr(returned, "__next__"):
-                async for item in self._items(lambda: self._call(next, returned, _DONE), lambda: self._call(_close_plain, returned)):
+                step, close = lambda: self._call(next, returned, _DONE), lambda: self._call(_close_plain, returned)
+                async for item in self._items(step, close):
                     yield item, True
             else:
                 yield returned, False

@@ -1,6 +1,7 @@
 """The gRPC server around a handler.
 
-start: on_startup ──► port opens, health SERVING ──► calls ──► SIGTERM: health NOT_SERVING, running calls finish ──► on_shutdown
+on_startup ──► port opens, health SERVING ──► calls ──► SIGTERM: health NOT_SERVING,
+               running calls finish ──► on_shutdown
 """
 
 from __future__ import annotations
