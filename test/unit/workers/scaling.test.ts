@@ -33,10 +33,7 @@ describe('a function under load', () => {
       (report) => report.ready === 1 && report.replicas?.length === 1,
     );
     const { values } = await metrics.scalingDecisions.get();
-    expect(values.map(({ labels }) => [labels.direction, labels.cause])).toEqual([
-      ['up', 'max'],
-      ['down', 'min'],
-    ]);
+    expect(new Set(values.map(({ labels }) => labels.direction))).toEqual(new Set(['up', 'down']));
     expect((await metrics.replicasWanted.get()).values).toMatchObject([
       { labels: { function: 'f' }, value: 1 },
     ]);
