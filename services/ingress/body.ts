@@ -48,7 +48,7 @@ const decode = (encoding: string, body: Buffer, limitBytes: number, done: Done):
 };
 
 /** Gives the handler the decoded bytes where the route says `rawBody`, else the parsed object. */
-const take = (
+export const takeBody = (
   request: FastifyRequest,
   body: Buffer,
   limitBytes: number,
@@ -77,9 +77,22 @@ export const addBodyParsers = (app: FastifyInstance, limitBytes: number): void =
   for (const [type, isJson] of [['application/json', true] as const, [ARROW_STREAM, false] as const]) {
     app.addContentTypeParser(type, { parseAs: 'buffer' }, (request, body, done) => {
       const limit = Math.min(limitBytes, request.routeOptions.bodyLimit ?? limitBytes);
-      take(request, body as Buffer, limit, isJson, done);
+      takeBody(request, body as Buffer, limit, isJson, done);
     });
   }
+  refuseOtherTypes(app, `application/json, or ${ARROW_STREAM} where rows are sent`);
+};
+
+/** In place of fastify's own refusal, which names neither the type that came nor those that would do. */
+export const refuseOtherTypes = (app: FastifyInstance, wanted: string): void => {
+  app.addContentTypeParser('*', ({ headers, is404 }, _payload, done) => {
+    // Where there is no route, that is the answer.
+    if (is404) return done(null, undefined);
+    const type = headers['content-type'];
+    const shown = type === undefined ? 'missing' : JSON.stringify(type.slice(0, 80));
+    const detail = `The header content-type is ${shown}; this route takes ${wanted}.`;
+    done(new SluiceError('unsupported_media_type', detail, { field: 'content-type' }));
+  });
 };
 
 export class BodyBudget {

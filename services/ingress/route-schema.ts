@@ -22,6 +22,7 @@ const PROBLEMS: Readonly<Record<number, string>> = {
 
 type Answer = {
   readonly description: string;
+  readonly type?: 'null';
   readonly content?: Readonly<Record<string, { readonly schema: TSchema }>>;
 };
 
@@ -38,7 +39,8 @@ export const answer = (description: string, schema: TSchema): Answer => ({
   content: { 'application/json': { schema } },
 });
 
-export const empty = (description: string): Answer => ({ description });
+/** Without a body: to the generator of the document a response without a schema is one of any JSON. */
+export const empty = (description: string): Answer => ({ description, type: 'null' });
 
 export const resultAnswer: Answer = {
   description: 'The result in row order, in the form that Accept asks for.',

@@ -178,13 +178,15 @@ describe('a piece is refused', () => {
   });
 
   it('of another type, or compressed', async () => {
-    for (const more of [
-      { 'content-type': 'application/json' },
-      { 'content-type': 'text/plain' },
-      { 'content-encoding': 'gzip' },
-    ]) {
-      const answer = await patch(some.route, some.bytes, 0, 1000, more as never);
-      expect(answer.status).toBe(415);
+    for (const [field, value] of [
+      ['content-type', 'application/json'],
+      ['content-type', 'text/plain'],
+      ['content-encoding', 'gzip'],
+    ] as const) {
+      const { status, json } = await patch(some.route, some.bytes, 0, 1000, { [field]: value });
+      expect([status, json.field]).toEqual([415, field]);
+      expect(json.detail).toContain(JSON.stringify(value));
+      if (field === 'content-type') expect(json.detail).toContain('takes application/octet-stream');
     }
   });
 

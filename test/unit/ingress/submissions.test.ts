@@ -141,6 +141,7 @@ describe('a submission', () => {
     expect([missing.status, missing.json.code]).toEqual([404, 'function_not_found']);
     const media = await rig.post(CALLS, 'a', { 'content-type': 'text/plain' });
     expect([media.status, media.json.code]).toEqual([415, 'unsupported_media_type']);
+    expect(media.json.detail).toMatch(/content-type is "text\/plain"; this route takes application\/json/);
     const bare = await rig.ask(CALLS, { method: 'POST' });
     expect(bare.status).toBe(415);
     const html = await rig.post(CALLS, text('a'), { prefer: 'wait=1', accept: 'text/html' });
