@@ -66,7 +66,7 @@ class Client:
         aliases: Iterable[str] = (),
         stage: str | None = None,
         image: Any = None,
-        model_image: str | None = None,
+        model_image: Any = None,
         handler: str | None = None,
         pin_dependencies: bool = True,
         allow_pickle: bool = True,
@@ -81,7 +81,7 @@ class Client:
                 missing. Without any, replicas run in the interpreter that registers.
             files: paths beside those of the instance.
             metadata: texts of your own. ``aliases``: point to this version from now on. ``stage``: a word.
-            image: a :class:`sluice.Image` that is built for the version. ``model_image``: the name of one built elsewhere.
+            image, model_image: a :class:`sluice.Image` that is built for the version, or the name of one built elsewhere.
             handler: ``module.attribute`` in the image, served by Sluice's entrypoint.
             pin_dependencies: requirements without a version get the one that is installed here.
             allow_pickle: False refuses models that only pickle can save.

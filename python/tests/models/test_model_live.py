@@ -93,6 +93,30 @@ def test_what_the_client_refuses_before_it_asks(client):
     assert ScalingGroupResourceRequest("500m", "1Gi").to_json() == {"cpu": 0.5, "memory_bytes": 2**30, "gpu": None}
 
 
+def test_an_image_is_registered_with_the_files_that_it_is_built_from(client, tmp_path):
+    (tmp_path / "model.py").write_text("def handler(event, context):\n    return event['x']\n")
+    (tmp_path / "weights.bin").write_bytes(b"12345")
+    image = sluice.Image.debian_slim("3.12").add_local_file(tmp_path / "model.py", "/app/model.py").workdir("/app")
+    schemas = {"input_schema": X, "output_schema": Y}
+    version = client.register_model_version(
+        "imaged", image=image, handler="model.handler", files=[tmp_path / "weights.bin"], **schemas
+    )
+    stored = version.document["image"]
+    assert stored["containerfile"].startswith("FROM python:3.12-slim")
+    assert [one["bytes"] for one in stored["context"]] == [(tmp_path / "model.py").stat().st_size]
+    assert ([(one.path, one.bytes) for one in version.files], version.document["loader"]["handler"]) == (
+        [("weights.bin", 5)],
+        "model.handler",
+    )
+    named = client.register_model_version("imaged", model_image="registry/ranker:3", **schemas)
+    assert named.document["image"] == {"reference": "registry/ranker:3"}
+    with pytest.raises(sluice.DeclarationError, match="image and model_image are both given"):
+        client.register_model_version("imaged", image="a:b", model_image="a:b", **schemas)
+    with pytest.raises(sluice.DeclarationError, match="handler names a function in an image"):
+        client.register_model_version("imaged", classes.Scaled(), handler="model.handler", **schemas)
+    client.delete_model("imaged")
+
+
 # Scaling groups
 
 

@@ -67,6 +67,14 @@ def test_zero_rows_have_the_declared_type(lay):
     assert served.predict_batch(ROWS).to_pylist() == [1.0, 2.0, 3.0]
 
 
+def test_input_columns_may_come_in_any_order(lay):
+    from sklearn.linear_model import LinearRegression
+
+    model = LinearRegression().fit([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]], [0.0, 1.0, 10.0])
+    laid = lay(model, {"a": float, "b": float}, Y)
+    assert laid.predict(pa.table({"b": [1.0], "a": [2.0]})).to_pylist() == pytest.approx([12.0])
+
+
 @pytest.mark.parametrize(
     ("how", "said"),
     [

@@ -118,6 +118,7 @@ def deployment_json(given: Mapping[str, Any]) -> dict[str, Any]:
         "retry": None if given["retries"] is None else RetryPolicy.of(given["retries"]).to_json(),
         "isolation": given["isolation"],
         "call_timeout_ms": _milliseconds("call_timeout", timeout),
+        "task": given["task"],
     }
     return {name: value for name, value in body.items() if value is not None}
 

@@ -34,8 +34,11 @@ __all__ = ["ServedModel", "load", "load_function"]
 class ServedModel:
     """One loaded model version. ``outputs`` is None where nobody has said what the columns are called."""
 
-    def __init__(self, handler: Any, outputs: list[Field] | None, output_type: pa.DataType, is_bare: bool):
+    def __init__(
+        self, handler: Any, inputs: list[str] | None, outputs: list[Field] | None, output_type: pa.DataType, is_bare: bool
+    ):
         self.handler = handler
+        self._inputs = inputs
         self._outputs = outputs
         self._type = output_type
         self._is_bare = is_bare
@@ -43,12 +46,14 @@ class ServedModel:
         self._takes_batch = entry_of(type(handler)) == "handler"
 
     def predict_batch(self, table: pa.Table) -> pa.Array:
-        """One entry a row: the output column, or a struct of several.
+        """One entry a row: the output column, or a struct of several. ``table`` has the input columns, in any order.
 
         Raises PredictionError when the answer is not what the output schema says, and what ``predict`` raises.
         """
         if table.num_rows == 0:
             return pa.array([], self._type)
+        if self._inputs is not None and table.column_names != self._inputs:
+            table = table.select(self._inputs)
         returned = self._entry(_record_batch(table) if self._takes_batch else DataFrame(table))
         if hasattr(returned, "__await__"):
             raise coercion.PredictionError("predict is async; a model answers at once, so make it a plain method")
@@ -70,7 +75,7 @@ def load(spec: Mapping[str, Any], directory: str | Path, artifacts: str | Path) 
     """Imports the class and runs its ``load_model``.
 
     Args:
-        spec: the SPEC of the function; of it ``handler``, ``model`` and ``output`` are read.
+        spec: the SPEC of the function; of it ``handler``, ``model``, ``inputs`` and ``output`` are read.
         directory: where the version's source lies.
         artifacts: where its files lie.
 
@@ -93,7 +98,8 @@ def load(spec: Mapping[str, Any], directory: str | Path, artifacts: str | Path) 
         handler._sluice_outputs = outputs
     handler.load_model()
     kind = field_of({"name": "result", "type": spec["output"]["type"], "nullable": True}).type
-    return ServedModel(handler, outputs, kind, bool(loader.get("is_bare")))
+    names = [one["name"] for one in spec["inputs"]] if spec.get("inputs") else None
+    return ServedModel(handler, names, outputs, kind, bool(loader.get("is_bare")))
 
 
 def load_function(spec: Mapping[str, Any], directory: str | Path, artifacts: str | Path) -> Function[..., Any]:
