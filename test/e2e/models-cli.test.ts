@@ -159,4 +159,17 @@ describe('models on the command line', () => {
     const again = await server.run(['models', 'add', 'all-minilm-l6-v2', '--group', 'texts']);
     expect(again.stderr).toContain('all-minilm-l6-v2 (cpu) is version 1\n');
   });
+
+  it('serves the small language model of the example', async () => {
+    const { stdout } = await promisify(execFile)(PYTHON, ['examples/llm/deploy.py', '--rows', '300'], {
+      cwd: ROOT,
+      env: { ...process.env, ...server.env() },
+    });
+    expect(stdout).toBe('model.llm is ready\n');
+    const row = ['prompt=Return a list', 'max_tokens=30', 'temperature=0', 'seed=1'];
+    const [text] = JSON.parse(await ok('call', 'model.llm', ...row)) as [string];
+    expect(text).toHaveLength(30);
+    const query = "select catalog_call('model.llm', 'Return a list', 30, 0.0, 1) as text";
+    expect(JSON.parse(await ok('sql', '--format', 'json', query))).toEqual([{ text }]);
+  });
 });

@@ -1,5 +1,5 @@
 /** `sluice sql` as users run it. What queries may hold is tested on both stores in python/tests/test_sql_live.py. */
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { asyncBufferFromFile, parquetReadObjects } from 'hyparquet';
@@ -114,5 +114,19 @@ describe('sluice sql', () => {
       SLUICE_URL: 'http://127.0.0.1:9',
     });
     expect([alone.code, alone.stderr]).toEqual([1, expect.stringContaining('No Sluice server answers')]);
+  });
+
+  it('runs the example', async () => {
+    await server.deploy('examples/sql/prices.py');
+    const best = readFileSync(path.join(ROOT, 'examples/sql/best.sql'), 'utf8');
+    const { stdout, stderr } = await server.run(['sql', '--param', 'least=150000', '--', best]);
+    expect([stdout, stderr]).toEqual(['"city","houses","best"\n"Delft",1,375000\n"Utrecht",2,227500\n', '']);
+    const python = path.join(ROOT, '.venv/bin/python');
+    const told = execFileSync(python, ['examples/sql/in_python.py'], {
+      cwd: ROOT,
+      env: { ...process.env, ...server.env() },
+      encoding: 'utf8',
+    });
+    expect(told).toContain('[153000.0, 217500.0, None]');
   });
 });
