@@ -37,12 +37,25 @@ export type ContainerSpec = {
 
 export type Backend = 'process' | 'container' | 'kubernetes';
 
+/** What an imported model is called in the world of its inference engine. */
+export type ModelImport = {
+  readonly project: string;
+  readonly summary: string;
+  /** The importer's own word; versions are told apart by their numbers. */
+  readonly version: string | null;
+  readonly taskType: string | null;
+  /** label → index in the model's answers */
+  readonly classLabels: Readonly<Record<string, number>>;
+};
+
 /** A registered version: immutable but for `stage` and `metadata`. */
 export type ModelVersion = {
   readonly model: string;
   /** 1, 2, 3 … */
   readonly version: number;
+  /** Empty, of imported ones only: any columns. */
   readonly inputs: readonly FieldJson[];
+  /** Empty, of imported ones only: JSON. */
   readonly outputs: readonly FieldJson[];
   /** null with an image that has its own handler. */
   readonly handler: { readonly file: string; readonly attribute: string } | null;
@@ -55,6 +68,8 @@ export type ModelVersion = {
   readonly image: ModelImage | null;
   readonly stage: string | null;
   readonly metadata: Readonly<Record<string, string>>;
+  /** Left out by what was not imported. Only an inference engine serves what has neither handler nor image. */
+  readonly import?: ModelImport;
   readonly createdAt: number;
 };
 

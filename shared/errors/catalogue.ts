@@ -68,6 +68,12 @@ export const CATALOGUE = {
     'No such scaling group',
     'Deploy it, or list with `sluice groups`.',
   ),
+  engine_not_found: entry(
+    404,
+    false,
+    'No such inference engine or engine version',
+    'Register it, or list with `sluice engines`.',
+  ),
   artifact_not_found: entry(
     404,
     false,
@@ -103,6 +109,18 @@ export const CATALOGUE = {
     false,
     'A scaling group runs the model version',
     'Deploy another version to the group, or delete the group.',
+  ),
+  engine_in_use: entry(
+    409,
+    false,
+    'A scaling group runs the engine version',
+    'Deploy another version of the engine to the group, or delete the group.',
+  ),
+  engine_version_exists: entry(
+    409,
+    false,
+    'The engine version was registered with another configuration',
+    'Versions are immutable: register it under another version.',
   ),
   no_earlier_version: entry(
     409,
@@ -171,6 +189,12 @@ export const CATALOGUE = {
     'The scaling group cannot be deployed',
     'Correct the field that the detail names.',
   ),
+  invalid_engine: entry(
+    422,
+    false,
+    'The inference engine cannot be registered',
+    'Correct the field that the detail names.',
+  ),
   artifact_digest_mismatch: entry(
     422,
     false,
@@ -196,6 +220,12 @@ export const CATALOGUE = {
     false,
     "The store's data was lost or replaced",
     'Submit the call again once the server is ready.',
+  ),
+  request_timeout: entry(
+    504,
+    true,
+    'There was no answer in time',
+    'Give more time, or submit a call and poll for its result.',
   ),
   disk_full: entry(
     507,

@@ -15,7 +15,8 @@ const LOADER_DEPTH_MAX = 64;
 const CONTAINERFILE_MAX = 2 ** 20;
 const ENTRYPOINT_MAX = 256;
 const PORT = 8080;
-const REFERENCE = /^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,511}$/;
+/** An image by its name. */
+export const REFERENCE = /^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,511}$/;
 const ATTRIBUTE = /^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$/;
 
 const depthOf = (value: unknown, left: number): boolean => {

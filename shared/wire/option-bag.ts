@@ -123,7 +123,10 @@ export class Bag {
 const DETAIL_MAX = 4000;
 
 /** What the same checks refuse elsewhere than in a function has a code of its own. */
-export const refusedAs = <T>(code: 'invalid_model' | 'invalid_scaling_group', check: () => T): T => {
+export const refusedAs = <T>(
+  code: 'invalid_model' | 'invalid_scaling_group' | 'invalid_engine',
+  check: () => T,
+): T => {
   try {
     return check();
   } catch (error) {

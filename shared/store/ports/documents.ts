@@ -4,7 +4,14 @@
  */
 
 /** What a document is about. New kinds are new words here. */
-export const DOCUMENT_KINDS = ['model', 'model-version', 'scaling-group', 'sweep'] as const;
+export const DOCUMENT_KINDS = [
+  'model',
+  'model-version',
+  'scaling-group',
+  'engine',
+  'engine-version',
+  'sweep',
+] as const;
 export type DocumentKind = (typeof DOCUMENT_KINDS)[number];
 
 /** A document of a registry holds source, not weights. */
