@@ -249,6 +249,17 @@ describe.skipIf(reason !== null)('containers', () => {
     await groups.remove('reference');
   });
 
+  it('serve a class in the image that it was registered with', async () => {
+    const version = await groups.register('class-image', '6', {
+      image: { reference: RUNTIME },
+      handler: { file: 'model.py', attribute: 'Model' },
+      source: [{ path: 'model.py', content: Buffer.from(CLASS).toString('base64') }],
+    });
+    await groups.deploy('class-image', { model: 'class-image', version });
+    expect((await groups.predict('class-image', [1, 2])).result).toEqual([6, 12]);
+    await groups.remove('class-image');
+  });
+
   it('serve a class in an image that is made for it, and leave nothing behind a server that is killed', async () => {
     const version = await groups.register('class', '7', {
       handler: { file: 'model.py', attribute: 'Model' },

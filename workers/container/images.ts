@@ -11,6 +11,7 @@ import { join } from 'node:path';
 import type { FunctionSpec, ImageStep } from '../../shared/domain/function.ts';
 import type { ModelImage } from '../../shared/domain/model.ts';
 import type { ModelFolders } from '../backend.ts';
+import type { Served } from '../served.ts';
 import { buildArgs } from './options.ts';
 import { mountFlag, packageIn } from './run-command.ts';
 import type { ContainerTool } from './tool.ts';
@@ -80,7 +81,8 @@ export class Images {
   /** The image with the packages of our entry point, and with an environment's steps. */
   async served(
     base: string,
-    { environment, runtime }: Pick<FunctionSpec, 'environment' | 'runtime'>,
+    served: Served,
+    { environment }: Pick<FunctionSpec, 'environment'>,
     onLine: OnLine,
     signal: AbortSignal,
   ) {
@@ -92,7 +94,7 @@ export class Images {
     const [id, user] = described.split(' ');
     const isReady =
       environment.steps.length === 0 &&
-      (await this.#hasModules(base, runtime === 'python' ? MODEL_MODULES : HANDLER_MODULES, signal));
+      (await this.#hasModules(base, served === 'class' ? MODEL_MODULES : HANDLER_MODULES, signal));
     if (isReady) return base;
     const steps = environment.steps.map(stepLine);
     const lines = [`FROM ${base}`, 'USER 0', WITH_PIP, runLine(...PIP, ...PACKAGES), ...steps];

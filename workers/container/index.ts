@@ -17,6 +17,7 @@ import type {
 import { RemoteReplica } from '../grpc/remote-replica.ts';
 import type { IgnoredOption } from '../honoured-options.ts';
 import { bytesText, canWatchMemory } from '../memory-watch.ts';
+import { servedOf } from '../served.ts';
 import { SourceDirectory } from '../source-directory.ts';
 import { Container } from './container.ts';
 import { Images } from './images.ts';
@@ -41,10 +42,6 @@ type Parts = {
 };
 
 type Prepared = { readonly image: string; readonly start: Start };
-
-/** Whether our entry point serves it: a model's class, or a handler that the deployment names. */
-const isServed = ({ runtime, container }: FunctionSpec): boolean =>
-  runtime === 'python' || (container?.handler ?? null) !== null;
 
 class ContainerBackend implements Backend {
   readonly #parts: Parts;
@@ -177,13 +174,14 @@ class ContainerBackend implements Backend {
     const declared = spec.container?.image ?? { reference: spec.environment.base ?? pythonImage };
     const image = await this.#images.of(declared, onLine, signal);
     const port = innerPort(spec, place);
-    if (!isServed(spec)) {
+    const answers = servedOf(spec);
+    if (answers === 'image') {
       const config = await this.#images.config(image, signal);
       return { image, start: ownStart(spec.container!.entrypoint, config, port, place.isHostNetwork) };
     }
-    const served = await this.#images.served(image, spec, onLine, signal);
+    const served = await this.#images.served(image, answers, spec, onLine, signal);
     const source = spec.source.length === 0 ? null : await this.#sources.of(version);
-    const functionFile = spec.runtime === 'python' ? await this.#functionFile(version) : null;
+    const functionFile = answers === 'class' ? await this.#functionFile(version) : null;
     const places = { pythonPath, source, functionFile };
     return { image: served, start: servedStart(spec, port, place.isHostNetwork, places) };
   }

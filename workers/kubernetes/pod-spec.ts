@@ -10,6 +10,7 @@ import type {
 } from '@kubernetes/client-node';
 import type { FunctionVersion } from '../../shared/domain/function.ts';
 import type { ContainerSpec } from '../../shared/domain/model.ts';
+import { type Served, servedOf } from '../served.ts';
 import { listDigest } from './file-list.ts';
 import { gpuPlacement } from './gpu.ts';
 import { ANNOTATION, objectLabels } from './names.ts';
@@ -52,21 +53,13 @@ export const containerOf = ({ spec }: FunctionVersion): ContainerSpec & { readon
 /** The files that the init container fetches. */
 const modelFiles = ({ spec }: FunctionVersion) => spec.model?.files ?? [];
 
-type Served = 'image' | 'handler' | 'class';
-
-/** What answers in the pod: the image by itself, our entrypoint with a handler of the image, or with the version's class. */
-const servedOf = ({ spec }: FunctionVersion, { handler, entrypoint }: ContainerSpec): Served => {
-  if (handler !== null) return 'handler';
-  return entrypoint === null && spec.model && spec.source.length > 0 ? 'class' : 'image';
-};
-
-const needsInit = (version: FunctionVersion, container: ContainerSpec): boolean =>
-  modelFiles(version).length > 0 || servedOf(version, container) !== 'image';
+const needsInit = (version: FunctionVersion): boolean =>
+  modelFiles(version).length > 0 || servedOf(version.spec) !== 'image';
 
 /** @throws Error that names the setting that is missing */
 const checkInit = (version: FunctionVersion, container: ContainerSpec, options: ClusterOptions): void => {
-  if (!needsInit(version, container)) return;
-  const isFetched = modelFiles(version).length > 0 || servedOf(version, container) === 'class';
+  if (!needsInit(version)) return;
+  const isFetched = modelFiles(version).length > 0 || servedOf(version.spec) === 'class';
   const why = isFetched ? 'model files' : `the entrypoint for handler=${JSON.stringify(container.handler)}`;
   if (options.image === '')
     throw new Error(
@@ -89,11 +82,7 @@ const emptyDir = (name: string, bytes?: number): V1Volume => ({
   emptyDir: bytes === undefined ? {} : { sizeLimit: String(bytes) },
 });
 
-const volumesOf = (
-  version: FunctionVersion,
-  container: ContainerSpec,
-  options: ClusterOptions,
-): V1Volume[] => {
+const volumesOf = (version: FunctionVersion, options: ClusterOptions): V1Volume[] => {
   const volumes = [emptyDir('tmp')];
   const files = modelFiles(version);
   if (files.length > 0) {
@@ -102,8 +91,8 @@ const volumesOf = (
     volumes.push(emptyDir('artifacts', Math.ceil(bytes * 1.05) + files.length * 8192 + 2 ** 20));
   }
   // The package, and as much source as a version may have.
-  if (servedOf(version, container) !== 'image') volumes.push(emptyDir('home', 256 * 2 ** 20));
-  if (needsInit(version, container) && options.secret !== '')
+  if (servedOf(version.spec) !== 'image') volumes.push(emptyDir('home', 256 * 2 ** 20));
+  if (needsInit(version) && options.secret !== '')
     volumes.push({
       name: 'key',
       secret: { secretName: options.secret, items: [{ key: 'key', path: 'key' }], defaultMode: 0o440 },
@@ -112,10 +101,10 @@ const volumesOf = (
 };
 
 /** What the init container is told to do, and where it does it. */
-const initWork = (version: FunctionVersion, container: ContainerSpec, options: ClusterOptions) => {
+const initWork = (version: FunctionVersion, options: ClusterOptions) => {
   const { model, source, output } = version.spec;
   const files = modelFiles(version);
-  const served = servedOf(version, container);
+  const served = servedOf(version.spec);
   const mounts: V1VolumeMount[] = [{ name: 'tmp', mountPath: '/tmp' }];
   const args: string[] = [];
   if (model && (files.length > 0 || served === 'class')) {
@@ -138,12 +127,8 @@ const initWork = (version: FunctionVersion, container: ContainerSpec, options: C
   return { mounts, args };
 };
 
-const initContainer = (
-  version: FunctionVersion,
-  container: ContainerSpec,
-  options: ClusterOptions,
-): V1Container => {
-  const { mounts, args } = initWork(version, container, options);
+const initContainer = (version: FunctionVersion, options: ClusterOptions): V1Container => {
+  const { mounts, args } = initWork(version, options);
   return {
     name: INIT,
     image: options.image,
@@ -185,7 +170,7 @@ const commandOf = (
   version: FunctionVersion,
   container: ContainerSpec,
 ): Pick<V1Container, 'command' | 'args'> => {
-  const served = servedOf(version, container);
+  const served = servedOf(version.spec);
   if (served !== 'image') return entrypointCommand(version, container, served);
   return container.entrypoint === null ? {} : { command: [...container.entrypoint] };
 };
@@ -238,8 +223,7 @@ const handlerContainer = (
   const mounts: V1VolumeMount[] = [{ name: 'tmp', mountPath: '/tmp' }];
   if (modelFiles(version).length > 0)
     mounts.push({ name: 'artifacts', mountPath: ARTIFACTS_PATH, readOnly: true });
-  if (servedOf(version, container) !== 'image')
-    mounts.push({ name: 'home', mountPath: HOME_PATH, readOnly: true });
+  if (servedOf(version.spec) !== 'image') mounts.push({ name: 'home', mountPath: HOME_PATH, readOnly: true });
   return {
     name: HANDLER,
     image: container.reference,
@@ -248,7 +232,7 @@ const handlerContainer = (
     ports: [{ name: 'grpc', containerPort: container.port, protocol: 'TCP' }],
     resources: resourcesOf(version, options, cpuIsMeasured),
     volumeMounts: mounts,
-    ...probesOf(container, servedOf(version, container)),
+    ...probesOf(container, servedOf(version.spec)),
     lifecycle: { preStop: { sleep: { seconds: LEAVE_SECONDS } } },
     securityContext: hardened(options),
     terminationMessagePolicy: 'FallbackToLogsOnError',
@@ -262,11 +246,9 @@ const podSpec = (version: FunctionVersion, options: ClusterOptions, cpuIsMeasure
   const asUser =
     options.podSecurity === 'restricted' ? { runAsNonRoot: true, runAsUser: USER, runAsGroup: USER } : {};
   return {
-    ...(needsInit(version, container)
-      ? { initContainers: [initContainer(version, container, options)] }
-      : {}),
+    ...(needsInit(version) ? { initContainers: [initContainer(version, options)] } : {}),
     containers: [handlerContainer(version, container, options, cpuIsMeasured)],
-    volumes: volumesOf(version, container, options),
+    volumes: volumesOf(version, options),
     ...(options.pullSecret === '' ? {} : { imagePullSecrets: [{ name: options.pullSecret }] }),
     ...(Object.keys(nodeSelector).length === 0 ? {} : { nodeSelector: { ...nodeSelector } }),
     ...(tolerations.length === 0 ? {} : { tolerations: [...tolerations] }),
