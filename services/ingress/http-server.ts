@@ -20,6 +20,9 @@ import { functionRoutes } from './function-routes.ts';
 import { checkScope, type Identity } from './guard.ts';
 import { keyRoutes } from './key-routes.ts';
 import { modelRoutes } from './model-routes.ts';
+import type { Inferences } from './oip/inference.ts';
+import { isOipPath, oipProblem } from './oip/oip-error.ts';
+import { oipRoutes } from './oip/rest-routes.ts';
 import { expectedError, internalError, problemOf, rawProblem } from './problem.ts';
 import { resultRoutes } from './result-routes.ts';
 import { countAnswer, type Room } from './room.ts';
@@ -54,7 +57,11 @@ export type HttpServer = {
   readonly closeIdle: () => void;
 };
 
-export const makeHttpServer = async (room: Room, connectionsMax: number): Promise<HttpServer> => {
+export const makeHttpServer = async (
+  room: Room,
+  connectionsMax: number,
+  inferences: Inferences,
+): Promise<HttpServer> => {
   const { settings } = room;
   const app = fastify({
     logger: false,
@@ -90,6 +97,7 @@ export const makeHttpServer = async (room: Room, connectionsMax: number): Promis
     artifactRoutes,
     modelRoutes,
     scalingGroupRoutes,
+    oipRoutes(inferences),
     serverRoutes,
     dashboardRoutes,
   ]) {
@@ -194,7 +202,7 @@ const addMethodAnswers = (app: FastifyInstance): void => {
       allow === ''
         ? new SluiceError('not_found', `There is no ${shown}.`)
         : new SluiceError('method_not_allowed', `${shown} is not allowed; ${allow} are.`, { allow });
-    const problem = problemOf(error);
+    const problem = isOipPath(path) ? oipProblem(error) : problemOf(error);
     reply
       .code(problem.status)
       .headers(problem.headers)

@@ -15,6 +15,7 @@ import { CallWaits } from '../results/call-waits.ts';
 import { Groups } from '../scaling/groups.ts';
 import { Guard } from './guard.ts';
 import { makeHttpServer } from './http-server.ts';
+import { Inferences } from './oip/inference.ts';
 import type { Room } from './room.ts';
 import { ThreadLink } from './thread-link.ts';
 
@@ -83,7 +84,8 @@ const room: Room = {
 store.queue.watch({ kind: 'lost' }, ({ detail }) => room.waits.lose(detail));
 await catalogue.start();
 await guard.start();
-const { app, closeIdle } = await makeHttpServer(room, connectionsMax);
+const inferences = new Inferences(room);
+const { app, closeIdle } = await makeHttpServer(room, connectionsMax, inferences);
 await link.ask('ready');
 
 async function listen({ host, port: wanted, reusePort }: ListenRequest): Promise<ListenAnswer> {
