@@ -1,4 +1,4 @@
-"""Registers a text model and deploys it as ``model.llm``: a small one that is trained here, or with --vllm a large one on a GPU."""
+"""Registers a text model and deploys it as ``model.llm``: a small one, trained here, or with --vllm a large one on a GPU."""
 
 import argparse
 import sys
@@ -6,9 +6,10 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
-import sluice
 from language_model import LanguageModel
 from text_model import TextModel
+
+import sluice
 
 HERE = Path(__file__).resolve().parent
 INPUTS = {"prompt": str, "max_tokens": int, "temperature": float, "seed": int}

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+
 import sluice
 
 HERE = Path(__file__).resolve().parent
@@ -48,7 +49,8 @@ def test_the_same_seed_writes_the_same_text_whatever_else_is_in_the_batch(model,
     model.save(tmp_path / "model.npz")
     served = TextModel(files=[tmp_path / "model.npz"])
     served.load_model()
-    rows = {"prompt": ["Return the", "Raise a", "Return the"], "max_tokens": [30, 5, 30], "temperature": [0.7] * 3, "seed": [1, 2, 1]}
+    prompts = ["Return the", "Raise a", "Return the"]
+    rows = {"prompt": prompts, "max_tokens": [30, 5, 30], "temperature": [0.7] * 3, "seed": [1, 2, 1]}
     first, second, third = served.predict(sluice.DataFrame.from_arrow(pa.table(rows)))["text"]
     assert first == third == model.generate("Return the", 30, 0.7, 1)
     assert len(second) == 5

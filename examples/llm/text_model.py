@@ -1,7 +1,8 @@
 """The small language model as a model handler, on a CPU."""
 
-import sluice
 from language_model import LanguageModel
+
+import sluice
 
 
 @sluice.model_handler

@@ -1,17 +1,22 @@
 """sluice.sql against the real server: where in a query calls may stand, what they read, how queries fail."""
 
+import datetime
 import subprocess
 import sys
 import threading
 
 import duckdb
+import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 import sluice
 from sluice.query import Query
 
 HOUSES = pa.table({"id": range(5), "sqft": [10.0, 20.0, 30.0, 40.0, 50.0], "rooms": [1.0, 2.0, 3.0, 4.0, 5.0]})
+PRICED = "select id, catalog_call('catalog.price', sqft, rooms) as price from h"
 PRICES = [21.0, 42.0, 63.0, 84.0, 105.0]
 
 
@@ -28,9 +33,9 @@ def run(remote):
         ("select id from h where catalog_call('catalog.price', sqft, rooms) > 80", [3, 4]),
         ("select id from h where rooms > 1 and catalog_call('catalog.price', sqft, rooms) < 80 order by id desc", [2, 1]),
         ("select catalog_call('catalog.double', catalog_call('catalog.double', id)) from h", [0, 4, 8, 12, 16]),
-        ("select catalog_call('catalog.double', id) + catalog_call('catalog.price', sqft, rooms)::bigint from h", [21, 44, 67, 90, 113]),
-        ("with p as (select id, catalog_call('catalog.price', sqft, rooms) as price from h) select price from p where id > 2", PRICES[3:]),
-        ("with p as materialized (select catalog_call('catalog.price', sqft, rooms) as price from h) select sum(price) from p", [315.0]),
+        ("select catalog_call('catalog.double', id) + catalog_call('catalog.price', sqft, rooms) from h", [21, 44, 67, 90, 113]),
+        (f"with p as ({PRICED}) select price from p where id > 2", PRICES[3:]),
+        (f"with p as materialized ({PRICED}) select sum(price) from p", [315.0]),
         ("select a.id from h a join h b on catalog_call('catalog.double', a.id) = b.id order by 1", [0, 1, 2]),
         ("select h.id from h where id in (select catalog_call('catalog.double', id) from h) order by 1", [0, 2, 4]),
         ("select (select max(catalog_call('catalog.double', o.id)) from h o where o.id < h.id) from h", [None, 0, 2, 4, 6]),
@@ -43,7 +48,7 @@ def run(remote):
         ("select catalog_call('catalog.both', sqft).half from h limit 2", [5.0, 10.0]),
         ("select [catalog_call('catalog.double', x) for x in [id, 1]] from h limit 2", [[0, 2], [2, 2]]),
         ("select catalog_call('catalog.double', 13 - 1)", [24]),
-        ("select catalog_call('catalog.double', id) from h union all select catalog_call('catalog.double', 50)", [0, 2, 4, 6, 8, 100]),
+        ("select catalog_call('catalog.double', 1) union all select catalog_call('catalog.double', 5)", [2, 10]),
         ("select catalog_call('catalog.double', h.id) from h positional join h g", [0, 2, 4, 6, 8]),
         ("from h select catalog_call('catalog.double', id) limit 1", [0]),
         ("select catalog_call('catalog.double', range) from range(3)", [0, 2, 4]),
@@ -70,7 +75,8 @@ def test_files_are_read_in_order_whatever_their_row_groups(run, tmp_path, groups
     result = run(f"select id, catalog_call('catalog.price', value, id) as price from '{file}'")
     assert result["id"].to_pylist() == list(range(rows))
     assert result["price"].to_pylist() == [i % 1000 * 2.0 + i for i in range(rows)]
-    named = run(f"select \"many houses\".id, m.value from '{file}', '{file}' m where m.id = 5 and catalog_call('catalog.price', m.id, 0) = 10 limit 1")
+    where = "m.id = 5 and catalog_call('catalog.price', m.id, 0) = 10"
+    named = run(f"select \"many houses\".id, m.value from '{file}', '{file}' m where {where} limit 1")
     assert named.to_pylist() == [{"id": 0, "value": 5}]
 
 
@@ -80,9 +86,8 @@ def test_other_files_and_types_pass_as_they_are(run, tmp_path):
     lines.write_text('{"id": 7, "tags": ["x"]}\n')
     texts = run(f"select a.id, catalog_call('catalog.vector', a.text)[1] as n from '{csv}' a")
     assert texts.to_pylist() == [{"id": 1, "n": 3.0}, {"id": 2, "n": 2.0}]
-    assert run(f"select read_csv.*, catalog_call('catalog.double', id) d from read_csv('{csv}', header = true) limit 1").to_pylist() == [
-        {"id": 1, "text": "abc", "d": 2}
-    ]
+    read = run(f"select read_csv.*, catalog_call('catalog.double', id) d from read_csv('{csv}', header = true) limit 1")
+    assert read.to_pylist() == [{"id": 1, "text": "abc", "d": 2}]
     tags = run(f"select tags, catalog_call('catalog.double', id) as d from '{lines}'")
     assert tags.to_pylist() == [{"tags": ["x"], "d": 14}]
     kinds = "select 1::hugeint h, uuid() u, 1.5::decimal(9, 2) d, interval 1 day i, 'a'::enum('a') e"
@@ -100,6 +105,14 @@ def test_other_files_and_types_pass_as_they_are(run, tmp_path):
 def test_values_are_given_by_name(run):
     query = "select catalog_call('catalog.price', sqft, $rooms) from h where id = $id"
     assert run(query, params={"rooms": 9, "id": 1}, h=HOUSES).column(0).to_pylist() == [49.0]
+
+
+def test_tables_may_be_of_any_library(run):
+    values = {"value": [1, 2]}
+    for table in (values, pa.table(values), pd.DataFrame(values), pl.DataFrame(values)):
+        assert run("select catalog_call('catalog.double', value) as d from t", t=table)["d"].to_pylist() == [2, 4], type(table)
+    day = datetime.date(2020, 1, 1)
+    assert run("select $day as day", params={"day": day})["day"].to_pylist() == [day]
 
 
 def test_every_row_is_called_for_even_with_the_same_arguments(run):

@@ -48,7 +48,8 @@ class CatalogCallError(SluiceError):
         shown = ", ".join(f"{name} = {_shown(value)}" for name, value in values.items())
         place = "the row" if row is None else f"row {row}"
         kind = f"{error['kind']}: " if error.get("kind") else ""
-        super().__init__(f"catalog_call('{function}') failed for {place} ({shown}): {kind}{error.get('message', '')} ({self.code})")
+        cause = f"{kind}{error.get('message', '')} ({self.code})"
+        super().__init__(f"catalog_call('{function}') failed for {place} ({shown}): {cause}")
 
     def __reduce__(self) -> Any:
         return type(self), (self.function, self.values, self.error, self.row)

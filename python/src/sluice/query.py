@@ -1,4 +1,4 @@
-"""SQL on DuckDB in which ``catalog_call('function', …)`` calls functions on the server, many rows a call, many calls at once."""
+"""SQL on DuckDB in which ``catalog_call('function', …)`` calls functions of the server, many rows and many calls at once."""
 
 from __future__ import annotations
 

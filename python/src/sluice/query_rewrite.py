@@ -81,7 +81,9 @@ class ParsedQuery:
             raise QueryError(f"{CALL} takes the function's name first, as a text in quotes: {CALL}('model.price', …){where}")
         named = next((one["name"] for one in arguments if one.get("name")), None)
         if named is not None:
-            raise QueryError(f"{CALL} takes its arguments in the order of the function's inputs, without names such as {named}{where}")
+            raise QueryError(
+                f"{CALL} takes its arguments in the order of the function's inputs, without names such as {named}{where}"
+            )
         function = str(_text_of(_expression(arguments[0])))
         try:
             check(function, len(arguments) - 1)
@@ -167,7 +169,8 @@ def _cte_entries(node: Node) -> list[Node]:
 
 def _expression(argument: Node) -> Node:
     """An argument is an expression, or from DuckDB 2 on a name with one."""
-    return argument["expression"] if "expression" in argument else argument
+    inner: Node = argument.get("expression", argument)
+    return inner
 
 
 def _text_of(node: Node) -> str | None:
