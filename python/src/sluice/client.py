@@ -182,6 +182,7 @@ class Client:
         retries: Any = None,
         isolation: str | None = None,
         call_timeout: float | None = None,
+        task: str | None = None,
         ready_timeout: float | None = None,
         wait_ready: bool = True,
         timeout: float = READY_TIMEOUT_S,
@@ -195,7 +196,7 @@ class Client:
             backend: process, container or kubernetes; by default the server's choice.
             image, handler, on_startup, entrypoint, port: of a container; they win over what the version says.
             skip_upload_to_volumes: the replicas do not get the version's files.
-            max_batching_size, max_buffer_duration, max_batch_bytes, retries, isolation, call_timeout: as of a function.
+            max_batching_size, max_buffer_duration, max_batch_bytes, retries, isolation, call_timeout, task: as of a function.
             ready_timeout: seconds after which the server gives a new version up.
             wait_ready: wait for the group to serve this version, for ``timeout`` seconds.
 
