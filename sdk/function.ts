@@ -62,6 +62,8 @@ export type FunctionOptions<I extends InputTypes, O extends Type<unknown>> = {
   readonly cpu?: number;
   readonly memoryBytes?: number;
   readonly gpu?: string;
+  /** What OpenAI's clients may use it for: texts to vectors, or a prompt or messages to a text. */
+  readonly task?: 'embedding' | 'completion';
   readonly image?: { readonly base?: string; readonly steps?: readonly ImageStep[] };
   readonly env?: Readonly<Record<string, string>>;
   /** Once a replica, before its first batch. */
@@ -184,6 +186,7 @@ const specOf = (
     max_replicas: options.maxReplicas,
     resources: resourcesOf(options),
     environment: environmentOf(options),
+    task: options.task,
   }) as FunctionDefinition['spec'];
 };
 

@@ -138,6 +138,7 @@ export const updateOf = (group: ScalingGroupJson, options: DeployOptions): Deplo
     isolation: group.isolation,
     call_timeout_ms: group.call_timeout_ms,
     ready_timeout_ms: group.ready_timeout_ms,
+    task: group.task,
     env: group.env,
     ...wanted,
     scaling: { ...group.scaling, ...wanted.scaling },

@@ -23,6 +23,7 @@ import { modelRoutes } from './model-routes.ts';
 import type { Inferences } from './oip/inference.ts';
 import { isOipPath, oipProblem } from './oip/oip-error.ts';
 import { oipRoutes } from './oip/rest-routes.ts';
+import { openaiRoutes } from './openai/openai-routes.ts';
 import { expectedError, internalError, problemOf, rawProblem } from './problem.ts';
 import { resultRoutes } from './result-routes.ts';
 import { countAnswer, type Room } from './room.ts';
@@ -96,6 +97,7 @@ export const makeHttpServer = async (
     keyRoutes,
     artifactRoutes,
     modelRoutes,
+    openaiRoutes,
     scalingGroupRoutes,
     oipRoutes(inferences),
     serverRoutes,

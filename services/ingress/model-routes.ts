@@ -1,8 +1,11 @@
 /** Models, their versions and aliases. */
 
+import { Type } from 'typebox';
 import * as wire from '../../shared/wire/model-schemas.ts';
 import { MODELS_PAGE_MAX, VERSIONS_PAGE_MAX } from '../../shared/wire/model-schemas.ts';
+import { openaiModel } from '../../shared/wire/openai/schemas.ts';
 import { idempotencyKey } from '../calls/options.ts';
+import { eitherModel, openaiModels } from './openai/model-list.ts';
 import { identityOf, type Routes } from './room.ts';
 import { addEntry, type TableEntry } from './table-routes.ts';
 
@@ -15,17 +18,32 @@ const VERSION = `${VERSIONS}/{version}`;
 const ALIAS = `${MODEL}/aliases/{alias}`;
 const tag = 'models';
 
+/** What the registry and OpenAI's clients each read of the same answers. */
+const modelsOfBoth = Type.Object({
+  ...wire.modelList.properties,
+  object: Type.Literal('list'),
+  data: Type.Array(openaiModel),
+});
+const modelOfEither = Type.Union([
+  Type.Object({ ...wire.model.properties, ...openaiModel.properties }),
+  openaiModel,
+]);
+
 const MODEL_ENTRIES: readonly TableEntry[] = [
   {
     ...{ method: 'GET', path: '/v1/models', tag, summary: 'List models, by name', scope: 'call' },
-    ...{ query: wire.modelsQuery, view: wire.modelList },
+    ...{ query: wire.modelsQuery, view: modelsOfBoth },
     work: async ({ room, query: { limit = MODELS_PAGE_MAX, after = null } }) => ({
-      value: { models: await room.models.list(limit as number, after as string | null) },
+      value: {
+        models: await room.models.list(limit as number, after as string | null),
+        object: 'list',
+        data: openaiModels(room),
+      },
     }),
   },
   {
-    ...{ method: 'GET', path: MODEL, tag, summary: 'Show a model', scope: 'call', view: wire.model },
-    work: async ({ room, params }) => ({ value: await room.models.show(params.model!) }),
+    ...{ method: 'GET', path: MODEL, tag, summary: 'Show a model', scope: 'call', view: modelOfEither },
+    work: async ({ room, params }) => ({ value: await eitherModel(room, params.model!) }),
   },
   {
     ...{ method: 'PATCH', path: MODEL, tag, summary: 'Describe a model', scope: 'deploy' },

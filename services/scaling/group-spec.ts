@@ -1,6 +1,7 @@
 /** The function of a group: an ordinary spec, made from a model version and what its deployment says (docs/decisions/0012). */
 import type { FieldJson, FunctionSpec } from '../../shared/domain/function.ts';
 import type { Backend, ContainerSpec, ModelImage, ModelVersion } from '../../shared/domain/model.ts';
+import { checkTask } from '../../shared/wire/openai/task-shape.ts';
 import { bagOf, refuse, refusedAs } from '../../shared/wire/option-bag.ts';
 import type { Deployment } from '../../shared/wire/scaling-groups.ts';
 import { BATCHING_OPTIONS, compileBatching, isContained } from '../../shared/wire/spec.ts';
@@ -46,9 +47,16 @@ export const groupSpec = (group: string, version: ModelVersion, deployment: Depl
       },
       ...(image === null ? {} : { container: containerOf(image, deployment) }),
       ...(backend === 'process' ? {} : { backend }),
+      ...taskOf(version, deployment),
     };
     return spec;
   });
+
+const taskOf = (version: ModelVersion, { task }: Deployment): Pick<FunctionSpec, 'task'> => {
+  if (task == null) return {};
+  checkTask(task, version.inputs, outputOf(version.outputs).type);
+  return { task };
+};
 
 const backendOf = (image: ModelImage | null, { backend }: Deployment): Backend => {
   if (image === null) return backend ?? 'process';

@@ -130,6 +130,7 @@ export const presentGroup = (sight: GroupSight): ScalingGroupJson => {
     isolation: deployment.isolation,
     call_timeout_ms: deployment.callTimeoutMs,
     ready_timeout_ms: deployment.readyTimeoutMs,
+    task: deployment.task ?? null,
     events: group.events.map(({ at, kind, text }) => ({ at: time(at), kind, text })),
     created_at: time(group.createdAt),
     updated_at: time(group.updatedAt),

@@ -1,4 +1,5 @@
 /** The words of a function: what a deploy registers and what batching, retries and handlers read. */
+import type { EngineSpec } from './engine.ts';
 import type { Backend, ContainerSpec, ModelBinding } from './model.ts';
 import type { Scaling } from './scaling.ts';
 
@@ -72,11 +73,15 @@ export type Resources = {
   readonly gpu: string | null;
 };
 
+/** What callers of standard protocols may use it for: texts to vectors, or a prompt or messages to a text. */
+export const TASKS = ['embedding', 'completion'] as const;
+export type Task = (typeof TASKS)[number];
+
 export type SourceFile = { readonly path: string; readonly content: string };
 
 export type FunctionSpec = {
   readonly name: string;
-  readonly runtime: 'python' | 'node' | 'container';
+  readonly runtime: 'python' | 'node' | 'container' | 'http';
   /** Where the handler lives inside `source`: a file path and the exported attribute. */
   readonly handler: { readonly file: string; readonly attribute: string };
   readonly inputMode: InputMode;
@@ -95,8 +100,12 @@ export type FunctionSpec = {
   readonly model?: ModelBinding | null;
   /** With the runtime `container` only. */
   readonly container?: ContainerSpec | null;
+  /** With the runtime `http` only. */
+  readonly engine?: EngineSpec | null;
   /** What its replicas run as; left out: `process`. */
   readonly backend?: Backend;
+  /** Left out: none. */
+  readonly task?: Task;
 };
 
 /** A registered version: immutable but for the batching limits, which a live update may change. */

@@ -1,6 +1,7 @@
 /** The JSON shapes of docs/API.md, as clients send and read them. */
 import type { CallStatus, RowCounts } from '../domain/call.ts';
-import type { FieldJson, ImageStep, TypeJson } from '../domain/function.ts';
+import type { FieldJson, ImageStep, Task, TypeJson } from '../domain/function.ts';
+import type { EngineMemberJson } from './engine-member.ts';
 import type { BackendName, ModelFileJson, ModelImageJson } from './model-api.ts';
 
 export const ARROW_STREAM = 'application/vnd.apache.arrow.stream';
@@ -57,8 +58,8 @@ export type RetryJson = {
 
 export type SpecJson = {
   readonly name: string;
-  readonly runtime: 'python' | 'node' | 'container';
-  /** Left out by a container with a handler of its own. */
+  readonly runtime: 'python' | 'node' | 'container' | 'http';
+  /** Left out by a container with a handler of its own, and by an engine. */
   readonly handler?: { readonly file: string; readonly attribute: string };
   readonly input_mode?: 'columns' | 'row' | 'table';
   readonly inputs: readonly FieldJson[] | null;
@@ -97,7 +98,9 @@ export type SpecJson = {
     readonly handler: string | null;
     readonly on_startup: string | null;
   };
+  readonly engine?: EngineMemberJson;
   readonly backend?: BackendName;
+  readonly task?: Task | null;
 };
 
 export type FunctionJson = {

@@ -1,5 +1,5 @@
 /** The JSON shapes of models, their versions and scaling groups (docs/API.md), as clients send and read them. */
-import type { FieldJson } from '../domain/function.ts';
+import type { FieldJson, Task } from '../domain/function.ts';
 import type { RetryJson } from './api.ts';
 
 export type ModelFileJson = { readonly path: string; readonly digest: string; readonly bytes: number };
@@ -112,6 +112,7 @@ export type DeploymentJson = {
   readonly retry?: RetryJson | null;
   readonly isolation?: 'bisect' | 'off' | null;
   readonly call_timeout_ms?: number | null;
+  readonly task?: Task | null;
 };
 
 export type GroupPatchJson = {
@@ -192,6 +193,7 @@ export type ScalingGroupJson = {
   readonly isolation: 'bisect' | 'off';
   readonly call_timeout_ms: number;
   readonly ready_timeout_ms: number;
+  readonly task: Task | null;
   /** Oldest first, the newest 100. */
   readonly events: readonly GroupEventJson[];
   readonly created_at: string;

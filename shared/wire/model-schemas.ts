@@ -1,6 +1,6 @@
 /** JSON Schemas of models, their versions and scaling groups. `model-api.ts` has the same shapes as types. */
 import { type Static, type TSchema, Type } from 'typebox';
-import type { TypeJson } from '../domain/function.ts';
+import { TASKS, type TypeJson } from '../domain/function.ts';
 import {
   type ComparisonJson,
   EVENT_KINDS,
@@ -179,6 +179,7 @@ export const groupDeployment = Type.Object(
     retry: optional(Type.Partial(retry, closed)),
     isolation: optional(Type.Enum(['bisect', 'off'])),
     call_timeout_ms: optional(positive),
+    task: optional(Type.Enum([...TASKS])),
   },
   closed,
 );
@@ -226,6 +227,7 @@ export const scalingGroup = Type.Object({
   isolation: Type.Enum(['bisect', 'off']),
   call_timeout_ms: positive,
   ready_timeout_ms: positive,
+  task: nullable(Type.Enum([...TASKS])),
   events: Type.Array(Type.Object({ at: instant, kind: Type.Enum([...EVENT_KINDS]), text: Type.String() })),
   created_at: instant,
   updated_at: instant,

@@ -1,5 +1,5 @@
 /** Scaling groups: what a deployment says into the domain's words, and back. */
-import type { Isolation, Resources, RetryPolicy } from '../domain/function.ts';
+import type { Isolation, Resources, RetryPolicy, Task } from '../domain/function.ts';
 import type { Backend, ModelImage } from '../domain/model.ts';
 import { REPLICAS_MAX, type Scaling } from '../domain/scaling.ts';
 import type { ScalingJson } from './model-api.ts';
@@ -13,7 +13,7 @@ import {
 } from './model-members.ts';
 import { versionReference } from './models.ts';
 import { type Bag, bagOf, refuse, refusedAs } from './option-bag.ts';
-import { BATCHING_OPTIONS, resourcesOf, retryOf, variablesOf } from './spec.ts';
+import { BATCHING_OPTIONS, resourcesOf, retryOf, taskOf, variablesOf } from './spec.ts';
 
 const DAY_MS = 86_400_000;
 const ROWS_MAX = 1_000_000;
@@ -45,6 +45,8 @@ export type Deployment = ContainerStart & {
   readonly retry: RetryPolicy;
   readonly isolation: Isolation;
   readonly callTimeoutMs: number;
+  /** Left out by groups that were deployed before there were tasks. */
+  readonly task?: Task | null;
 };
 
 const DEPLOYMENT = [
@@ -65,6 +67,7 @@ const DEPLOYMENT = [
   'retry',
   'isolation',
   'call_timeout_ms',
+  'task',
 ] as const;
 
 const invalid = <T>(check: () => T): T => refusedAs('invalid_scaling_group', check);
@@ -98,6 +101,7 @@ export const compileDeployment = (
       retry: retryOf(bag.raw('retry')),
       isolation: bag.choice('isolation', ['bisect', 'off'] as const, 'bisect'),
       callTimeoutMs: wholeNumber(bag, 'call_timeout_ms', 1, 7 * DAY_MS, 300_000),
+      task: taskOf(bag) ?? null,
     };
     return { deployment, scaling: scalingOf(bag.raw('scaling')) };
   });

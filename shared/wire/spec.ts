@@ -1,19 +1,23 @@
 /** A deploy's SPEC (docs/API.md) into a whole, validated FunctionSpec, and back. Errors name option, value and what is allowed. */
 import { parseType } from '../arrow/index.ts';
-import type {
-  Batching,
-  Environment,
-  FieldJson,
-  FunctionSpec,
-  ImageStep,
-  Resources,
-  RetryPolicy,
-  SourceFile,
+import {
+  type Batching,
+  type Environment,
+  type FieldJson,
+  type FunctionSpec,
+  type ImageStep,
+  type Resources,
+  type RetryPolicy,
+  type SourceFile,
+  TASKS,
+  type Task,
 } from '../domain/function.ts';
 import type { ContainerSpec } from '../domain/model.ts';
 import type { SpecJson } from './api.ts';
+import { checkEngine, engineOf, presentEngine } from './engine-member.ts';
 import { sourceOf } from './files.ts';
 import { BACKENDS, bindingOf, containerOf, presentContainer } from './model-members.ts';
+import { checkTask } from './openai/task-shape.ts';
 import { type Bag, bagOf, refuse } from './option-bag.ts';
 
 /** A name goes into URLs, metrics and directories. */
@@ -63,7 +67,9 @@ const OPTIONS = [
   'source',
   'model',
   'container',
+  'engine',
   'backend',
+  'task',
 ] as const;
 
 /**
@@ -72,18 +78,18 @@ const OPTIONS = [
  */
 export const compileSpec = (value: unknown): FunctionSpec => {
   const bag = bagOf(value, '', OPTIONS);
-  const runtime = bag.choice('runtime', ['python', 'node', 'container'] as const);
+  const runtime = bag.choice('runtime', ['python', 'node', 'container', 'http'] as const);
   const inputMode = bag.choice('input_mode', ['columns', 'row', 'table'] as const, 'columns');
-  const source = sourceOf(bag, runtime !== 'container');
+  const source = sourceOf(bag, runtime === 'python' || runtime === 'node');
   const served = servedOf(bag, runtime);
-  return {
+  return withTask(bag, {
     name: bag.pattern('name', NAME, 'letters, digits, _ . and -, beginning with a letter, at most 128'),
     runtime,
     handler: handlerOf(bag, source, runtime),
     inputMode,
     inputs: inputsOf(bag.raw('inputs'), inputMode),
     output: outputOf(bag.bag('output', ['type', 'nullable'])),
-    batching: compileBatching(bag, isContained(served)),
+    batching: compileBatching(bag, isContained({ runtime, ...served })),
     retry: retryOf(bag.raw('retry')),
     isolation: bag.choice('isolation', ['bisect', 'off'] as const, 'bisect'),
     callTimeoutMs: bag.integer('call_timeout_ms', 1, 7 * DAY_MS, 300_000),
@@ -92,22 +98,36 @@ export const compileSpec = (value: unknown): FunctionSpec => {
     environment: environmentOf(bag.raw('environment')),
     source,
     ...served,
-  };
+  });
 };
+
+/** A spec without a task lacks the member, so that its digest stays what it was. */
+const withTask = (bag: Bag, spec: FunctionSpec): FunctionSpec => {
+  const task = taskOf(bag);
+  if (task === null) return spec;
+  checkTask(task, spec.inputs, spec.output.type);
+  return { ...spec, task };
+};
+
+export const taskOf = (bag: Bag): Task | null =>
+  (bag.raw('task') ?? null) === null ? null : bag.choice('task', TASKS);
 
 /** What only functions of models and containers have. The others lack the members, so that their digests stay what they were. */
 const servedOf = (
   bag: Bag,
   runtime: FunctionSpec['runtime'],
-): Pick<FunctionSpec, 'model' | 'container' | 'backend'> => {
+): Pick<FunctionSpec, 'model' | 'container' | 'engine' | 'backend'> => {
   const model = bindingOf(bag.raw('model'));
   const container = containerOf(bag.raw('container'));
+  const engine = engineOf(bag.raw('engine'));
   const fallback = runtime === 'container' ? 'container' : 'process';
   const backend = bag.choice('backend', BACKENDS, fallback);
   checkContainer(runtime, container, backend);
+  checkEngine(engine, runtime, backend);
   return {
     ...(model === null ? {} : { model }),
     ...(container === null ? {} : { container }),
+    ...(engine === null ? {} : { engine }),
     ...(backend === 'process' ? {} : { backend }),
   };
 };
@@ -128,8 +148,11 @@ const checkContainer = (
 };
 
 /** Whether its batches go to a replica over gRPC. */
-export const isContained = ({ backend }: Pick<FunctionSpec, 'backend'>): boolean =>
-  backend !== undefined && backend !== 'process';
+export const isContained = ({
+  backend,
+  runtime,
+}: Partial<Pick<FunctionSpec, 'backend' | 'runtime'>>): boolean =>
+  runtime !== 'http' && backend !== undefined && backend !== 'process';
 
 /** Batching limits with the defaults that depend on each other; also for a live update of a part of them. */
 export const compileBatching = (bag: Bag, isInContainer: boolean = false): Batching => {
@@ -206,8 +229,9 @@ const handlerOf = (
   source: readonly SourceFile[],
   runtime: FunctionSpec['runtime'],
 ): FunctionSpec['handler'] => {
-  // An image brings its own handler.
-  if (runtime === 'container' && (bag.raw('handler') ?? null) === null) return NO_HANDLER;
+  // An image brings its own handler, and so does an engine.
+  if ((runtime === 'container' || runtime === 'http') && (bag.raw('handler') ?? null) === null)
+    return NO_HANDLER;
   return handlerIn(bag.bag('handler', ['file', 'attribute']), source);
 };
 
@@ -328,7 +352,9 @@ export const presentSpec = (spec: FunctionSpec): Omit<SpecJson, 'source'> => ({
   environment: spec.environment,
   ...(spec.model == null ? {} : { model: spec.model }),
   ...(spec.container == null ? {} : { container: presentContainer(spec.container) }),
+  ...(spec.engine == null ? {} : { engine: presentEngine(spec.engine) }),
   ...(spec.backend === undefined ? {} : { backend: spec.backend }),
+  ...(spec.task === undefined ? {} : { task: spec.task }),
 });
 
 export const presentRetry = (retry: RetryPolicy) => ({

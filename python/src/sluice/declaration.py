@@ -88,6 +88,7 @@ def function(
     call_timeout: float = options.CALL_TIMEOUT_S,
     min_replicas: int = 1,
     max_replicas: int | None = None,
+    task: str | None = None,
     output_type: Any = None,
     input_types: Any = None,
     on_startup: Callable[[], Any] | None = None,
@@ -113,6 +114,7 @@ def function(
     call_timeout: float = options.CALL_TIMEOUT_S,
     min_replicas: int = 1,
     max_replicas: int | None = None,
+    task: str | None = None,
     output_type: Any = None,
     input_types: Any = None,
     on_startup: Callable[[], Any] | None = None,
@@ -132,6 +134,8 @@ def function(
         isolation: ``"bisect"`` finds the guilty rows of a batch that goes on failing, ``"off"`` fails all of them.
         call_timeout: seconds that the body may take for a batch.
         min_replicas, max_replicas: handler processes.
+        task: what OpenAI's clients may use it for: ``"embedding"`` (texts, or lists of token numbers, to lists of numbers)
+            or ``"completion"`` (a prompt or messages to a text).
         output_type: a pyarrow type or an annotation; needed where the return annotation does not say it.
         input_types: name → pyarrow type (or a ``pyarrow.Schema``), in place of what the annotations say.
         on_startup, on_shutdown: run once in each replica, before its first batch and before it leaves.
@@ -217,6 +221,7 @@ def _checked_options(given: dict[str, Any]) -> dict[str, Any]:
             "gpu": options.optional_text("gpu", given["gpu"]),
         },
         "environment": _environment(given["image"], given["env"]),
+        **({} if given["task"] is None else {"task": options.choice("task", given["task"], ("embedding", "completion"))}),
     }
 
 

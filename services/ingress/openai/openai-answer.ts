@@ -1,0 +1,65 @@
+/** How routes of OpenAI's API answer: JSON, and errors in OpenAI's shape, whatever went wrong before or in them. */
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { SluiceError } from '../../../shared/errors/sluice-error.ts';
+import { metrics } from '../../../shared/runtime/metrics.ts';
+import { openaiError, openaiStatus } from '../../../shared/wire/openai/openai-error.ts';
+import { openaiFailure } from '../../../shared/wire/openai/schemas.ts';
+import { expectedError, internalError, problemOf } from '../problem.ts';
+import { countAnswer, type Room } from '../room.ts';
+import { CallerGone } from '../waited-call.ts';
+
+const headersOf = (error: SluiceError, status: number): Record<string, string> => {
+  const { 'content-type': _, ...headers } = problemOf(error, status).headers;
+  return headers;
+};
+
+/** For routes of this scope, their refusals at the door among them. */
+export const answerInOpenaiShape = (app: FastifyInstance, room: Room): void => {
+  app.setErrorHandler((thrown: FastifyError, request: FastifyRequest, reply: FastifyReply) => {
+    if (thrown instanceof CallerGone) {
+      // Nobody reads it; fastify wants an answer all the same.
+      reply.code(499).send();
+      return;
+    }
+    let error = expectedError(thrown);
+    if (error === null) {
+      error = internalError(request.id);
+      room.log.error({ err: thrown, request: request.id, url: request.url }, 'a request broke');
+    }
+    const { label = 'unknown', scope } = request.routeOptions.config;
+    if (scope === 'call' && request.method === 'POST') metrics.refusals.inc({ code: error.code });
+    const status = openaiStatus(error);
+    if (error.code === 'payload_too_large') reply.header('connection', 'close');
+    countAnswer(label, status);
+    reply
+      .code(status)
+      .headers({ ...headersOf(error, status), 'x-request-id': request.id })
+      .header('content-type', 'application/json; charset=utf-8')
+      .send(JSON.stringify(openaiError(error, status)));
+  });
+};
+
+const MEANINGS: Readonly<Record<number, string>> = {
+  400: 'The request is not valid.',
+  401: 'No valid API key.',
+  403: 'The key lacks a scope.',
+  404: 'Nothing is here.',
+  409: 'Not in this state.',
+  413: 'The body is too large.',
+  415: 'The content type is not supported.',
+  422: 'The idempotency key was used with another body.',
+  429: 'The queue is full.',
+  500: 'The handler failed.',
+  503: 'The server is shutting down.',
+  504: 'There was no answer in time.',
+  507: 'The disk limit is reached.',
+};
+
+/** The documented failures of a route. */
+export const failures = (...statuses: readonly number[]) =>
+  Object.fromEntries(
+    [...statuses, 400, 401, 403].map((status) => [
+      status,
+      { description: MEANINGS[status]!, content: { 'application/json': { schema: openaiFailure } } },
+    ]),
+  );

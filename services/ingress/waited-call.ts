@@ -1,0 +1,127 @@
+/**
+ * A call that its caller alone knows of, from its admission to its whole result: who leaves, or whose time is over, cancels
+ * it, unless an idempotency key lets somebody ask for it again.
+ */
+import type { ServerResponse } from 'node:http';
+import { isFinished } from '../../shared/domain/call.ts';
+import type { FunctionRecord } from '../../shared/domain/function.ts';
+import { SluiceError } from '../../shared/errors/sluice-error.ts';
+import { metrics } from '../../shared/runtime/metrics.ts';
+import type { Admission, CallEvent, ResultPart } from '../../shared/store/ports/queue.ts';
+import type { Output } from '../results/call-results.ts';
+import { OutputCache } from '../results/output-cache.ts';
+import type { Room } from './room.ts';
+
+/** Output bytes of one answer at most: it is held in memory while it is written. */
+const ANSWER_BYTES_MAX = 256 * 2 ** 20;
+/** Output bytes that are read at once. */
+const PAGE_BYTES = 16 * 2 ** 20;
+
+export type WaitedCall = Pick<CallEvent, 'callId' | 'rows' | 'counts' | 'queueMs' | 'handlerMs'> & {
+  readonly parts: readonly ResultPart[];
+  readonly output: Output;
+};
+
+/** The caller has gone: nobody is there to be answered. */
+export class CallerGone extends Error {}
+
+export class WaitedCalls {
+  readonly #room: Room;
+  readonly #outputs = new OutputCache();
+
+  constructor(room: Room) {
+    this.#room = room;
+  }
+
+  /**
+   * @param admission with `watch`
+   * @throws SluiceError of the catalogue; CallerGone
+   */
+  async run(
+    record: FunctionRecord,
+    admission: Admission,
+    waitMs: number,
+    response: ServerResponse,
+  ): Promise<WaitedCall> {
+    const { store, waits, state } = this.#room;
+    waits.check();
+    const { callId, status, attached } = await store.queue.admit(admission);
+    if (!attached) {
+      metrics.callsAdmitted.labels(record.name).inc();
+      metrics.rowsAdmitted.labels(record.name).inc(admission.rows);
+    }
+    const isOwn = admission.idempotency === null;
+    if (isFinished(status) || response.destroyed) {
+      // The store watches the call for this thread since its admission; nobody waits for it any more.
+      store.queue.watch({ kind: 'call', callId }, () => undefined)();
+      return response.destroyed ? this.#abandon(callId, isOwn, new CallerGone()) : this.#stored(callId);
+    }
+    const event = await this.#wait(callId, waitMs, response);
+    if (event === 'gone') return this.#abandon(callId, isOwn, new CallerGone());
+    if (event !== null) {
+      // The version that ran is the one of the admission, unless the call is an older one of the same key.
+      if (event.parts === null || attached) return this.#stored(callId);
+      return { ...event, parts: this.#outputs.shared(event.parts), output: record.current.spec.output };
+    }
+    waits.checkKept();
+    if (state.isDraining)
+      return this.#abandon(
+        callId,
+        isOwn,
+        new SluiceError('shutting_down', 'The server is shutting down; the request is cancelled.'),
+      );
+    const detail = `There was no answer within ${Math.round(waitMs)} ms; the request is cancelled.`;
+    return this.#abandon(callId, isOwn, new SluiceError('request_timeout', detail));
+  }
+
+  #wait(callId: number, waitMs: number, response: ServerResponse): Promise<CallEvent | 'gone' | null> {
+    return new Promise((resolve, reject) => {
+      try {
+        const wait = this.#room.waits.wait(callId, waitMs, (event) => {
+          response.off('close', onClose);
+          resolve(event);
+        });
+        const onClose = (): void => {
+          wait.cancel();
+          resolve('gone');
+        };
+        response.once('close', onClose);
+      } catch (error) {
+        reject(error as Error);
+      }
+    });
+  }
+
+  async #abandon(callId: number, isOwn: boolean, why: Error): Promise<never> {
+    if (isOwn) await this.#room.store.queue.cancel({ now: Date.now(), callId });
+    throw why;
+  }
+
+  async #stored(callId: number): Promise<WaitedCall> {
+    const { store, catalogue, ids } = this.#room;
+    const parts: ResultPart[] = [];
+    const outputs = new Map<number, number>();
+    for (let from: number | null = 0; ; ) {
+      const page = await store.queue.result({ callId, from, bytesMax: PAGE_BYTES });
+      if (page === undefined || page === 'gone')
+        throw new SluiceError('call_gone', `The result of call ${ids.encode(callId)} is past its retention.`);
+      for (const part of page.parts) {
+        parts.push(part);
+        if (part.state === 'ok') outputs.set(part.output.batchId, part.output.bytes.byteLength);
+      }
+      const bytes = [...outputs.values()].reduce((sum, one) => sum + one, 0);
+      if (bytes > ANSWER_BYTES_MAX)
+        throw new SluiceError(
+          'not_acceptable',
+          `The answer has more than ${ANSWER_BYTES_MAX} bytes; send fewer rows.`,
+        );
+      from = page.next;
+      if (from !== null) continue;
+      const { call } = page;
+      const version = await catalogue.version(call.functionName, call.versionId);
+      if (version === undefined)
+        throw new SluiceError('function_not_found', `There is no function ${call.functionName} any more.`);
+      return { ...call, callId, parts, output: version.spec.output };
+    }
+  }
+}
