@@ -4,22 +4,19 @@
  * read-only; a path that would leave it never gets this far, and is refused here all the same.
  */
 import { createHash } from 'node:crypto';
-import { chmod, constants, copyFile, link, lstat, mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
-import { hostname } from 'node:os';
+import { chmod, constants, copyFile, link, lstat, mkdir, mkdtemp, readdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { ModelBinding, ModelFile } from '../shared/domain/model.ts';
 import { SluiceError } from '../shared/errors/sluice-error.ts';
 import type { Artifacts } from '../shared/store/ports/artifacts.ts';
 import type { ModelFolder, ModelFolders } from './backend.ts';
+import { makeOwnDirectory, removeTree } from './own-directory.ts';
 
 const READ_ONLY_FILE = 0o444;
 const READ_ONLY_DIRECTORY = 0o555;
 const PATH_BYTES_MAX = 1024;
 /** How long files stay that nobody uses: a replica that crashed starts again, and where no link can be made they are copies. */
 const UNUSED_MS = 60_000;
-
-/** Of the folder of one process; the machine's name is in it since the place may be shared. */
-const PREFIX = `sluice-models-${hostname()}-`;
 
 type Folder = { readonly made: Promise<string>; users: number; unused: NodeJS.Timeout | null };
 
@@ -61,33 +58,6 @@ const seal = async (directory: string): Promise<void> => {
     else if (!entry.isFile()) throw new Error(`${path} is neither a file nor a directory. This is a bug.`);
   }
   await chmod(directory, READ_ONLY_DIRECTORY);
-};
-
-const unseal = async (directory: string): Promise<void> => {
-  await chmod(directory, 0o755).catch(() => undefined);
-  for (const entry of await readdir(directory, { withFileTypes: true }).catch(() => []))
-    if (entry.isDirectory()) await unseal(join(directory, entry.name));
-};
-
-const removeTree = async (directory: string): Promise<void> => {
-  await unseal(directory);
-  await rm(directory, { recursive: true, force: true });
-};
-
-const isAlive = (pid: number): boolean => {
-  try {
-    return process.kill(pid, 0);
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
-};
-
-/** Takes away what killed processes of this machine have left. */
-const removeLeft = async (parent: string): Promise<void> => {
-  for (const name of await readdir(parent)) {
-    const pid = name.startsWith(PREFIX) ? Number(name.slice(PREFIX.length).split('-')[0]) : 0;
-    if (pid > 0 && !isAlive(pid)) await removeTree(join(parent, name)).catch(() => undefined);
-  }
 };
 
 export class ModelDirectories implements ModelFolders {
@@ -149,7 +119,7 @@ export class ModelDirectories implements ModelFolders {
   async #make(key: string, files: readonly ModelFile[], signal: AbortSignal): Promise<string> {
     if (this.#artifacts === null && files.length > 0)
       throw new Error('the files of its model: this worker has no place of artifacts (see --artifacts)');
-    this.#root ??= this.#makeRoot();
+    this.#root ??= makeOwnDirectory({ parent: this.#parent, kind: 'models', isShared: true });
     const building = await mkdtemp(join(await this.#root, `${key}-`));
     try {
       for (const file of files) await this.#put(building, file, signal);
@@ -159,12 +129,6 @@ export class ModelDirectories implements ModelFolders {
       await removeTree(building);
       throw error;
     }
-  }
-
-  async #makeRoot(): Promise<string> {
-    await mkdir(this.#parent, { recursive: true });
-    await removeLeft(this.#parent);
-    return mkdtemp(join(this.#parent, `${PREFIX}${process.pid}-`));
   }
 
   async #put(root: string, { path, digest, bytes }: ModelFile, signal: AbortSignal): Promise<void> {

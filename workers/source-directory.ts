@@ -1,12 +1,14 @@
 /**
  * Where functions' sources lie while their processes run: one directory outside the data directory, one folder for
- * each version, named by its digest. It goes when the workers stop.
+ * each version, named by its digest. It goes when the workers stop,
+ * and what killed ones left goes when the next ones begin.
  */
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join, normalize, sep } from 'node:path';
 import type { FunctionVersion, SourceFile } from '../shared/domain/function.ts';
 import { SluiceError } from '../shared/errors/sluice-error.ts';
+import { makeOwnDirectory } from './own-directory.ts';
 
 const placeOf = (root: string, file: SourceFile): string => {
   const path = normalize(join(root, file.path));
@@ -46,7 +48,7 @@ export class SourceDirectory {
   }
 
   async #materialise(key: string, files: readonly SourceFile[]): Promise<string> {
-    this.#root ??= mkdtemp(join(tmpdir(), 'sluice-'));
+    this.#root ??= makeOwnDirectory({ parent: tmpdir(), kind: 'source', isShared: false });
     const folder = join(await this.#root, key);
     await writeAll(folder, files);
     return folder;

@@ -1,7 +1,18 @@
 /** What reaches a handler's environment, and what is said about options that do not. */
 import { execFileSync } from 'node:child_process';
-import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import {
+  chmod,
+  lstat,
+  mkdir,
+  mkdtemp,
+  readFile,
+  rm,
+  stat,
+  symlink,
+  utimes,
+  writeFile,
+} from 'node:fs/promises';
+import { hostname, tmpdir } from 'node:os';
 import path from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { FunctionSpec, ImageStep } from '../../../shared/domain/function.ts';
@@ -155,6 +166,40 @@ describe('sources', () => {
     await sources.remove();
     await sources.remove();
     await expect(stat(folder)).rejects.toThrow(/ENOENT/);
+  });
+
+  it('of workers that were killed go, and nothing that only looks like them', async () => {
+    const named = (pid: number, end: string): string =>
+      path.join(tmpdir(), `sluice-source-${hostname()}-${pid}-${end}-${process.pid}`);
+    // No process has a number above the kernel's limit. In a container the one before had our own.
+    const [dead, before, link] = [
+      named(999_999_999, 'dead'),
+      named(process.pid, 'before'),
+      named(999_999_999, 'link'),
+    ];
+    const elsewhere = await mkdtemp(path.join(tmpdir(), 'sluice-elsewhere-'));
+    onTestFinished(() =>
+      Promise.all([elsewhere, link].map((one) => rm(one, { recursive: true, force: true }))).then(
+        () => undefined,
+      ),
+    );
+    await chmod(elsewhere, 0o700);
+    for (const one of [dead, before]) await mkdir(path.join(one, 'inner'), { recursive: true });
+    await utimes(before, 0, 0);
+    await symlink(elsewhere, link);
+    const [first, second] = [new SourceDirectory(), new SourceDirectory()];
+    onTestFinished(async () => {
+      await first.remove();
+      await second.remove();
+    });
+    const spec = { ...nodeSpec(''), source: [file('a.py')] };
+    const folder = await first.of(version(spec));
+    await second.of(version(spec));
+    await expect(stat(dead)).rejects.toThrow(/ENOENT/);
+    await expect(stat(before)).rejects.toThrow(/ENOENT/);
+    expect((await lstat(link)).isSymbolicLink()).toBe(true);
+    expect((await stat(elsewhere)).mode & 0o777).toBe(0o700);
+    expect(await readFile(path.join(folder, 'a.py'), 'utf8')).toBe('x = 1');
   });
 
   it('never leave their folder', async () => {
