@@ -34,7 +34,7 @@ describe('the README', () => {
 
   afterAll(async () => {
     await server?.dispose();
-    rmSync(path.join(ROOT, 'shouted.parquet'), { force: true });
+    for (const file of ['shouted.parquet', 'houses.parquet']) rmSync(path.join(ROOT, file), { force: true });
   });
 
   it('names the commands that this test knows', () => {
@@ -53,7 +53,11 @@ describe('the README', () => {
     });
     expect(code, output).toBe(0);
     if (command.startsWith('curl')) expect(output).toContain('"result":["A","B"]');
-    if (command.startsWith('npx sluice call')) expect(output).toContain('A MAN IS EATING');
+    if (command.startsWith('npx sluice call shout')) expect(output).toContain('A MAN IS EATING');
+    if (command.startsWith('npx sluice call model.')) expect(output).toMatch(/\[\d+\.\d+/);
+    if (command.includes('house_price.py')) expect(output).toContain('5000 prices, the same as here: True');
+    if (command.startsWith('npx sluice groups show')) expect(output).toContain('ready');
+    if (command.startsWith('npx sluice sql')) expect(output).toMatch(/price[\s\S]*\d{6}\./);
     if (command.includes('examples/quickstart/call')) expect(output).toMatch(/ONE[\s\S]*TWO/);
   });
 
@@ -65,6 +69,15 @@ describe('the README', () => {
     const squeeze = (text: string): string => text.replace(/\n+/g, '\n').trim();
     const shown = blocks.filter((block) => block.language === language).map((block) => squeeze(block.text));
     expect(shown).toContain(squeeze(readFileSync(path.join(ROOT, file), 'utf8')));
+  });
+
+  it('shows a python block whose every line stands in examples/models/house-price/house_price.py', () => {
+    const lines = (text: string): string[] => text.split('\n').filter((line) => line.trim() !== '');
+    const block = blocks.find(({ text }) => text.includes('@model_handler'))!;
+    const known = new Set(
+      lines(readFileSync(path.join(ROOT, 'examples/models/house-price/house_price.py'), 'utf8')),
+    );
+    for (const line of lines(block.text)) expect(known).toContain(line);
   });
 
   it('points only to files that are there', () => {

@@ -41,12 +41,9 @@ group = client.deploy_model_version_to_scaling_group(
     name="house-price-sg",
     model_name="house_price",
     model_version=version.model_version,
-    scaling=AutoScalingSpec(
-        min_replicas=1, max_replicas=2, target_cpu_utilization_percentage=70
-    ),
-    resources=ScalingGroupResourceRequest(
-        cpu="1", memory="2Gi"
-    ),  # and gpu="nvidia-tesla-t4:1" where there is one
+    scaling=AutoScalingSpec(min_replicas=1, max_replicas=2, target_cpu_utilization_percentage=70),
+    # and gpu="nvidia-tesla-t4:1" where there is one
+    resources=ScalingGroupResourceRequest(cpu="1", memory="2Gi"),
 )
 print(f"{group.function} is {group.state} with version {group.version}")
 
