@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import sluice
 import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch.nn import functional
+
+import sluice
 
 TOKENS_MAX = 256  # sentence-transformers cuts texts there for this model
 TOKENS_PER_STEP = 65_536  # of a step with its padding; activations take about 40 KiB a token
