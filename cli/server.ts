@@ -13,6 +13,8 @@ export type RunningServer = {
   /** Of the API and of the health port; null where this process has none. */
   readonly address: string | null;
   readonly healthAddress: string | null;
+  /** `host:port` of gRPC. */
+  readonly grpcAddress: string | null;
   /** Leaves within the grace, that of the settings where it is left out. */
   readonly stop: (graceMs?: number) => Promise<void>;
   /** Resolves with what happened when the store's data is lost; only a new process can go on then. */
@@ -136,6 +138,7 @@ export const startServer = async (
   return {
     address: services.address(),
     healthAddress: services.healthAddress(),
+    grpcAddress: services.grpcAddress(),
     stop: (graceMs = settings.grace) => stopParts(parts, graceMs, settings.leavePause),
     lost: lost.promise,
   };

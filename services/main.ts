@@ -33,6 +33,8 @@ export type Services = {
   readonly start: () => Promise<void>;
   /** `http://host:port` of the API and of the health port, once started; null where there is none. */
   readonly address: () => string | null;
+  /** `host:port` of gRPC, once started; null where there is none. */
+  readonly grpcAddress: () => string | null;
   readonly healthAddress: () => string | null;
   /** The last step of a start: the whole process takes work. */
   readonly enter: () => void;
@@ -105,6 +107,7 @@ export const makeServices = ({ settings, server, log, roles, onLost }: ServicesO
         });
   return {
     address: () => ingress?.address() ?? null,
+    grpcAddress: () => ingress?.grpcAddress() ?? null,
     healthAddress: () => health?.address() ?? null,
     start: async () => {
       await health?.start();

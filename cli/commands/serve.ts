@@ -67,7 +67,7 @@ const settingsOf = (flags: Flags, strict: boolean): Settings => {
 };
 
 /** One line that says what runs where, for people and for what starts it. */
-const greeting = (settings: Settings, { address, healthAddress }: RunningServer): string => {
+const greeting = (settings: Settings, { address, grpcAddress, healthAddress }: RunningServer): string => {
   const { store, role, data, durability } = settings;
   const held =
     store === 'embedded'
@@ -76,7 +76,8 @@ const greeting = (settings: Settings, { address, healthAddress }: RunningServer)
   const what = address === null ? 'Sluice runs' : `Sluice listens on ${address}`;
   const roles = role === 'all' ? '' : `, role ${role}`;
   const health = healthAddress === null ? '' : `, health on ${healthAddress}`;
-  return `${what} (${held}${roles}${health})\n`;
+  const grpc = grpcAddress === null ? '' : `, gRPC on ${grpcAddress}`;
+  return `${what} (${held}${roles}${grpc}${health})\n`;
 };
 
 const serve = async (flags: Flags, strict: boolean): Promise<void> => {

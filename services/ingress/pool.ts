@@ -5,7 +5,7 @@
 import { createServer } from 'node:net';
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
-import type { Settings } from '../../shared/config/settings.ts';
+import { flagOf, type Settings } from '../../shared/config/settings.ts';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
 import type { Log } from '../../shared/runtime/log.ts';
 import type { MetricsSnapshot } from '../../shared/runtime/metrics.ts';
@@ -24,6 +24,8 @@ export type Ingress = Omit<Service, 'stop'> & {
   readonly stop: (graceMs?: number) => Promise<void>;
   /** `http://host:port`, once started. */
   readonly address: () => string;
+  /** `host:port` of gRPC, once started; null: nothing listens for it. */
+  readonly grpcAddress: () => string | null;
   /** Ready falls, so that balancers send no new work; what comes is still served. */
   readonly leave: () => Promise<void>;
   /** The metrics of all threads and of this one, and of the store. */
@@ -35,6 +37,8 @@ const THREADS_MAX = 8;
 const RESTART_MS = 200;
 /** A scrape does not wait for a busy thread longer than this. */
 const SNAPSHOT_MS = 2000;
+
+type ListenError = NodeJS.ErrnoException & { readonly setting?: 'port' | 'grpcPort' };
 
 type Thread = { readonly worker: Worker; readonly link: ThreadLink; readonly exited: Promise<void> };
 
@@ -68,6 +72,7 @@ class IngressPool implements Ingress {
   #count: number;
   #number = 0;
   #port = 0;
+  #grpcPort: number | null = null;
   #canShare = true;
   #state: 'new' | 'running' | 'stopped' = 'new';
   #stopping: Promise<void> | null = null;
@@ -83,18 +88,29 @@ class IngressPool implements Ingress {
     return listenUrl(this.#host, this.#port);
   }
 
+  grpcAddress(): string | null {
+    return this.#grpcPort === null ? null : new URL(listenUrl(this.#host, this.#grpcPort)).host;
+  }
+
   async start(): Promise<void> {
     if (this.#state !== 'new') return;
     this.#state = 'running';
     const { settings, server, log } = this.#options;
     this.#store = server.connect();
     await this.#checkKeys(this.#store);
-    if (settings.port !== 0) await claimPort(this.#host, settings.port).catch(this.#refuse);
+    for (const setting of ['port', 'grpcPort'] as const) {
+      const port = settings[setting];
+      if (port !== null && port !== 0)
+        await claimPort(this.#host, port).catch((error: object) =>
+          this.#refuse(Object.assign(error, { setting }) as ListenError),
+        );
+    }
     this.#port = settings.port;
+    this.#grpcPort = settings.grpcPort;
     await this.#first();
     const others = Array.from({ length: this.#count - 1 }, () => this.#spawn());
     await Promise.all(others);
-    log.info({ address: this.address(), threads: this.#count }, 'listening');
+    log.info({ address: this.address(), grpc: this.grpcAddress(), threads: this.#count }, 'listening');
   }
 
   leave(): Promise<void> {
@@ -136,13 +152,14 @@ class IngressPool implements Ingress {
     );
   }
 
-  readonly #refuse = (error: NodeJS.ErrnoException): never => {
-    const { host, port } = this.#options.settings;
+  readonly #refuse = (error: ListenError): never => {
+    const { setting = 'port' } = error;
+    const { host, [setting]: port } = this.#options.settings;
     const why = error.code === 'EADDRINUSE' ? 'another process listens there' : error.message;
     throw new SluiceError(
       'invalid_request',
-      `--port is ${port} on ${host}, and the server cannot listen: ${why}; give another --port, or 0 for a free one.`,
-      { field: 'port' },
+      `${flagOf(setting)} is ${port} on ${host}, and the server cannot listen: ${why}; give another ${flagOf(setting)}, or 0 for a free one.`,
+      { field: setting },
     );
   };
 
@@ -209,15 +226,17 @@ class IngressPool implements Ingress {
     const answer = (await thread.link.ask('listen', {
       host: this.#host,
       port: this.#port,
+      grpcPort: this.#grpcPort,
       reusePort: this.#canShare,
     })) as ListenAnswer;
     if ('port' in answer) {
       this.#port = answer.port;
+      this.#grpcPort = answer.grpcPort;
       return;
     }
     this.#threads.delete(thread);
     await thread.worker.terminate();
-    throw Object.assign(new Error(answer.message), { code: answer.code });
+    throw Object.assign(new Error(answer.message), { code: answer.code, setting: answer.setting });
   }
 
   #onExit(thread: Thread): void {

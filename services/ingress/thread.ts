@@ -26,9 +26,17 @@ export type ThreadData = {
   readonly connectionsMax: number;
   readonly isLocal: boolean;
 };
-export type ListenRequest = { readonly host: string; readonly port: number; readonly reusePort: boolean };
-/** `code`: Node's, such as EADDRINUSE. */
-export type ListenAnswer = { readonly port: number } | { readonly code: string; readonly message: string };
+export type ListenRequest = {
+  readonly host: string;
+  readonly port: number;
+  /** null: nothing listens for gRPC. */
+  readonly grpcPort: number | null;
+  readonly reusePort: boolean;
+};
+/** `code`: Node's, such as EADDRINUSE, of the port of `setting`. */
+export type ListenAnswer =
+  | { readonly port: number; readonly grpcPort: number | null }
+  | { readonly code: string; readonly message: string; readonly setting: 'port' | 'grpcPort' };
 
 /** A connection that was busy when the drain began is idle soon after. */
 const IDLE_CHECK_MS = 50;
@@ -85,19 +93,36 @@ store.queue.watch({ kind: 'lost' }, ({ detail }) => room.waits.lose(detail));
 await catalogue.start();
 await guard.start();
 const inferences = new Inferences(room);
+const grpc = settings.grpcPort === null ? null : await makeGrpcServer();
 const { app, closeIdle } = await makeHttpServer(room, connectionsMax, inferences);
 await link.ask('ready');
 
-async function listen({ host, port: wanted, reusePort }: ListenRequest): Promise<ListenAnswer> {
+/** Loaded where it is used alone. */
+async function makeGrpcServer() {
+  const { GrpcServer } = await import('./oip/grpc-server.ts');
+  return new GrpcServer(room, inferences, connectionsMax);
+}
+
+async function listen({
+  host,
+  port: wanted,
+  grpcPort: grpcWanted,
+  reusePort,
+}: ListenRequest): Promise<ListenAnswer> {
+  let setting: 'port' | 'grpcPort' = 'grpcPort';
+  let grpcPort: number | null = null;
   try {
+    if (grpc !== null && grpcWanted !== null)
+      grpcPort = await grpc.listen({ host, port: grpcWanted, reusePort });
+    setting = 'port';
     // fastify hands its options to Node's listen, and types fewer of them.
     await app.listen({ host, port: wanted, backlog: 2048, ...{ reusePort } });
   } catch (error) {
     const { code = 'unknown', message } = error as NodeJS.ErrnoException;
-    return { code, message };
+    return { code, message, setting };
   }
   const address = app.server.address();
-  return { port: typeof address === 'object' && address !== null ? address.port : wanted };
+  return { port: typeof address === 'object' && address !== null ? address.port : wanted, grpcPort };
 }
 
 /** Ready falls, waits are answered with what is known, connections close when they are idle, then the thread ends. */
@@ -106,7 +131,7 @@ async function drain(): Promise<void> {
   room.waits.drain();
   closeIdle();
   const closing = setInterval(closeIdle, IDLE_CHECK_MS);
-  await app.close();
+  await Promise.all([app.close(), grpc?.stop(settings.grace)]);
   clearInterval(closing);
   catalogue.stop();
   await room.artifacts.close();

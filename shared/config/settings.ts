@@ -67,6 +67,10 @@ const GiB = 2 ** 30;
 export const SETTINGS = {
   host: text('127.0.0.1', 'Address to listen on. Another than loopback needs at least one API key.'),
   port: count(7700, 0, 65_535, 'Port to listen on; 0 takes a free one.'),
+  grpcPort: optionalCount(
+    65_535,
+    'Port for the Open Inference Protocol over gRPC, on --host; 0 takes a free one. Messages have 64 MiB at most.',
+  ),
   healthPort: optionalCount(
     65_535,
     'Port for /livez, /readyz and /metrics of this process, in every role, on --host; 0 takes a free one.',
@@ -370,7 +374,7 @@ export const REDIS_ONLY = [
 
 /** What one process is asked to be must make sense as a whole. */
 const checkProcess = (settings: Settings, raw: Readonly<Partial<Record<string, string>>>): void => {
-  const { store, role, port, healthPort } = settings;
+  const { store, role, port, grpcPort, healthPort } = settings;
   const isIngress = settingsRoles(settings).has('ingress');
   if (store === 'embedded' && role !== 'all')
     throw wrong(
@@ -408,8 +412,17 @@ const checkProcess = (settings: Settings, raw: Readonly<Partial<Record<string, s
       raw.port,
       `a process of the role ${role} has no API to listen for; give --health-port`,
     );
-  if (isIngress && healthPort !== null && healthPort !== 0 && healthPort === port)
-    throw wrong('healthPort', String(healthPort), 'it may not be the --port of the API');
+  if (!isIngress && grpcPort !== null)
+    throw wrong('grpcPort', String(grpcPort), `a process of the role ${role} has no API to listen for`);
+  const taken = [isIngress ? port : 0];
+  for (const [name, value] of [['grpcPort', grpcPort] as const, ['healthPort', healthPort] as const]) {
+    if (value === null || value === 0) continue;
+    if (taken.includes(value)) {
+      const other = value === taken[0] ? 'the --port of the API' : 'the --grpc-port';
+      throw wrong(name, String(value), `it may not be ${other}`);
+    }
+    taken.push(value);
+  }
 };
 
 export const settingsRoles = ({ role }: Pick<Settings, 'role'>): ReadonlySet<Role> => rolesOf(role)!;

@@ -4,10 +4,14 @@ import { type Problem, problemOf } from '../problem.ts';
 
 const TEXT_CHARACTERS_MAX = 8192;
 
+/** Cut where it is long; a character of two halves that is cut in two is replaced, since senders of text choke on halves. */
+const cut = (text: string, charactersMax: number): string =>
+  (text.length > charactersMax ? `${text.slice(0, charactersMax)}…` : text).toWellFormed();
+
 /** What happened, and the code that says what kind of thing it is; clients of the protocol show the text and nothing else. */
-export const oipText = ({ message, code }: SluiceError): string => {
-  const text = message.endsWith(`(${code})`) ? message : `${message} (${code})`;
-  return text.length > TEXT_CHARACTERS_MAX ? `${text.slice(0, TEXT_CHARACTERS_MAX)}…` : text;
+export const oipText = ({ message, code }: SluiceError, charactersMax = TEXT_CHARACTERS_MAX): string => {
+  const shown = cut(message, charactersMax);
+  return shown.endsWith(`(${code})`) ? shown : `${shown} (${code})`;
 };
 
 export const oipProblem = (error: SluiceError): Problem => {

@@ -12,4 +12,4 @@ export { type InferRequest, inferRequest, requestId, timeoutMs, type WantedOutpu
 export { type Tensor, type TensorHead, tensorBytes, tensorHead } from './tensor.ts';
 export { type TensorRows, tensorRows } from './tensor-columns.ts';
 export { binaryTensor, typedTensor } from './tensor-input.ts';
-export { dataBinary } from './tensor-output.ts';
+export { dataBinary, elementsOf } from './tensor-output.ts';

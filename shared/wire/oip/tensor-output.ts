@@ -50,3 +50,13 @@ export const dataBinary = (tensor: Tensor): Uint8Array => {
   }
   return out;
 };
+
+/** One value an element, as gRPC's typed contents need them; 64-bit integers as texts of digits. */
+export const elementsOf = ({ datatype, values }: Tensor): readonly unknown[] => {
+  if (values.kind === 'bytes')
+    return Array.from({ length: values.offsets.length - 1 }, (_, i) => elementBytes(values, i));
+  if (datatype === 'BOOL') return Array.from(values.bytes, (byte) => byte !== 0);
+  const numbers = numbersOf(datatype as 'FP64', values.bytes, DATATYPES[datatype].bytes);
+  const isWide = datatype === 'INT64' || datatype === 'UINT64';
+  return Array.from({ length: numbers.length }, (_, i) => (isWide ? String(numbers[i]) : numbers[i]));
+};
