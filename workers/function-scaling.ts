@@ -37,6 +37,9 @@ const clamped = (replicas: number, { minReplicas, maxReplicas }: Scaling): numbe
 const orderKey = (name: string, workerId: string): string =>
   createHash('sha256').update(`${name} ${workerId}`).digest('hex');
 
+/** What a replica used to load its model says nothing of its load: its CPU counts when it has been ready for this long. */
+const WARM_MS = 10_000;
+
 const mean = (values: readonly number[]): number | null =>
   values.length === 0 ? null : values.reduce((sum, value) => sum + value, 0) / values.length;
 
@@ -139,7 +142,7 @@ export class FunctionScaling {
       scaling: this.#scaling,
       batchRows: this.#record.current.spec.batching.sizeRows ?? 1,
       load: this.#loadOf(load, now),
-      cpuPercent: this.#cpuPercent(facts),
+      cpuPercent: this.#cpuPercent(facts, now),
       current: this.#total,
       ready: facts.filter(({ state }) => state === 'ready').length,
       history: { ...this.#history, busyAt },
@@ -190,9 +193,9 @@ export class FunctionScaling {
     };
   }
 
-  #cpuPercent(facts: readonly ReplicaFacts[]): number | null {
-    const known = facts.flatMap(({ state, cpuPercent }) =>
-      state === 'ready' && cpuPercent !== null ? [cpuPercent] : [],
+  #cpuPercent(facts: readonly ReplicaFacts[], now: number): number | null {
+    const known = facts.flatMap(({ state, since, cpuPercent }) =>
+      state === 'ready' && now - since >= WARM_MS && cpuPercent !== null ? [cpuPercent] : [],
     );
     const used = mean(known);
     return used === null ? null : used / (this.#record.current.spec.resources.cpu ?? 1);

@@ -89,3 +89,21 @@ describe('a load', () => {
     expect(wanted(recordOf(null, options, true), loadOf(0))).toBe(0);
   });
 });
+
+describe('the CPU', () => {
+  const readySince = (since: number) => ({
+    ...{ index: 0, state: 'ready' as const, since, reason: null, place: null, devices: [] },
+    ...{ restarts: 0, runningRows: 0, cpuPercent: 400, memoryBytes: null },
+  });
+
+  it('that a replica used to load its model asks for no more of them', () => {
+    const scaling: Scaling = { ...plainScaling({ min: 1, max: 10 }), targetCpuPercent: 50 };
+    const wantedAt = (now: number) => {
+      const watched = new FunctionScaling('a', recordOf(scaling));
+      watched.see([]);
+      return watched.decide(loadOf(0), { ...own, facts: [readySince(1000)] }, now).replicas;
+    };
+    expect(wantedAt(3000)).toBe(1);
+    expect(wantedAt(60_000)).toBe(8);
+  });
+});
