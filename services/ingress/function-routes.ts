@@ -2,7 +2,9 @@
 import type { TSchema } from 'typebox';
 import type { Scope } from '../../shared/store/ports/keys.ts';
 import * as wire from '../../shared/wire/schemas.ts';
-import { countAnswer, type Room, type Routes, sendJson } from './room.ts';
+import type { Identity } from './guard.ts';
+import { functionFor } from './hidden-variables.ts';
+import { countAnswer, identityOf, type Room, type Routes, sendJson } from './room.ts';
 import { answer, empty, problems, secured } from './route-schema.ts';
 
 /** Source of 64 MiB in base64, and what surrounds it. */
@@ -10,7 +12,13 @@ const DEPLOY_BYTES_MAX = 96 * 2 ** 20;
 const LOG_LINES = 200;
 
 type Named = { Params: { name: string } };
-type Work = (room: Room, name: string, body: unknown, query: Record<string, unknown>) => Promise<unknown>;
+type Work = (
+  room: Room,
+  name: string,
+  body: unknown,
+  query: Record<string, unknown>,
+  reader: Identity,
+) => Promise<unknown>;
 
 type Entry = {
   readonly method: 'GET' | 'POST' | 'PATCH' | 'DELETE';
@@ -30,7 +38,7 @@ type Repin = { readonly from: string; readonly to: string };
 const ENTRIES: readonly Entry[] = [
   {
     ...{ method: 'GET', path: '', summary: 'Show a function', scope: 'call', view: wire.functionView },
-    work: (room, name) => room.functions.show(name),
+    work: async (room, name, _body, _query, reader) => functionFor(reader, await room.functions.show(name)),
   },
   {
     ...{
@@ -106,6 +114,7 @@ const addEntry = (app: Parameters<Routes>[0], room: Room, entry: Entry): void =>
         request.params.name,
         request.body,
         request.query as Record<string, unknown>,
+        identityOf(request),
       );
       countAnswer(label, view === null ? 204 : 200);
       return view === null ? reply.code(204).send() : sendJson(reply, 200, value);
@@ -156,10 +165,11 @@ const addList: Routes = (app, room) => {
         response: { 200: answer('Every function.', wire.functionList), ...problems() },
       },
     },
-    async (_request, reply) => {
+    async (request, reply) => {
       const functions = await room.functions.list();
       countAnswer(label, 200);
-      return sendJson(reply, 200, { functions });
+      const reader = identityOf(request);
+      return sendJson(reply, 200, { functions: functions.map((one) => functionFor(reader, one)) });
     },
   );
 };

@@ -1,6 +1,7 @@
 /** Scaling groups: deploy, list, show, scale, roll back, delete. */
 import * as wire from '../../shared/wire/model-schemas.ts';
-import type { Routes } from './room.ts';
+import { groupFor } from './hidden-variables.ts';
+import { identityOf, type Routes } from './room.ts';
 import { addEntry, type TableEntry } from './table-routes.ts';
 
 /** A Containerfile, the list of its context, and variables. Three of them may lie in the group's document. */
@@ -14,12 +15,17 @@ const ENTRIES: readonly TableEntry[] = [
   {
     ...{ method: 'GET', path: GROUPS, tag, summary: 'List scaling groups', scope: 'call' },
     view: wire.scalingGroupList,
-    work: async ({ room }) => ({ value: { scaling_groups: await room.groups.list() } }),
+    work: async ({ room, request }) => {
+      const groups = await room.groups.list();
+      return { value: { scaling_groups: groups.map((group) => groupFor(identityOf(request), group)) } };
+    },
   },
   {
     ...{ method: 'GET', path: GROUP, tag, summary: 'Show a scaling group', scope: 'call' },
     view: wire.scalingGroup,
-    work: async ({ room, params }) => ({ value: await room.groups.show(params.name!) }),
+    work: async ({ room, params, request }) => ({
+      value: groupFor(identityOf(request), await room.groups.show(params.name!)),
+    }),
   },
   {
     ...{

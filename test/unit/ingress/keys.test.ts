@@ -6,6 +6,7 @@ import { createApiKey } from '../../../services/ingress/api-keys.ts';
 import { makeIngress } from '../../../services/ingress/pool.ts';
 import { compileSettings } from '../../../shared/config/settings.ts';
 import { silentLog } from '../../../shared/runtime/log.ts';
+import { REGISTRATION } from '../../support/model-registration.ts';
 import { openStore, type Rig, spec, startRig } from './rig.ts';
 
 let rig: Rig;
@@ -63,6 +64,28 @@ describe('with keys, the server', () => {
     expect((await rig.post('/v1/functions/f/calls', text, bearer(deployer))).status).toBe(403);
     expect((await rig.post('/v1/functions/f/calls', text, bearer(caller))).status).toBe(202);
     expect((await rig.ask('/v1/keys', { headers: bearer(caller) })).status).toBe(403);
+  });
+
+  it('shows the values of environment variables to those who may deploy', async () => {
+    const both = (await keyOf('both', 'call', 'deploy')).secret;
+    const caller = (await keyOf('reader', 'call')).secret;
+    const environment = { env: { TOKEN: 'hunter2' } };
+    const secretive = { ...spec('secretive'), environment };
+    expect((await rig.post('/v1/functions', { function: secretive }, bearer(both))).status).toBe(201);
+    expect((await rig.post('/v1/models/m/versions', REGISTRATION, bearer(both))).status).toBe(201);
+    const { status } = await rig.ask('/v1/scaling-groups/secretive', {
+      method: 'PUT',
+      headers: { ...bearer(both), 'content-type': 'application/json' },
+      body: JSON.stringify({ model: 'm', ...environment }),
+    });
+    expect(status).toBe(201);
+    const things = ['/v1/functions', '/v1/functions/secretive', '/v1/functions/model.secretive'];
+    for (const route of [...things, '/v1/scaling-groups', '/v1/scaling-groups/secretive']) {
+      expect((await rig.ask(route, { headers: bearer(both) })).text, route).toContain('"TOKEN":"hunter2"');
+      const read = await rig.ask(route, { headers: bearer(caller) });
+      expect([read.status, read.text], route).toEqual([200, expect.stringContaining('"TOKEN":"***"')]);
+      expect(read.text, route).not.toContain('hunter2');
+    }
   });
 
   it("hides another key's calls, but not from admin, and lanes them by key", async () => {
