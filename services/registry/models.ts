@@ -12,8 +12,9 @@ import { compareVersions } from './model-comparison.ts';
 import type { ModelRecord } from './model-records.ts';
 import * as records from './model-records.ts';
 
-/** All of them are counted when a new one is made. */
 const MODELS_MAX = 10_000;
+/** All of them are read to be counted: once in this time by each thread, which adds those that it makes. */
+const COUNTED_MS = 10_000;
 /** Of one model: their numbers are in one document. */
 const VERSIONS_MAX = 10_000;
 const ALIASES_MAX = 100;
@@ -36,6 +37,7 @@ const sha256 = (text: string): string => createHash('sha256').update(text).diges
 export class Models {
   readonly #documents: Documents;
   readonly #artifacts: Pick<Artifacts, 'state'>;
+  #counted = { count: 0, at: Number.NEGATIVE_INFINITY };
 
   constructor(documents: Documents, artifacts: Pick<Artifacts, 'state'>) {
     this.#documents = documents;
@@ -78,7 +80,7 @@ export class Models {
     if (registration.image !== null && 'containerfile' in registration.image)
       await this.#checkArtifacts(registration.image.context, 'image.context');
     const known = this.#known(request, { ...registration, aliases });
-    await this.#checkRoom(name);
+    await this.#checkRoom(name, now);
     const number = await this.#takeNumber(name, aliases, known, now);
     const version: ModelVersion = { model: name, version: number, ...registration, createdAt: now };
     // It is there already where a registration with the same key was cut off here.
@@ -101,12 +103,13 @@ export class Models {
     };
   }
 
-  async #checkRoom(name: string): Promise<void> {
+  async #checkRoom(name: string, now: number): Promise<void> {
     const found = await this.#documents.get('model', name);
     if (found !== undefined) return;
-    let count = 0;
-    for await (const { value } of allDocuments<ModelRecord>(this.#documents, 'model'))
-      if (value.deletedAt === null) count += 1;
+    if (this.#counted.count >= MODELS_MAX || Math.abs(now - this.#counted.at) > COUNTED_MS)
+      this.#counted = { count: await this.#count(), at: now };
+    const { count } = this.#counted;
+    this.#counted.count += 1;
     if (count < MODELS_MAX) return;
     throw new SluiceError(
       'invalid_model',
@@ -115,6 +118,13 @@ export class Models {
         field: 'model',
       },
     );
+  }
+
+  async #count(): Promise<number> {
+    let count = 0;
+    for await (const { value } of allDocuments<ModelRecord>(this.#documents, 'model'))
+      if (value.deletedAt === null) count += 1;
+    return count;
   }
 
   async #checkArtifacts(files: readonly ModelFile[], where: string): Promise<void> {

@@ -317,6 +317,9 @@ const stepOf = (value: unknown, where: string): ImageStep => {
     : { apt_install: bag.texts('apt_install', 1000) };
 };
 
+/** Linux hands a process about 2 MiB, arguments included; every version keeps its own, and lists show them. */
+const VARIABLES_BYTES_MAX = 256 * KiB;
+
 export const variablesOf = (value: unknown, where: string): Readonly<Record<string, string>> => {
   if (value === undefined || value === null) return {};
   if (typeof value !== 'object' || Array.isArray(value)) {
@@ -331,6 +334,12 @@ export const variablesOf = (value: unknown, where: string): Readonly<Record<stri
       refuse(at, text, 'a string of at most 65536 characters without NUL');
     }
   }
+  const bytes = entries.reduce(
+    (sum, [name, text]) => sum + name.length + Buffer.byteLength(text as string),
+    0,
+  );
+  if (bytes > VARIABLES_BYTES_MAX)
+    refuse(where, `${bytes} bytes`, `at most ${VARIABLES_BYTES_MAX} bytes in all; what is larger is a file`);
   return Object.fromEntries(entries) as Record<string, string>;
 };
 

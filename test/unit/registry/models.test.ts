@@ -34,6 +34,25 @@ const versionsOf = async (models: Models): Promise<readonly number[]> =>
   (await models.show('house')).versions;
 
 onEveryOpenedStore((open) => {
+  it('counts the models for many new ones at once, and again later', async () => {
+    await using rig = new ModelRig(await open());
+    let counts = 0;
+    const process = rig.process((real) => ({
+      get: (kind, key) => real.get(kind, key),
+      put: (query) => real.put(query),
+      remove: (query) => real.remove(query),
+      list: (query) => {
+        if (query.kind === 'model') counts += 1;
+        return real.list(query);
+      },
+    }));
+    for (const name of ['a', 'b', 'c', 'd']) await rig.register(name, {}, process);
+    expect(counts).toBe(1);
+    rig.now += HOUR_MS;
+    for (const name of ['a', 'e', 'f']) await rig.register(name, {}, process);
+    expect(counts).toBe(2);
+  });
+
   it('versions that are registered at once through several processes get a number each', async () => {
     await using rig = new ModelRig(await open());
     const processes = [rig.main, rig.process(), rig.process()];

@@ -89,6 +89,11 @@ describe('a spec', () => {
     ['environment.steps[0]', { environment: { steps: [{ run: 'a', pip_install: ['b'] }] } }, /exactly one/],
     ['environment.env.A=B', { environment: { env: { 'A=B': 'c' } } }, /name/],
     ['environment.env.A', { environment: { env: { A: 5 } } }, /string/],
+    [
+      'environment.env',
+      { environment: { env: Object.fromEntries([...'ABCDE'].map((name) => [name, 'x'.repeat(60_000)])) } },
+      /"300005 bytes"; give at most 262144 bytes in all/,
+    ],
     ['source', { source: [] }, /handler/],
     ['source[0].path', { source: [{ path: '/etc/passwd', content: '' }] }, /relative/],
     ['source[0].path', { source: [{ path: 'a/../../b', content: '' }] }, /relative/],

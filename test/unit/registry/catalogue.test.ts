@@ -1,0 +1,29 @@
+/** What a thread knows of the functions. */
+import { expect, it } from 'vitest';
+import { Catalogue } from '../../../services/registry/catalogue.ts';
+import { silentLog } from '../../../shared/runtime/log.ts';
+import { PLAIN_SPEC } from '../../support/function-spec.ts';
+import { ModelRig } from '../../support/model-rig.ts';
+import { onEveryOpenedStore } from '../../support/opened-stores.ts';
+
+onEveryOpenedStore((open) => {
+  it('is everything but their source, of which there may be 64 MiB a version', async () => {
+    await using rig = new ModelRig(await open());
+    const { store } = rig.main;
+    const source = [{ path: 'a.py', content: Buffer.from('x = 1').toString('base64') }];
+    const specs = [1, 2].map((callTimeoutMs) => ({ ...PLAIN_SPEC, callTimeoutMs, source }));
+    await store.registry.deploy({ now: rig.now, spec: specs[0]! });
+    const catalogue = new Catalogue(store, silentLog());
+    await catalogue.start();
+    await store.registry.deploy({ now: rig.now, spec: specs[1]!, isStaged: true });
+    await catalogue.refresh('f');
+    const { current, staged, versions } = catalogue.known('f')!;
+    expect(versions.map(({ spec }) => spec)).toEqual(
+      [specs[1], specs[0]].map((spec) => ({ ...spec, source: [] })),
+    );
+    expect([staged, current]).toEqual(versions);
+    expect((await catalogue.version('f', current.id))?.spec.source).toEqual([]);
+    expect((await store.registry.function('f'))?.current.spec.source).toEqual(source);
+    catalogue.stop();
+  });
+});
