@@ -13,8 +13,12 @@ import type { ModelRecord } from './model-records.ts';
 import * as records from './model-records.ts';
 
 const MODELS_MAX = 10_000;
-/** All of them are read to be counted: once in this time by each thread, which adds those that it makes. */
+/**
+ * All of them are read to be counted: once in this time by each thread, which adds those that it makes. Where there may
+ * be more than this, each time.
+ */
 const COUNTED_MS = 10_000;
+const COUNTED_MAX = 9000;
 /** Of one model: their numbers are in one document. */
 const VERSIONS_MAX = 10_000;
 const ALIASES_MAX = 100;
@@ -106,7 +110,7 @@ export class Models {
   async #checkRoom(name: string, now: number): Promise<void> {
     const found = await this.#documents.get('model', name);
     if (found !== undefined) return;
-    if (this.#counted.count >= MODELS_MAX || Math.abs(now - this.#counted.at) > COUNTED_MS)
+    if (this.#counted.count >= COUNTED_MAX || Math.abs(now - this.#counted.at) > COUNTED_MS)
       this.#counted = { count: await this.#count(), at: now };
     const { count } = this.#counted;
     this.#counted.count += 1;
