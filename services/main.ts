@@ -15,6 +15,7 @@ import { ownExposition } from './ingress/exposition.ts';
 import { makeHealthServer } from './ingress/health-server.ts';
 import { makeIngress } from './ingress/pool.ts';
 import { Reaper } from './reaper/reaper.ts';
+import { Engines } from './registry/engines.ts';
 import { Models } from './registry/models.ts';
 import { RegistrySweep } from './registry/registry-sweep.ts';
 import { GroupRecords, groupHoldings } from './scaling/group-records.ts';
@@ -67,7 +68,8 @@ const makeModelServices = (settings: Settings, store: Store, log: Log): ModelSer
   const artifacts = openArtifacts(artifactsOptionsOf(settings));
   const models = new Models(store.documents, artifacts);
   const records = new GroupRecords(store.documents);
-  const rollouts = new Rollouts({ store, models, log, wall });
+  const engines = new Engines(store.documents);
+  const rollouts = new Rollouts({ store, models, engines, log, wall });
   const holdings = async () => groupHoldings(await records.all());
   const sweep = new RegistrySweep({ store, artifacts, holdings, log, wall });
   const handOver = async (): Promise<void> => {

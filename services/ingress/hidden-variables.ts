@@ -1,23 +1,35 @@
 /** Environment variables hold tokens as often as not: whoever may only call reads their names. */
 import type { FunctionJson } from '../../shared/wire/api.ts';
+import type { EngineVersionJson } from '../../shared/wire/engines-api.ts';
 import type { ScalingGroupJson } from '../../shared/wire/model-api.ts';
 import type { Identity } from './guard.ts';
 
 /** In place of every value. */
 const HIDDEN = '***';
 
-type Variables = Readonly<Record<string, string>>;
-
-const hidden = (variables: Variables = {}): Variables =>
+const hidden = (variables: Readonly<Record<string, unknown>> = {}): Readonly<Record<string, string>> =>
   Object.fromEntries(Object.keys(variables).map((name) => [name, HIDDEN]));
 
 const mayDeploy = ({ isAdmin, scopes }: Identity): boolean => isAdmin || scopes.has('deploy');
 
 export const functionFor = (reader: Identity, view: FunctionJson): FunctionJson => {
   if (mayDeploy(reader)) return view;
+  const { engine } = view.spec;
   const environment = { ...view.spec.environment, env: hidden(view.spec.environment?.env) };
-  return { ...view, spec: { ...view.spec, environment } };
+  const served = engine == null ? {} : { engine: { ...engine, env: hidden(engine.env) } };
+  return { ...view, spec: { ...view.spec, environment, ...served } };
 };
 
-export const groupFor = (reader: Identity, view: ScalingGroupJson): ScalingGroupJson =>
+export const groupFor = (reader: Identity, view: ScalingGroupJson): ScalingGroupJson => {
+  if (mayDeploy(reader)) return view;
+  const { engine } = view;
+  return {
+    ...view,
+    env: hidden(view.env),
+    engine: engine && { ...engine, predictor_env: hidden(engine.predictor_env) },
+    predictor_env_var: hidden(view.predictor_env_var),
+  };
+};
+
+export const engineFor = (reader: Identity, view: EngineVersionJson): EngineVersionJson =>
   mayDeploy(reader) ? view : { ...view, env: hidden(view.env) };

@@ -15,6 +15,7 @@ import { artifactRoutes } from './artifact-routes.ts';
 import { addBodyParsers, BodyBudget } from './body.ts';
 import { callRoutes } from './call-routes.ts';
 import { dashboardRoutes } from './dashboard-routes.ts';
+import { engineRoutes } from './engine-routes.ts';
 import { eventRoutes } from './event-routes.ts';
 import { functionRoutes } from './function-routes.ts';
 import { checkScope, type Identity } from './guard.ts';
@@ -99,6 +100,7 @@ export const makeHttpServer = async (
     modelRoutes,
     openaiRoutes,
     scalingGroupRoutes,
+    engineRoutes,
     oipRoutes(inferences),
     serverRoutes,
     dashboardRoutes,

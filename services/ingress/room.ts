@@ -8,6 +8,7 @@ import type { Scope } from '../../shared/store/ports/keys.ts';
 import type { Store } from '../../shared/store/ports/store.ts';
 import type { CallIds } from '../../shared/wire/call-id.ts';
 import type { Catalogue } from '../registry/catalogue.ts';
+import type { Engines } from '../registry/engines.ts';
 import type { Functions } from '../registry/functions.ts';
 import type { Models } from '../registry/models.ts';
 import type { CallResults } from '../results/call-results.ts';
@@ -23,6 +24,7 @@ export type Room = {
   readonly catalogue: Catalogue;
   readonly functions: Functions;
   readonly models: Models;
+  readonly engines: Engines;
   readonly groups: Groups;
   readonly results: CallResults;
   readonly waits: CallWaits;

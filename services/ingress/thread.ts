@@ -8,6 +8,7 @@ import { artifactsOptionsOf, openArtifacts } from '../../shared/store/artifacts/
 import { attachStore } from '../../shared/store/attach.ts';
 import { CallIds } from '../../shared/wire/call-id.ts';
 import { Catalogue } from '../registry/catalogue.ts';
+import { Engines } from '../registry/engines.ts';
 import { Functions } from '../registry/functions.ts';
 import { Models } from '../registry/models.ts';
 import { CallResults } from '../results/call-results.ts';
@@ -68,7 +69,8 @@ const changed = async (name: string): Promise<void> => {
   await link.ask('functionChanged', name);
 };
 const models = new Models(store.documents, artifacts);
-const groups = new Groups({ store, models, changed, known: (name) => catalogue.known(name) });
+const engines = new Engines(store.documents);
+const groups = new Groups({ store, models, engines, changed, known: (name) => catalogue.known(name) });
 const room: Room = {
   settings,
   store,
@@ -77,6 +79,7 @@ const room: Room = {
   catalogue,
   functions: new Functions(store, catalogue, changed, (name, kind) => groups.note(name, kind)),
   models,
+  engines,
   groups,
   results: new CallResults(store.queue, catalogue, ids),
   waits: new CallWaits(store.queue),

@@ -12,6 +12,7 @@ const FIELDS = [
   'image',
   'metadata',
   'stage',
+  'import',
   'aliases',
 ] as const satisfies readonly (keyof ModelVersionJson)[];
 

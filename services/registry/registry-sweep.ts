@@ -11,6 +11,7 @@ import { type Swept, sweepUnreferenced } from '../../shared/store/artifacts/inde
 import type { Artifacts } from '../../shared/store/ports/artifacts.ts';
 import type { Store } from '../../shared/store/ports/store.ts';
 import { allDocuments, changeDocument } from './documents.ts';
+import { sweepEngines } from './engine-sweep.ts';
 import { type ModelRecord, versionKey } from './model-records.ts';
 
 const SWEEP_MS = 3_600_000;
@@ -89,7 +90,12 @@ export class RegistrySweep implements Service {
           : { write: { at: now }, answer: true },
     );
     if (!isTurn) return null;
-    await this.#sweepModels(await holdings(), now);
+    const held = await holdings();
+    await this.#sweepModels(held, now);
+    await sweepEngines({
+      ...{ documents: store.documents, tokens: held.tokens, now },
+      ...{ claimMs: CLAIM_MS, unreferencedMs: UNREFERENCED_MS },
+    });
     let referenced: ReadonlySet<Digest> | null = null;
     const isReferenced = async (digest: Digest): Promise<boolean> => {
       referenced ??= await this.#referenced();

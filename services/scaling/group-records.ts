@@ -27,11 +27,22 @@ const EVENTS_MAX = 100;
 export const TEXT_MAX = 4000;
 const GROUPS_MAX = 1000;
 
+/** An engine version as a group runs it. */
+export type ReleasedEngine = {
+  readonly project: string;
+  readonly name: string;
+  readonly version: string;
+  /** What was asked for, and defaults, cast. */
+  readonly predictorEnv: Readonly<Record<string, string>>;
+};
+
 /** A model version as a group runs it. */
 export type Release = {
   readonly model: string;
   readonly version: number;
   readonly deployment: Deployment;
+  /** The engine that serves it; left out, or null: it serves itself. */
+  readonly engine?: ReleasedEngine | null;
   readonly backend: BackendName;
   readonly inputs: readonly FieldJson[];
   readonly outputs: readonly FieldJson[];
@@ -39,7 +50,7 @@ export type Release = {
   readonly batching: Batching;
   /** Of the function's version. */
   readonly digest: string;
-  /** Its claim on the model version. */
+  /** Its claim on the model version, and on the engine's. */
   readonly token: string;
   readonly since: number;
   /** Its activation was decided: from here on it counts as what serves, also when the step itself is still to come. */

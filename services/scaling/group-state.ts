@@ -1,9 +1,10 @@
 /** How a group is doing, from its document, its function and what workers report: for people, and for events. */
 import type { FunctionRecord, ReplicaReport } from '../../shared/domain/function.ts';
+import { presentSelector } from '../../shared/wire/engines.ts';
 import type { GroupState, ReplicaJson, ScalingGroupJson } from '../../shared/wire/model-api.ts';
 import { presentScaling } from '../../shared/wire/scaling-groups.ts';
 import { batchingJson, presentResources, presentRetry } from '../../shared/wire/spec.ts';
-import { functionNameOf, type Group, shortened } from './group-records.ts';
+import { functionNameOf, type Group, type Release, shortened } from './group-records.ts';
 import { reasonOf, rolloutDecision } from './rollout-decision.ts';
 
 export type GroupSight = {
@@ -99,6 +100,23 @@ const replicasOf = (
     }));
   });
 
+const enginePart = ({
+  deployment,
+  engine,
+}: Release): Pick<ScalingGroupJson, 'engine_selector' | 'engine' | 'predictor_env_var'> => ({
+  engine_selector: deployment.engine == null ? null : presentSelector(deployment.engine),
+  engine:
+    engine == null
+      ? null
+      : {
+          project: engine.project,
+          name: engine.name,
+          version: engine.version,
+          predictor_env: engine.predictorEnv,
+        },
+  predictor_env_var: deployment.predictorEnv ?? {},
+});
+
 export const presentGroup = (sight: GroupSight): ScalingGroupJson => {
   const { group, record, reports } = sight;
   const { current, next, scaling } = group;
@@ -130,6 +148,7 @@ export const presentGroup = (sight: GroupSight): ScalingGroupJson => {
     isolation: deployment.isolation,
     call_timeout_ms: deployment.callTimeoutMs,
     ready_timeout_ms: deployment.readyTimeoutMs,
+    ...enginePart(current),
     task: deployment.task ?? null,
     events: group.events.map(({ at, kind, text }) => ({ at: time(at), kind, text })),
     created_at: time(group.createdAt),

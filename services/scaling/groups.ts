@@ -7,14 +7,12 @@ import type { Store } from '../../shared/store/ports/store.ts';
 import { digestOf } from '../../shared/store/spec-digest.ts';
 import type { ScalingGroupJson } from '../../shared/wire/model-api.ts';
 import { refusedAs } from '../../shared/wire/option-bag.ts';
-import {
-  compileDeployment,
-  compileGroupName,
-  compileGroupPatch,
-  type Deployment,
-} from '../../shared/wire/scaling-groups.ts';
+import { compileDeployment, compileGroupName, compileGroupPatch } from '../../shared/wire/scaling-groups.ts';
 import { isContained, updatedBatching } from '../../shared/wire/spec.ts';
+import type { Engines } from '../registry/engines.ts';
 import type { Models } from '../registry/models.ts';
+import { Claims, type Wanted } from './claims.ts';
+import { releasedEngine } from './engine-group-spec.ts';
 import {
   functionNameOf,
   type Group,
@@ -33,23 +31,39 @@ const PURGES_MAX = 10;
 export type GroupsOptions = {
   readonly store: Store;
   readonly models: Models;
+  readonly engines: Engines;
   /** Returns when every thread has read the function again. */
   readonly changed: (functionName: string) => Promise<void>;
   /** The function as it is known here, for views: reading it brings the source of all its versions along. */
   readonly known: (functionName: string) => FunctionRecord | undefined;
 };
 
+/** What a rollback finds gone. */
+const deletedMeanwhile = (
+  error: unknown,
+  name: string,
+  { model, version, engine }: Release,
+): SluiceError | null => {
+  const code = error instanceof SluiceError ? error.code : null;
+  if (code !== 'model_not_found' && code !== 'engine_not_found') return null;
+  const gone =
+    code === 'model_not_found'
+      ? `version ${version} of ${model}`
+      : `version ${engine?.version} of the engine ${engine?.project}/${engine?.name}`;
+  return new SluiceError('no_earlier_version', `${name} ran ${gone} before, which was deleted.`);
+};
+
 type Claimed = { readonly release: Release; readonly spec: FunctionSpec };
 export class Groups {
   readonly #store: Store;
-  readonly #models: Models;
+  readonly #claims: Claims;
   readonly #changed: (functionName: string) => Promise<void>;
   readonly #known: GroupsOptions['known'];
   readonly #records: GroupRecords;
 
-  constructor({ store, models, changed, known }: GroupsOptions) {
+  constructor({ store, models, engines, changed, known }: GroupsOptions) {
     this.#store = store;
-    this.#models = models;
+    this.#claims = new Claims(models, engines);
     this.#changed = changed;
     this.#known = known;
     this.#records = new GroupRecords(store.documents);
@@ -75,14 +89,15 @@ export class Groups {
 
   /** @throws SluiceError `invalid_scaling_group`, `model_not_found` */
   async deploy(
-    wanted: string,
+    group: string,
     body: unknown,
     now: number,
   ): Promise<{ readonly isNew: boolean; readonly view: ScalingGroupJson }> {
-    const name = compileGroupName(wanted);
+    const name = compileGroupName(group);
     const { deployment, scaling } = compileDeployment(body);
     await this.#records.checkRoom(name);
-    const claimed = await this.#claim(name, deployment, deployment.requested, now);
+    const wanted = { deployment, version: deployment.requested, engineVersion: null };
+    const claimed = await this.#claim(name, wanted, now);
     const aftermath = await this.#placed(name, claimed, (group) =>
       placed(group, name, claimed.release, scaling, now),
     );
@@ -90,18 +105,19 @@ export class Groups {
     return { isNew: aftermath.isNew, view: await this.show(name) };
   }
 
-  /** Claims the version before anything says that the group runs it, and makes its function. */
-  async #claim(name: string, deployment: Deployment, wanted: unknown, now: number): Promise<Claimed> {
-    const { model } = deployment;
+  /** Claims the versions before anything says that the group runs them, and makes its function. */
+  async #claim(name: string, wanted: Wanted, now: number): Promise<Claimed> {
+    const { deployment } = wanted;
     const token = randomUUID();
-    const number = await this.#models.claim(model, wanted, { group: name, token, at: now });
+    const found = await this.#claims.take(wanted, name, token, now);
+    const { version, engine } = found;
     try {
-      const { version } = await this.#models.find(model, number);
-      const spec = groupSpec(name, version, deployment);
+      const spec = groupSpec(name, found, deployment);
       const release: Release = {
-        model,
-        version: number,
+        model: version.model,
+        version: version.version,
         deployment,
+        ...(engine === null ? {} : { engine: releasedEngine(engine, deployment) }),
         backend: spec.backend ?? 'process',
         inputs: version.inputs,
         outputs: version.outputs,
@@ -112,7 +128,7 @@ export class Groups {
       };
       return { release, spec };
     } catch (error) {
-      await this.#models.release(model, [token]);
+      await this.#claims.free({ model: version.model, token, engine });
       throw error;
     }
   }
@@ -129,7 +145,7 @@ export class Groups {
         return { write, answer: aftermath };
       });
     } catch (error) {
-      await this.#models.release(release.model, [release.token]);
+      await this.#claims.free(release);
       throw error;
     }
   }
@@ -143,7 +159,7 @@ export class Groups {
     await this.#store.registry.deploy({ now, spec, isStaged: true, scaling });
     if (dropped !== null) await this.#drop(spec.name, dropped, now);
     await this.#changed(spec.name);
-    for (const { model, token } of freed) await this.#models.release(model, [token]);
+    for (const release of freed) await this.#claims.free(release);
   }
 
   async #drop(name: string, { digest }: Release, now: number): Promise<void> {
@@ -195,15 +211,14 @@ export class Groups {
         'no_earlier_version',
         `${name} has run nothing but version ${group.current.version} of ${group.current.model}.`,
       );
-    const claimed = await this.#claim(name, target.deployment, target.version, now).catch(
-      (error: unknown) => {
-        if (!(error instanceof SluiceError) || error.code !== 'model_not_found') throw error;
-        throw new SluiceError(
-          'no_earlier_version',
-          `${name} ran version ${target.version} of ${target.model} before, which was deleted.`,
-        );
-      },
-    );
+    const wanted = {
+      deployment: target.deployment,
+      version: target.version,
+      engineVersion: target.engine?.version ?? null,
+    };
+    const claimed = await this.#claim(name, wanted, now).catch((error: unknown) => {
+      throw deletedMeanwhile(error, name, target) ?? error;
+    });
     const aftermath = await this.#placed(name, claimed, (found) => {
       if (found?.current.token !== group.current.token || found.next?.token !== group.next?.token)
         throw new SluiceError('changed_meanwhile', `The scaling group ${name} was changed meanwhile.`);
@@ -222,7 +237,7 @@ export class Groups {
     if (!isGivenUp) throw new SluiceError('changed_meanwhile', `The update of ${name} ended meanwhile.`);
     await this.#drop(functionNameOf(name), release, now);
     await this.#changed(functionNameOf(name));
-    await this.#models.release(release.model, [release.token]);
+    await this.#claims.free(release);
   }
 
   /**
@@ -268,8 +283,7 @@ export class Groups {
       group === undefined || group.leavingAt === null ? { answer: null } : { write: null, answer: group },
     );
     if (gone === null) return;
-    for (const release of [gone.current, gone.next])
-      if (release !== null) await this.#models.release(release.model, [release.token]);
+    for (const release of [gone.current, gone.next]) if (release !== null) await this.#claims.free(release);
   }
 
   /** Something that a person did to the group's function elsewhere. */

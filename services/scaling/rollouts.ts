@@ -9,7 +9,9 @@ import type { Service } from '../../shared/runtime/service.ts';
 import type { Unwatch } from '../../shared/store/ports/queue.ts';
 import type { Store } from '../../shared/store/ports/store.ts';
 import { Catalogue } from '../registry/catalogue.ts';
+import type { Engines } from '../registry/engines.ts';
 import type { Models } from '../registry/models.ts';
+import { Claims } from './claims.ts';
 import {
   functionNameOf,
   type Group,
@@ -30,6 +32,7 @@ const REVIEW_MS = 10_000;
 export type RolloutsOptions = {
   readonly store: Store;
   readonly models: Models;
+  readonly engines: Engines;
   readonly log: Log;
   readonly wall: () => number;
 };
@@ -37,6 +40,7 @@ export type RolloutsOptions = {
 export class Rollouts implements Service {
   readonly #options: RolloutsOptions;
   readonly #records: GroupRecords;
+  readonly #claims: Claims;
   /** Reading a function brings the source of all its versions along: of what nothing changes it is read once. */
   readonly #catalogue: Catalogue;
   /** To be looked at each second. */
@@ -51,6 +55,7 @@ export class Rollouts implements Service {
   constructor(options: RolloutsOptions) {
     this.#options = options;
     this.#records = new GroupRecords(options.store.documents);
+    this.#claims = new Claims(options.models, options.engines);
     this.#catalogue = new Catalogue(options.store, options.log);
   }
 
@@ -181,14 +186,14 @@ export class Rollouts implements Service {
   }
 
   async #deploy(group: Group, release: Release, isStaged: boolean, now: number): Promise<void> {
-    const { store, models } = this.#options;
-    const { version } = await models.find(release.model, release.version).catch(async (error: unknown) => {
-      // Its claim kept it from being deleted; a store that lost it can start no replica of it.
-      if (isStaged) await this.#drop(group, release, 'the model version is not there any more', now);
+    const found = await this.#claims.read(release).catch(async (error: unknown) => {
+      // Its claims kept them from being deleted; a store that lost one can start no replica of it.
+      if (isStaged)
+        await this.#drop(group, release, `what it runs is not there: ${(error as Error).message}`, now);
       throw error;
     });
-    const spec = groupSpec(group.name, version, release.deployment);
-    await store.registry.deploy({ now, spec, isStaged, scaling: group.scaling });
+    const spec = groupSpec(group.name, found, release.deployment);
+    await this.#options.store.registry.deploy({ now, spec, isStaged, scaling: group.scaling });
   }
 
   /** The document says first that it is decided, so that a deployment that comes now goes on from the new version. */
@@ -210,7 +215,7 @@ export class Rollouts implements Service {
       const { group: write, freed: answer } = taken(found, now);
       return { write, answer };
     });
-    for (const { model, token } of freed) await this.#options.models.release(model, [token]);
+    for (const one of freed) await this.#claims.free(one);
     if (freed.length > 0)
       this.#options.log.info({ group: group.name, version: release.version }, 'a group was updated');
   }
@@ -228,7 +233,7 @@ export class Rollouts implements Service {
     if (!isFirst) return;
     const name = functionNameOf(group.name);
     await this.#options.store.registry.settleStaged({ now, name, digest: release.digest, end: 'drop' });
-    await this.#options.models.release(release.model, [release.token]);
+    await this.#claims.free(release);
     this.#options.log.warn(
       { group: group.name, version: release.version, reason: text },
       'an update was rolled back',
@@ -240,8 +245,7 @@ export class Rollouts implements Service {
     const gone = await this.#records.change(name, (group) =>
       group === undefined || group.leavingAt === null ? { answer: null } : { write: null, answer: group },
     );
-    for (const release of [gone?.current, gone?.next])
-      if (release != null) await this.#options.models.release(release.model, [release.token]);
+    for (const release of [gone?.current, gone?.next]) if (release != null) await this.#claims.free(release);
   }
 
   /** Notes what became of the replicas since it was looked at last. */

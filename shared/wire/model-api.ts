@@ -1,6 +1,7 @@
 /** The JSON shapes of models, their versions and scaling groups (docs/API.md), as clients send and read them. */
 import type { FieldJson, Task } from '../domain/function.ts';
 import type { RetryJson } from './api.ts';
+import type { EngineSelectorJson } from './engines-api.ts';
 
 export type ModelFileJson = { readonly path: string; readonly digest: string; readonly bytes: number };
 
@@ -8,9 +9,20 @@ export type ModelImageJson =
   | { readonly reference: string }
   | { readonly containerfile: string; readonly context: readonly ModelFileJson[] };
 
+/** What an imported model is called in the world of its inference engine; `class_labels`: label → index. */
+export type ModelImportJson = {
+  readonly project: string;
+  readonly summary: string;
+  readonly version: string | null;
+  readonly task_type: string | null;
+  readonly class_labels: Readonly<Record<string, number>>;
+};
+
 export type RegistrationJson = {
-  readonly inputs: readonly FieldJson[];
-  readonly outputs: readonly FieldJson[];
+  /** Without `import` there is at least one; empty, or left out: any columns. */
+  readonly inputs?: readonly FieldJson[] | null;
+  /** Without `import` there is at least one; empty, or left out: JSON. */
+  readonly outputs?: readonly FieldJson[] | null;
   readonly handler?: { readonly file: string; readonly attribute: string } | null;
   readonly source?: readonly { readonly path: string; readonly content: string }[];
   readonly files?: readonly ModelFileJson[];
@@ -21,6 +33,7 @@ export type RegistrationJson = {
   readonly metadata?: Readonly<Record<string, string>>;
   readonly stage?: string | null;
   readonly aliases?: readonly string[];
+  readonly import?: (Partial<ModelImportJson> & { readonly project: string }) | null;
 };
 
 export type ModelVersionJson = {
@@ -38,6 +51,8 @@ export type ModelVersionJson = {
   readonly image: ModelImageJson | null;
   readonly metadata: Readonly<Record<string, string>>;
   readonly stage: string | null;
+  /** Left out by what was not imported. */
+  readonly import?: ModelImportJson;
   /** Those that point to it now. */
   readonly aliases: readonly string[];
   /** Scaling groups that run it, or are about to. */
@@ -112,6 +127,9 @@ export type DeploymentJson = {
   readonly retry?: RetryJson | null;
   readonly isolation?: 'bisect' | 'off' | null;
   readonly call_timeout_ms?: number | null;
+  readonly engine_selector?: EngineSelectorJson | null;
+  /** Cast by the engine's schema; null is left out. */
+  readonly predictor_env_var?: Readonly<Record<string, string | number | boolean | null>> | null;
   readonly task?: Task | null;
 };
 
@@ -194,6 +212,17 @@ export type ScalingGroupJson = {
   readonly call_timeout_ms: number;
   readonly ready_timeout_ms: number;
   readonly task: Task | null;
+  /** As it was asked for; null: the version serves itself. */
+  readonly engine_selector: Required<EngineSelectorJson> | null;
+  /** What serves it, and the predictor's variables with defaults, cast. */
+  readonly engine: {
+    readonly project: string;
+    readonly name: string;
+    readonly version: string;
+    readonly predictor_env: Readonly<Record<string, string>>;
+  } | null;
+  /** As they were asked for. */
+  readonly predictor_env_var: Readonly<Record<string, string | number | boolean>>;
   /** Oldest first, the newest 100. */
   readonly events: readonly GroupEventJson[];
   readonly created_at: string;

@@ -2,6 +2,13 @@
 import { type Static, type TSchema, Type } from 'typebox';
 import { TASKS, type TypeJson } from '../domain/function.ts';
 import {
+  engineSelector,
+  groupEngine,
+  groupSelector,
+  groupValues,
+  predictorValues,
+} from './engines-schemas.ts';
+import {
   type ComparisonJson,
   EVENT_KINDS,
   GROUP_STATES,
@@ -50,10 +57,31 @@ const source = Type.Array(
 const loader = Type.Record(Type.String(), Type.Unknown());
 const alias = Type.String({ pattern: '^[A-Za-z][A-Za-z0-9_.-]{0,63}$', description: 'Not `latest`.' });
 
+const fieldRequests = optional(
+  Type.Array(fieldRequest, { maxItems: 1000, description: 'May be left out, or empty, with `import` only.' }),
+);
+const importRequest = Type.Object(
+  {
+    project: Type.String(),
+    summary: optional(Type.String()),
+    version: optional(Type.String()),
+    task_type: optional(Type.String()),
+    class_labels: optional(Type.Record(Type.String(), count)),
+  },
+  closed,
+);
+const imported = Type.Object({
+  project: Type.String(),
+  summary: Type.String(),
+  version: nullable(Type.String()),
+  task_type: nullable(Type.String()),
+  class_labels: Type.Record(Type.String(), count),
+});
+
 export const registration = Type.Object(
   {
-    inputs: Type.Array(fieldRequest, { minItems: 1, maxItems: 1000 }),
-    outputs: Type.Array(fieldRequest, { minItems: 1, maxItems: 1000 }),
+    inputs: fieldRequests,
+    outputs: fieldRequests,
     handler: optional(handler),
     source: optional(source),
     files: optional(Type.Array(file, { maxItems: 10_000 })),
@@ -64,6 +92,7 @@ export const registration = Type.Object(
     metadata: optional(texts),
     stage: optional(Type.String()),
     aliases: optional(Type.Array(alias, { maxItems: 100 })),
+    import: optional(importRequest),
   },
   closed,
 );
@@ -82,6 +111,7 @@ export const modelVersion = Type.Object({
   image: nullable(image),
   metadata: texts,
   stage: nullable(Type.String()),
+  import: Type.Optional(imported),
   aliases: Type.Array(Type.String()),
   used_by: Type.Array(Type.String(), { description: 'Scaling groups that run it, or are about to.' }),
   created_at: instant,
@@ -180,6 +210,8 @@ export const groupDeployment = Type.Object(
     isolation: optional(Type.Enum(['bisect', 'off'])),
     call_timeout_ms: optional(positive),
     task: optional(Type.Enum([...TASKS])),
+    engine_selector: optional(engineSelector),
+    predictor_env_var: optional(predictorValues),
   },
   closed,
 );
@@ -228,6 +260,9 @@ export const scalingGroup = Type.Object({
   call_timeout_ms: positive,
   ready_timeout_ms: positive,
   task: nullable(Type.Enum([...TASKS])),
+  engine_selector: nullable(groupSelector),
+  engine: nullable(groupEngine),
+  predictor_env_var: groupValues,
   events: Type.Array(Type.Object({ at: instant, kind: Type.Enum([...EVENT_KINDS]), text: Type.String() })),
   created_at: instant,
   updated_at: instant,

@@ -5,6 +5,7 @@ import type { Model, ModelVersion } from '../domain/model.ts';
 import { SluiceError } from '../errors/sluice-error.ts';
 import { modelFilesOf, sourceOf } from './files.ts';
 import type { ModelJson, ModelVersionJson } from './model-api.ts';
+import { importOf, presentImport } from './model-import.ts';
 import { imageOf, loaderOf, MODEL_NAME, MODEL_NAME_RULE, VERSIONS_MAX } from './model-members.ts';
 import { type Bag, bagOf, refuse, refusedAs } from './option-bag.ts';
 import { fieldsOf, handlerIn } from './spec.ts';
@@ -36,6 +37,7 @@ const REGISTRATION = [
   'metadata',
   'stage',
   'aliases',
+  'import',
 ] as const;
 
 const invalid = <T>(check: () => T): T => refusedAs('invalid_model', check);
@@ -47,11 +49,19 @@ export const compileRegistration = (value: unknown): Registration =>
     const image = imageOf(bag.raw('image'), 'image');
     const hasHandler = (bag.raw('handler') ?? null) !== null;
     const source = sourceOf(bag, hasHandler);
-    if (!hasHandler && image === null)
-      refuse('handler', bag.raw('handler'), 'the class that serves it, or an image that has its own handler');
+    const imported = importOf(bag.raw('import'));
+    if (!hasHandler && image === null && imported === null)
+      refuse(
+        'handler',
+        bag.raw('handler'),
+        'the class that serves it, an image that has its own handler, or an import that an engine serves',
+      );
+    const isAnything = (value: unknown): boolean =>
+      imported !== null && (value == null || (Array.isArray(value) && value.length === 0));
+    const [inputs, outputs] = [bag.raw('inputs'), bag.raw('outputs')];
     return {
-      inputs: fieldsOf(bag.raw('inputs'), 'inputs', true),
-      outputs: outputsOf(bag.raw('outputs')),
+      inputs: isAnything(inputs) ? [] : fieldsOf(inputs, 'inputs', true),
+      outputs: isAnything(outputs) ? [] : outputsOf(outputs),
       handler: hasHandler ? handlerIn(bag.bag('handler', ['file', 'attribute']), source) : null,
       source,
       files: modelFilesOf(bag.raw('files'), 'files'),
@@ -64,6 +74,7 @@ export const compileRegistration = (value: unknown): Registration =>
       aliases: [
         ...new Set(bag.list('aliases', ALIASES_MAX).map((alias, i) => aliasOf(alias, `aliases[${i}]`))),
       ],
+      ...(imported === null ? {} : { import: imported }),
     };
   });
 
@@ -202,6 +213,7 @@ export const presentVersion = (
   image: version.image,
   metadata: version.metadata,
   stage: version.stage,
+  ...(version.import === undefined ? {} : { import: presentImport(version.import) }),
   aliases,
   used_by: usedBy,
   created_at: time(version.createdAt),

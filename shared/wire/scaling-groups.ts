@@ -1,7 +1,10 @@
 /** Scaling groups: what a deployment says into the domain's words, and back. */
+import type { EngineSelector, PredictorValue } from '../domain/engine.ts';
 import type { Isolation, Resources, RetryPolicy, Task } from '../domain/function.ts';
 import type { Backend, ModelImage } from '../domain/model.ts';
 import { REPLICAS_MAX, type Scaling } from '../domain/scaling.ts';
+import { engineSelectorOf } from './engines.ts';
+import { predictorValuesOf } from './engines-variables.ts';
 import type { ScalingJson } from './model-api.ts';
 import {
   BACKENDS,
@@ -45,6 +48,10 @@ export type Deployment = ContainerStart & {
   readonly retry: RetryPolicy;
   readonly isolation: Isolation;
   readonly callTimeoutMs: number;
+  /** Left out by groups that were deployed before there were engines; null: the version serves itself. */
+  readonly engine?: EngineSelector | null;
+  /** As it was asked for, before the engine's schema casts it. */
+  readonly predictorEnv?: Readonly<Record<string, PredictorValue>>;
   /** Left out by groups that were deployed before there were tasks. */
   readonly task?: Task | null;
 };
@@ -68,6 +75,8 @@ const DEPLOYMENT = [
   'isolation',
   'call_timeout_ms',
   'task',
+  'engine_selector',
+  'predictor_env_var',
 ] as const;
 
 const invalid = <T>(check: () => T): T => refusedAs('invalid_scaling_group', check);
@@ -102,6 +111,8 @@ export const compileDeployment = (
       isolation: bag.choice('isolation', ['bisect', 'off'] as const, 'bisect'),
       callTimeoutMs: wholeNumber(bag, 'call_timeout_ms', 1, 7 * DAY_MS, 300_000),
       task: taskOf(bag) ?? null,
+      engine: engineSelectorOf(bag.raw('engine_selector')),
+      predictorEnv: predictorValuesOf(bag.raw('predictor_env_var'), 'predictor_env_var'),
     };
     return { deployment, scaling: scalingOf(bag.raw('scaling')) };
   });

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { Engines } from '../../services/registry/engines.ts';
 import { Models } from '../../services/registry/models.ts';
 import { RegistrySweep } from '../../services/registry/registry-sweep.ts';
 import { GroupRecords, groupHoldings } from '../../services/scaling/group-records.ts';
@@ -21,6 +22,7 @@ import { REGISTRATION } from './model-registration.ts';
 export type ModelProcess = {
   readonly store: Store;
   readonly models: Models;
+  readonly engines: Engines;
   readonly groups: Groups;
   readonly rollouts: Rollouts;
   readonly sweep: RegistrySweep;
@@ -51,14 +53,16 @@ export class ModelRig {
     // A store is a class with getters; what is not overridden stays its own.
     const store = Object.create(real, { documents: { value: documents(real.documents) } }) as Store;
     const models = new Models(store.documents, this.artifacts);
+    const engines = new Engines(store.documents);
     const wall = (): number => this.now;
     const records = new GroupRecords(store.documents);
     const log = silentLog();
     return {
       store,
       models,
-      groups: new Groups({ store, models, changed: async () => undefined, known: () => undefined }),
-      rollouts: new Rollouts({ store, models, log, wall }),
+      engines,
+      groups: new Groups({ store, models, engines, changed: async () => undefined, known: () => undefined }),
+      rollouts: new Rollouts({ store, models, engines, log, wall }),
       sweep: new RegistrySweep({
         ...{ store, artifacts: this.artifacts, log, wall },
         holdings: async () => groupHoldings(await records.all()),
