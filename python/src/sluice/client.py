@@ -314,8 +314,9 @@ def _texts(option: str, given: Mapping[str, str]) -> dict[str, str]:
 
 
 def _quoted(text: str) -> str:
-    if not isinstance(text, str) or not text:
-        raise DeclarationError(f"a name is {text!r}; it takes a text")
+    # A URL takes the last two for steps, also where they are quoted.
+    if not isinstance(text, str) or text in ("", ".", ".."):
+        raise DeclarationError(f"a name is {text!r}; it takes a text that begins with a letter")
     return quote(text, safe="")
 
 
