@@ -25,6 +25,8 @@ export type Answer = {
 export type Rig = {
   readonly address: string;
   readonly port: number;
+  /** `host:port`; null without a grpcPort. */
+  readonly grpcAddress: string | null;
   readonly store: Store;
   readonly ask: (route: string, init?: RequestInit) => Promise<Answer>;
   readonly post: (route: string, body: unknown, headers?: Record<string, string>) => Promise<Answer>;
@@ -90,6 +92,7 @@ export const startRig = async (raw: Record<string, string> = {}): Promise<Rig> =
   return {
     address,
     port: Number(new URL(address).port),
+    grpcAddress: ingress.grpcAddress(),
     store,
     ask,
     post,
