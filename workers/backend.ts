@@ -22,6 +22,11 @@ export interface HandlerInstance extends Handler {
   readonly load: number;
   /** CPU milliseconds used since its start, and memory now; null where nobody knows. */
   usage(): Promise<{ readonly cpuMs: number; readonly memoryBytes: number } | null>;
+  /**
+   * Tells, whenever it changes, why it takes no batches, or null: it takes them. What it is given meanwhile is unstarted. Left out:
+   * it takes them from `ready` to its end.
+   */
+  onService?(listener: (reason: string | null) => void): void;
   /** Ends it at once. `cause` is what its batch is told. */
   kill(cause: string): void;
   /** Lets it finish what runs and leave by itself, for `graceMs` at most. Resolves when it is gone. */

@@ -47,6 +47,8 @@ export type HandlerAnswer =
       readonly mro: readonly string[];
       /** Another run would fail alike. */
       readonly isFinal?: boolean;
+      /** Whoever answered wants to be left alone for so long. */
+      readonly retryAfterMs?: number;
       readonly outputs?: readonly HandlerOutput[];
     }
   /** The handler died under this batch. `outputs` here and above: sub-batches that a generator had yielded before. */

@@ -4,8 +4,10 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import type { FunctionVersion } from '../shared/domain/function.ts';
 import { presentSpec } from '../shared/wire/spec.ts';
-import type { Backend, BackendOptions, LaunchRequest, ModelFolder } from './backend.ts';
+import type { Backend, BackendOptions, HandlerInstance, LaunchRequest, ModelFolder } from './backend.ts';
+import { Ports } from './container/ports.ts';
 import { type IgnoredOption, ignoredOptions } from './honoured-options.ts';
+import { startLocalEngine } from './http/local-engine.ts';
 import { nodeCommand } from './js/launch.ts';
 import { HandlerProcess, type ProcessCommand, type ProcessOptions } from './process.ts';
 import { interpreterOf, pythonCommand } from './python/launch.ts';
@@ -44,8 +46,9 @@ const THREAD_VARIABLES = [
 export class ProcessBackend implements Backend {
   readonly #options: ProcessBackendOptions;
   readonly #sources = new SourceDirectory();
+  readonly #ports = new Ports();
   readonly #stopped = new AbortController();
-  readonly #processes = new Set<HandlerProcess>();
+  readonly #processes = new Set<HandlerInstance>();
 
   constructor(options: ProcessBackendOptions) {
     this.#options = options;
@@ -55,8 +58,10 @@ export class ProcessBackend implements Backend {
     return ignoredOptions(version.spec, this.#options.machine);
   }
 
-  async launch({ version, replica, devices, onLine }: LaunchRequest): Promise<HandlerProcess> {
+  async launch(request: LaunchRequest): Promise<HandlerInstance> {
+    const { version, replica, devices, onLine } = request;
     const { spec, digest } = version;
+    if (spec.runtime === 'http') return this.#launchEngine(request);
     const directory = await this.#sources.of(version);
     const environment = this.#environmentOf(version, devices);
     const command = await this.#command(version, directory, environment, onLine);
@@ -71,7 +76,7 @@ export class ProcessBackend implements Backend {
         memoryBytesMax: spec.resources.memoryBytes,
         onLine,
       });
-      this.#keep(process, model);
+      this.#keep(process, () => model?.giveBack());
       return process;
     } catch (error) {
       model?.giveBack();
@@ -79,11 +84,37 @@ export class ProcessBackend implements Backend {
     }
   }
 
-  #keep(process: HandlerProcess, model: ModelFolder | null): void {
+  async #launchEngine({ version, devices, onLine }: LaunchRequest): Promise<HandlerInstance> {
+    const { signal } = this.#stopped;
+    const port = await this.#ports.take();
+    let model: ModelFolder | null = null;
+    const giveBack = (): void => {
+      this.#ports.giveBack(port);
+      model?.giveBack();
+    };
+    try {
+      const binding = version.spec.model;
+      model = binding && binding.files.length > 0 ? await this.#options.models.take(binding, signal) : null;
+      signal.throwIfAborted();
+      const engine = startLocalEngine({
+        ...{ version, port, onLine },
+        modelDirectory: model?.directory ?? null,
+        inherited: this.#inheritedFor(version),
+        devices: devicesVariable(devices),
+      });
+      this.#keep(engine, giveBack);
+      return engine;
+    } catch (error) {
+      giveBack();
+      throw error;
+    }
+  }
+
+  #keep(process: HandlerInstance, giveBack: () => void): void {
     this.#processes.add(process);
     void process.gone.then(() => {
       this.#processes.delete(process);
-      model?.giveBack();
+      giveBack();
     });
   }
 
@@ -114,19 +145,25 @@ export class ProcessBackend implements Backend {
     return pythonCommand(isolated, directory, env);
   }
 
-  #environmentOf({ spec }: FunctionVersion, devices: readonly number[]): Record<string, string> {
+  #environmentOf(version: FunctionVersion, devices: readonly number[]): Record<string, string> {
+    return {
+      ...this.#inheritedFor(version),
+      ...devicesVariable(devices),
+      ...version.spec.environment.env,
+    };
+  }
+
+  #inheritedFor({ spec }: FunctionVersion): Record<string, string> {
     const inherited = INHERITED.map((name) => [name, this.#options.environment[name]] as const);
     const { cpu } = spec.resources;
     const threads =
       cpu === null ? [] : THREAD_VARIABLES.map((name) => [name, String(Math.max(1, Math.ceil(cpu)))]);
-    return {
-      ...withoutUndefined(Object.fromEntries(inherited)),
-      ...Object.fromEntries(threads),
-      ...(devices.length === 0 ? {} : { CUDA_VISIBLE_DEVICES: devices.join(',') }),
-      ...spec.environment.env,
-    };
+    return { ...withoutUndefined(Object.fromEntries(inherited)), ...Object.fromEntries(threads) };
   }
 }
+
+const devicesVariable = (devices: readonly number[]): Record<string, string> =>
+  devices.length === 0 ? {} : { CUDA_VISIBLE_DEVICES: devices.join(',') };
 
 const withoutUndefined = (
   variables: Readonly<Record<string, string | undefined>>,

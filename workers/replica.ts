@@ -2,6 +2,7 @@
  * One replica of a function version: what its back end started, started again whenever it ends.
  *
  *   starting ─► ready ─► starting …        (it died: at once, slower when it keeps dying young)
+ *                 └────► starting ─► ready (it lives and says that it takes no batches for now)
  *      └─► failed ─► starting …            (it cannot start: slower and slower, the reason is kept)
  *   any ─► stopping                        (it finishes what runs, unless it is wanted again before that)
  */
@@ -60,6 +61,8 @@ export class Replica {
   #isRetired = false;
   #isStopped = false;
   #timedOut = false;
+  /** Its handler has been ready; it may be out of service since. */
+  #wasReady = false;
 
   constructor(options: ReplicaOptions) {
     this.#options = options;
@@ -155,6 +158,7 @@ export class Replica {
       handler = await this.#launch();
       if (this.#isStopped) return await this.#leave(handler);
       this.handler = handler;
+      this.#followService(handler);
       await handler.ready;
     } catch (error) {
       this.reason = shortened(error instanceof Error ? error.message : String(error));
@@ -165,6 +169,7 @@ export class Replica {
       return 'start_failed';
     }
     if (!this.#isStopped) {
+      this.#wasReady = true;
       this.#enter('ready');
       this.reason = null;
       this.#options.onChange();
@@ -173,8 +178,20 @@ export class Replica {
     this.#lastEnd = shortened(how);
     if (!this.#isStopped) log.warn({ replica: index, how }, 'handler process ended');
     const cause = this.#timedOut ? 'timeout' : 'crash';
+    this.#wasReady = false;
     this.#timedOut = false;
     return cause;
+  }
+
+  /** While it starts as well: why it is not ready yet is what people look for then. */
+  #followService(handler: HandlerInstance): void {
+    handler.onService?.((reason) => {
+      if (this.#isStopped || this.handler !== handler) return;
+      this.reason = reason === null ? null : shortened(reason);
+      if (this.#phase === 'ready' && reason !== null) this.#enter('starting');
+      else if (this.#phase === 'starting' && reason === null && this.#wasReady) this.#enter('ready');
+      this.#options.onChange();
+    });
   }
 
   async #launch(): Promise<HandlerInstance> {

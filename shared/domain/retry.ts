@@ -44,6 +44,8 @@ type Failure =
       readonly mro: readonly string[];
       /** Another run would fail alike: no retry, isolation at once. */
       readonly isFinal?: boolean;
+      /** The next run is no earlier than this from now. */
+      readonly retryAfterMs?: number;
     }
   | { readonly end: 'timeout'; readonly error: RowError }
   /** The process died under the batch: a claim, never an attempt. */
@@ -121,18 +123,19 @@ export const afterLostLease = (
 const afterFailure = (
   batch: RunBatch,
   policy: RunPolicy,
-  failure: { readonly error: RowError; readonly terminal: boolean },
+  failure: { readonly error: RowError; readonly terminal: boolean; readonly retryAfterMs: number },
   { now, random, hopeless }: Circumstances,
 ): Decision => {
   const attempts = batch.attempts + 1;
   const again = { attempts, claims: batch.claims };
-  const waited = now + backOffMs(policy.retry, attempts, random);
+  const { retryAfterMs } = failure;
+  const waited = now + Math.max(backOffMs(policy.retry, attempts, random), retryAfterMs);
   if (batch.mode !== 'isolate' && !failure.terminal && attempts <= policy.retry.retries) {
     const part: Part = { ...again, slices: batch.slices, mode: 'retry', notBefore: waited };
     return { outcomes: [], continuations: [part] };
   }
   if (policy.isolation === 'off' || rowsOf(batch.slices) === 1) return failAll(batch.slices, failure.error);
-  const notBefore = hopeless ? waited : 0;
+  const notBefore = hopeless || retryAfterMs > 0 ? waited : 0;
   const parts = halves(batch.slices).map(
     (slices): Part => ({ ...again, slices, mode: 'isolate', notBefore }),
   );
@@ -194,7 +197,8 @@ const afterRun = (
     run.end === 'timeout'
       ? policy.retry.terminalOn.includes('TimeoutError')
       : run.isFinal === true || isTerminal(policy.retry, run.mro);
-  return afterFailure(batch, policy, { error: run.error, terminal }, circumstances);
+  const retryAfterMs = run.end === 'error' ? (run.retryAfterMs ?? 0) : 0;
+  return afterFailure(batch, policy, { error: run.error, terminal, retryAfterMs }, circumstances);
 };
 
 /**

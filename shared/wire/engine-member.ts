@@ -90,7 +90,8 @@ const wordsOf = (bag: Bag, name: 'command' | 'args'): readonly string[] =>
 const argsOf = (bag: Bag): Pick<EngineSpec, 'args'> => {
   if ((bag.raw('args') ?? null) === null) return {};
   const args = wordsOf(bag, 'args');
-  if ((bag.raw('command') ?? null) !== null) refuse('engine.args', args, 'null with a command, which has its own');
+  if ((bag.raw('command') ?? null) !== null)
+    refuse('engine.args', args, 'null with a command, which has its own');
   return { args };
 };
 

@@ -55,6 +55,18 @@ export const outputTensors = (
   });
 };
 
+/**
+ * Columns of a verified stream of one batch without dictionaries (`joinedStream`) as tensors.
+ * @throws SluiceError `not_acceptable` as for outputs
+ */
+export const columnTensors = (bytes: Uint8Array): readonly Tensor[] => {
+  const { fields, batches } = openStream(bytes);
+  const [batch] = batches;
+  return fields.map((field, i) =>
+    tensorOf(field, { array: batch!.columns[i]!, from: 0, count: batch!.rows }),
+  );
+};
+
 /** Dictionaries as their values; a single run that has none goes as it lies. */
 const joined = (runs: readonly OutputRun[], output: Output): Rows => {
   const pieces = runs.flatMap(({ bytes, outputRow, count }) =>

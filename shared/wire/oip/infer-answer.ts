@@ -27,8 +27,17 @@ export const inferAnswer = (
       'not_acceptable',
       `the answer has ${inText} bytes, more than ${JSON_BYTES_MAX} for JSON; ask for binary data`,
     );
+  const { members, binary } = writtenTensors(tensors, isBinary);
+  const named = `"model_name":${JSON.stringify(model)},"model_version":${JSON.stringify(version)}`;
+  const own = id === null ? '' : `,"id":${JSON.stringify(id)}`;
+  const json = Buffer.from(`{${named}${own},"outputs":[${members.join()}]}`);
+  return inferBody(json, binary);
+};
+
+/** Tensors as members of a request or an answer, each with its data or, behind the JSON, its bytes. */
+export const writtenTensors = (tensors: readonly Tensor[], isBinary: (name: string) => boolean) => {
   const binary: Uint8Array[] = [];
-  const outputs = tensors.map((tensor) => {
+  const members = tensors.map((tensor) => {
     const { name, datatype, shape } = tensor;
     const head = `{"name":${JSON.stringify(name)},"datatype":"${datatype}","shape":[${shape.join()}]`;
     if (!isBinary(name)) return `${head},"data":${dataJson(tensor)}}`;
@@ -36,9 +45,10 @@ export const inferAnswer = (
     binary.push(bytes);
     return `${head},"parameters":{"binary_data_size":${bytes.byteLength}}}`;
   });
-  const named = `"model_name":${JSON.stringify(model)},"model_version":${JSON.stringify(version)}`;
-  const own = id === null ? '' : `,"id":${JSON.stringify(id)}`;
-  const json = Buffer.from(`{${named}${own},"outputs":[${outputs.join()}]}`);
+  return { members, binary };
+};
+
+export const inferBody = (json: Uint8Array, binary: readonly Uint8Array[]): InferAnswer => {
   const chunks = [json, ...binary];
   return {
     chunks,

@@ -138,6 +138,32 @@ const outputsOf = (given: unknown, isBinary: boolean): readonly WantedOutput[] |
   return outputs.length === 0 ? null : outputs;
 };
 
+const tensorsOf = (given: unknown, field: string, binary: BinaryPart): readonly Tensor[] => {
+  const tensors = list(given, field).map((input, at) => {
+    const head = tensorHead(input, at);
+    const own = parametersOf(input.parameters, `${field}[${at}]`);
+    if (own.shared_memory_region !== undefined)
+      return refuseInput(head.name, 'lies in shared memory, which is not offered; send its data');
+    if (own.binary_data_size === undefined) return jsonTensor(head, input.data);
+    if (input.data !== undefined) return refuseInput(head.name, 'has both data and binary data');
+    return binaryTensor(head, binary.take(head.name, own.binary_data_size));
+  });
+  binary.end();
+  return tensors;
+};
+
+/**
+ * The outputs of another server's answer.
+ * @param header of `inference-header-content-length`
+ * @throws SluiceError `invalid_json`, `invalid_request` naming the member or the output
+ */
+export const inferOutputs = (body: Uint8Array, header: string | undefined): readonly Tensor[] => {
+  const length = jsonLength(body, header);
+  const { outputs } = parsed(body.subarray(0, length));
+  if (outputs === undefined) return refuse('outputs', 'is missing; an answer has a list of tensors');
+  return tensorsOf(outputs, 'outputs', new BinaryPart(body.subarray(length)));
+};
+
 /**
  * @param header of `inference-header-content-length`
  * @throws SluiceError `invalid_json`, `invalid_request` naming the member or the input
@@ -149,16 +175,7 @@ export const inferRequest = (body: Uint8Array, header: string | undefined): Infe
   const isBinary = flag(parameters.binary_data_output, 'parameters.binary_data_output', false);
   const binary = new BinaryPart(body.subarray(length));
   if (inputs === undefined) return refuse('inputs', 'is missing; give a list of tensors');
-  const tensors = list(inputs, 'inputs').map((input, at) => {
-    const head = tensorHead(input, at);
-    const own = parametersOf(input.parameters, `inputs[${at}]`);
-    if (own.shared_memory_region !== undefined)
-      return refuseInput(head.name, 'lies in shared memory, which is not offered; send its data');
-    if (own.binary_data_size === undefined) return jsonTensor(head, input.data);
-    if (input.data !== undefined) return refuseInput(head.name, 'has both data and binary data');
-    return binaryTensor(head, binary.take(head.name, own.binary_data_size));
-  });
-  binary.end();
+  const tensors = tensorsOf(inputs, 'inputs', binary);
   return {
     id: requestId(id),
     timeoutMs: timeoutMs(parameters.timeout),

@@ -1,0 +1,73 @@
+/** What an engine's refusal is to the queue: an attempt, an attempt with a wait of its own, or an error that another run would repeat. */
+import type { HandlerAnswer } from '../handler.ts';
+import type { Reply } from './engine-connection.ts';
+
+type ErrorEnd = Extract<HandlerAnswer, { readonly end: 'error' }>;
+
+/** What a row's error quotes of an answer. */
+const QUOTED_CHARACTERS_MAX = 1000;
+/** An engine that wants more than this is not waited for; the retries are spent at their own pace. */
+const RETRY_AFTER_MS_MAX = 3_600_000;
+/** The rows are wrong, or too many: the same request fails alike, a part of it may not. */
+const FINAL: ReadonlySet<number> = new Set([400, 413, 414, 422]);
+
+export const errorAnswer = (
+  code: 'handler_error' | 'handler_output_invalid' | 'internal',
+  kind: string,
+  message: string,
+): ErrorEnd => ({ end: 'error', error: { code, kind, message }, mro: [kind] });
+
+/** The row's own fault, or nobody's: another run of the same rows fails alike, so isolation looks for it at once. */
+export const finalAnswer = (kind: string, message: string): ErrorEnd => ({
+  ...errorAnswer('handler_error', kind, message),
+  isFinal: true,
+});
+
+const parsed = (text: string): unknown => {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+};
+
+const memberOf = (value: unknown, name: string): unknown =>
+  typeof value === 'object' && value !== null && !Array.isArray(value) ? Reflect.get(value, name) : undefined;
+
+/** What the body says went wrong: the protocol's `error`, FastAPI's `detail`, or its text. */
+export const errorText = (body: Buffer): string => {
+  const text = body.subarray(0, 16 * QUOTED_CHARACTERS_MAX).toString('utf8');
+  const value = parsed(text);
+  for (const name of ['error', 'detail', 'message']) {
+    const member = memberOf(value, name);
+    if (member === undefined || member === null) continue;
+    return (typeof member === 'string' ? member : JSON.stringify(member)).slice(0, QUOTED_CHARACTERS_MAX);
+  }
+  return text.trim().slice(0, QUOTED_CHARACTERS_MAX);
+};
+
+/** Seconds, or an HTTP date (RFC 9110, section 10.2.3); null: it names no time. */
+export const retryAfterMs = (header: string | undefined, now: number): number | null => {
+  if (header === undefined) return null;
+  const ms = /^\s*\d{1,9}\s*$/.test(header) ? Number(header) * 1000 : Date.parse(header) - now;
+  return Number.isNaN(ms) ? null : Math.min(Math.max(0, ms), RETRY_AFTER_MS_MAX);
+};
+
+/** The answer to a reply whose status is not 2xx. */
+export const failureOf = (reply: Reply, path: string, now: number): ErrorEnd => {
+  const { status, body, header } = reply;
+  const text = errorText(body);
+  const said = text === '' ? '' : `: ${text}`;
+  const isRedirect = status >= 300 && status < 400;
+  const where = isRedirect
+    ? `, a redirect to ${header('location') ?? 'nowhere'}, which is not followed`
+    : said;
+  const answer = errorAnswer(
+    'handler_error',
+    `HTTP ${status}`,
+    `the engine answered ${status} to POST ${path}${where}`,
+  );
+  if (FINAL.has(status)) return { ...answer, isFinal: true };
+  const wait = status === 429 || status === 503 ? retryAfterMs(header('retry-after'), now) : null;
+  return wait === null ? answer : { ...answer, retryAfterMs: wait };
+};
