@@ -1,5 +1,6 @@
 /** Large files on a server, by the SHA-256 of their bytes: sent in pieces that go on where they broke off, read back and checked. */
 import { problemError, SluiceError } from './errors.ts';
+import { pathPart } from './path-part.ts';
 import { backOffMs, pause, type Transport } from './transport.ts';
 
 /** Of one request: the most that is in memory, and that a cut connection sends again. */
@@ -166,7 +167,7 @@ type Upload = {
 const isConflict = ({ code }: SluiceError): boolean =>
   code === 'artifact_offset_conflict' || code === 'changed_meanwhile';
 
-const pathOf = (digest: string): string => `/v1/artifacts/${encodeURIComponent(digest)}`;
+const pathOf = (digest: string): string => `/v1/artifacts/${pathPart(digest)}`;
 
 const stateOf = (headers: Headers): UploadState => {
   const length = headers.get('upload-length');

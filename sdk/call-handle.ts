@@ -2,6 +2,7 @@
 import { isFinished } from '../shared/domain/call.ts';
 import { ARROW_STREAM, type CallJson, type ProblemJson } from '../shared/wire/api.ts';
 import { CallFailedError, problemError, SluiceError, TimeoutError } from './errors.ts';
+import { pathPart } from './path-part.ts';
 import { type DecodedResult, decodeResult } from './result.ts';
 import { serverEvents } from './server-events.ts';
 import { backOffMs, pause, type Transport } from './transport.ts';
@@ -128,7 +129,7 @@ export class CallHandle<Output = unknown> {
   }
 
   #path(): string {
-    return `/v1/calls/${encodeURIComponent(this.callId)}`;
+    return `/v1/calls/${pathPart(this.callId)}`;
   }
 }
 

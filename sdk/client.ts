@@ -12,8 +12,10 @@ import type {
 } from '../shared/wire/api.ts';
 import { Artifacts } from './artifacts.ts';
 import { CallHandle } from './call-handle.ts';
+import { Engines } from './engines.ts';
 import { jsonBody, queryText } from './json-request.ts';
 import { Models } from './models.ts';
+import { pathPart } from './path-part.ts';
 import { RemoteFunction } from './remote-function.ts';
 import { ScalingGroups } from './scaling-groups.ts';
 import { Transport } from './transport.ts';
@@ -68,6 +70,7 @@ export class Sluice {
   /** Large files by their digests, as models refer to them. */
   readonly artifacts: Artifacts;
   readonly models: Models;
+  readonly engines: Engines;
   readonly scalingGroups: ScalingGroups;
   readonly #transport: Transport;
 
@@ -81,6 +84,7 @@ export class Sluice {
     });
     this.artifacts = new Artifacts(this.#transport);
     this.models = new Models(this.#transport);
+    this.engines = new Engines(this.#transport);
     this.scalingGroups = new ScalingGroups(this.#transport);
   }
 
@@ -179,7 +183,7 @@ export class Sluice {
   }
 
   async revokeKey(id: string): Promise<void> {
-    await this.#transport.request(`/v1/keys/${encodeURIComponent(id)}`, { method: 'DELETE', isSafe: true });
+    await this.#transport.request(`/v1/keys/${pathPart(id)}`, { method: 'DELETE', isSafe: true });
   }
 
   server(): Promise<ServerJson> {
@@ -201,4 +205,4 @@ export class Sluice {
 }
 
 const functionPath = (name: string, verb?: string): string =>
-  `/v1/functions/${encodeURIComponent(name)}${verb === undefined ? '' : `/${verb}`}`;
+  `/v1/functions/${pathPart(name)}${verb === undefined ? '' : `/${verb}`}`;

@@ -12,10 +12,17 @@ export type {
   SpecJson,
 } from '../shared/wire/api.ts';
 export type {
+  EngineJson,
+  EngineRequestJson,
+  EngineSelectorJson,
+  EngineVersionJson,
+} from '../shared/wire/engines-api.ts';
+export type {
   ComparisonJson,
   DeploymentJson,
   GroupPatchJson,
   ModelFileJson,
+  ModelImportJson,
   ModelJson,
   ModelVersionJson,
   RegistrationJson,
@@ -33,6 +40,7 @@ export {
 export { type CallEnd, CallHandle, type CallResult, type WaitOptions } from './call-handle.ts';
 export type { ChunkedCallOptions, ChunkedResult, ChunkProgress } from './chunked-call.ts';
 export { type BatchingLimits, type ClientOptions, Sluice } from './client.ts';
+export { Engines } from './engines.ts';
 export {
   CallFailedError,
   ChunkFailedError,

@@ -6,6 +6,7 @@ import type {
   RegistrationJson,
 } from '../shared/wire/model-api.ts';
 import { jsonBody, queryText } from './json-request.ts';
+import { pathPart } from './path-part.ts';
 import type { Transport } from './transport.ts';
 
 /** A number, an alias, or `latest`. */
@@ -129,8 +130,7 @@ export class Models {
   }
 }
 
-const modelPath = (model: string): string => `/v1/models/${encodeURIComponent(model)}`;
+const modelPath = (model: string): string => `/v1/models/${pathPart(model)}`;
 const versionPath = (model: string, version: VersionName): string =>
-  `${modelPath(model)}/versions/${encodeURIComponent(version)}`;
-const aliasPath = (model: string, alias: string): string =>
-  `${modelPath(model)}/aliases/${encodeURIComponent(alias)}`;
+  `${modelPath(model)}/versions/${pathPart(version)}`;
+const aliasPath = (model: string, alias: string): string => `${modelPath(model)}/aliases/${pathPart(alias)}`;

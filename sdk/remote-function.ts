@@ -5,6 +5,7 @@ import { CallHandle, type WaitOptions } from './call-handle.ts';
 import { type ChunkedCallOptions, type ChunkedResult, chunkedCall } from './chunked-call.ts';
 import { CallFailedError, SluiceError, TimeoutError } from './errors.ts';
 import { type Batch, type CallInput, type Columns, encodeBatch, toBatch } from './input.ts';
+import { pathPart } from './path-part.ts';
 import { decodeResult } from './result.ts';
 import type { Transport } from './transport.ts';
 
@@ -131,7 +132,7 @@ export class RemoteFunction<Inputs = unknown, Output = unknown> {
   };
 
   #path(): string {
-    return `/v1/functions/${encodeURIComponent(this.name)}`;
+    return `/v1/functions/${pathPart(this.name)}`;
   }
 }
 

@@ -8,6 +8,7 @@ import type {
 } from '../shared/wire/model-api.ts';
 import { DeploymentError, TimeoutError } from './errors.ts';
 import { jsonBody, queryText } from './json-request.ts';
+import { pathPart } from './path-part.ts';
 import { pause, type Transport } from './transport.ts';
 
 export type ReadyOptions = {
@@ -112,4 +113,4 @@ const rolledBack = (group: ScalingGroupJson, since: ScalingGroupJson): string | 
   return event?.text ?? null;
 };
 
-const groupPath = (group: string): string => `/v1/scaling-groups/${encodeURIComponent(group)}`;
+const groupPath = (group: string): string => `/v1/scaling-groups/${pathPart(group)}`;
