@@ -8,6 +8,7 @@ import { registerCall } from './commands/call.ts';
 import { registerCalls } from './commands/calls.ts';
 import { registerConfig } from './commands/config.ts';
 import { registerDeploy } from './commands/deploy.ts';
+import { registerEngines } from './commands/engines.ts';
 import { registerFunctions } from './commands/functions.ts';
 import { registerGroups } from './commands/groups.ts';
 import { registerKeys } from './commands/keys.ts';
@@ -46,6 +47,7 @@ const makeProgram = (): Command => {
   program.commandsGroup('Models:');
   registerModels(program);
   registerGroups(program);
+  registerEngines(program);
   program.commandsGroup('Calls:');
   registerCall(program);
   registerRun(program);

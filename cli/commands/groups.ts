@@ -81,6 +81,8 @@ const withDeployment = (command: Command): Command =>
     .option('--memory <bytes>', 'of a replica; 512Mi, 2Gi')
     .option('--gpu <type:count>', 'of a replica, such as nvidia-l4:1')
     .option('--env <NAME=value>', 'variable of the replicas; repeatable', collected)
+    .option('--engine <project/name[@version]>', 'inference engine that serves it')
+    .option('--predictor <NAME=value>', "variable of the engine's predictor; repeatable", collected)
     .option('--image <name:tag>', "image in place of the version's")
     .option('--handler <module.attribute>', 'handler in the image, served by our entrypoint')
     .option('--on-startup <module.attribute>', 'what runs once a replica before the first batch')

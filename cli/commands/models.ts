@@ -1,9 +1,10 @@
 /** `sluice models …`: what is registered, and curated models. */
 import type { Command } from 'commander';
 import type { VersionName } from '../../sdk/index.ts';
-import { wholeNumber } from '../arguments.ts';
+import { collected, wholeNumber } from '../arguments.ts';
 import { type ConnectionOptions, connect, withConnection } from '../connection.ts';
 import { byteText, fieldList, printVersions } from '../models/group-views.ts';
+import type { ImportOptions } from '../models/import-model.ts';
 import { ago, printJson, printTable } from '../print.ts';
 
 type JsonOption = ConnectionOptions & { readonly json?: boolean };
@@ -167,6 +168,26 @@ const registerChanging = (models: Command): void => {
   });
 };
 
+const registerImporting = (models: Command): void => {
+  withConnection(
+    models
+      .command('import <project> <name> <source>')
+      .description(
+        'Import files for an inference engine: a .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz, or a folder.',
+      )
+      .option('--summary <text>', 'what the model is')
+      .option('--label <version>', 'what its maker calls this version')
+      .option('--task-type <type>', 'what it does, as the engine is told')
+      .option('--class-labels <file>', 'a label a line, or JSON: a list, or label and index')
+      .option('--alias <alias>', 'points to this version from now on; repeatable', collected)
+      .option('--python <path>', 'interpreter that has sluice')
+      .option(...json),
+  ).action(async (project: string, name: string, source: string, options: ImportOptions) => {
+    const { importModel } = await import('../models/import-model.ts');
+    await importModel(project, name, source, options);
+  });
+};
+
 type AddOptions = JsonOption & {
   readonly gpu?: boolean;
   readonly group?: string;
@@ -207,9 +228,10 @@ const registerCurated = (models: Command): void => {
 export const registerModels = (program: Command): void => {
   const models = program
     .command('models')
-    .summary('list, show, compare, alias, register and add models')
+    .summary('list, show, compare, alias, register, import and add models')
     .description('Registered models and their versions. Without a subcommand: list.');
   registerReading(models);
   registerChanging(models);
+  registerImporting(models);
   registerCurated(models);
 };

@@ -28,6 +28,8 @@ export type DeployOptions = ScalingOptions & {
   readonly port?: number;
   readonly skipArtifacts?: boolean;
   readonly readyTimeout?: number;
+  readonly engine?: string;
+  readonly predictor?: readonly string[];
 };
 
 const BACKENDS = ['process', 'container', 'kubernetes'] as const;
@@ -81,14 +83,22 @@ export const patchOf = (options: ScalingOptions): GroupPatchJson => {
   return patch;
 };
 
-const environmentOf = (texts: readonly string[]): Record<string, string> =>
+const environmentOf = (texts: readonly string[], option = '--env'): Record<string, string> =>
   Object.fromEntries(
     texts.map((text) => {
       const equals = text.indexOf('=');
-      if (equals < 1) throw new UsageError(`--env ${text} is not NAME=value.`);
+      if (equals < 1) throw new UsageError(`${option} ${text} is not NAME=value.`);
       return [text.slice(0, equals), text.slice(equals + 1)];
     }),
   );
+
+/** 'vision/onnx', 'vision/onnx@2' */
+const selectorOf = (text: string): DeploymentJson['engine_selector'] => {
+  const [, project, engine, version] = /^([^/@]+)\/([^/@]+)(?:@([^/@]+))?$/.exec(text) ?? [];
+  if (project === undefined || engine === undefined)
+    throw new UsageError(`--engine is ${text}; give PROJECT/NAME, or PROJECT/NAME@VERSION.`);
+  return { project_name: project, engine_name: engine, version: version ?? null };
+};
 
 const resourcesOf = ({ cpu, memory, gpu }: DeployOptions): DeploymentJson['resources'] => {
   if (cpu !== undefined && !(cpu > 0))
@@ -122,6 +132,9 @@ export const deploymentOf = (model: string, options: DeployOptions): DeploymentJ
     port: options.port,
     skip_artifacts: options.skipArtifacts,
     ready_timeout_ms: options.readyTimeout,
+    engine_selector: options.engine === undefined ? undefined : selectorOf(options.engine),
+    predictor_env_var:
+      options.predictor === undefined ? undefined : environmentOf(options.predictor, '--predictor'),
     ...limitsOf(options),
   }),
 });
@@ -140,6 +153,8 @@ export const updateOf = (group: ScalingGroupJson, options: DeployOptions): Deplo
     ready_timeout_ms: group.ready_timeout_ms,
     task: group.task,
     env: group.env,
+    engine_selector: group.engine_selector,
+    predictor_env_var: group.predictor_env_var,
     ...wanted,
     scaling: { ...group.scaling, ...wanted.scaling },
     resources: { ...group.resources, ...wanted.resources },

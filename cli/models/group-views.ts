@@ -70,8 +70,10 @@ export const printGroup = (group: ScalingGroupJson): void => {
     `${group.paused ? 'paused, ' : ''}${group.state}${group.reason === null ? '' : `: ${group.reason}`}`,
   );
   line('replicas', `${replicaText(group)} (${group.backend})`);
-  line('inputs', fieldList(group.inputs));
-  line('outputs', fieldList(group.outputs));
+  const { engine } = group;
+  if (engine !== null) line('engine', `${engine.project}/${engine.name} ${engine.version}`);
+  line('inputs', fieldList(group.inputs) || 'any columns');
+  line('outputs', fieldList(group.outputs) || 'JSON');
   const { details } = group.replicas;
   if (details.length > 0) {
     process.stdout.write('\n');

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sluice.client import Client
     from sluice.context import CallContext, Context
     from sluice.deployment import deploy
+    from sluice.engines import EngineSelector, PredictorVariable, ReadinessProbe
     from sluice.errors import (
         CallFailedError,
         ChunkFailedError,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from sluice.models.deployment import AutoScalingSpec, ScalingGroupResourceRequest
     from sluice.models.frame import DataFrame
     from sluice.models.handler import model_handler
+    from sluice.models.importing import import_model
     from sluice.models.records import Model, ModelVersion, ScalingGroup
     from sluice.options import RetryPolicy
     from sluice.query import sql
@@ -52,11 +54,14 @@ _HOMES = {
     "DataFrame": "models.frame",
     "DeclarationError": "errors",
     "DeploymentError": "errors",
+    "EngineSelector": "engines",
     "Function": "declaration",
     "Image": "image",
     "Model": "models.records",
     "ModelVersion": "models.records",
+    "PredictorVariable": "engines",
     "QueryError": "query_rewrite",
+    "ReadinessProbe": "engines",
     "Remote": "remote",
     "RemoteFunction": "remote",
     "RetryPolicy": "options",
@@ -69,6 +74,7 @@ _HOMES = {
     "catalog_call": "catalog",
     "deploy": "deployment",
     "function": "declaration",
+    "import_model": "models.importing",
     "model_handler": "models.handler",
     "sql": "query",
 }
@@ -86,11 +92,14 @@ __all__ = [
     "DataFrame",
     "DeclarationError",
     "DeploymentError",
+    "EngineSelector",
     "Function",
     "Image",
     "Model",
     "ModelVersion",
+    "PredictorVariable",
     "QueryError",
+    "ReadinessProbe",
     "Remote",
     "RemoteFunction",
     "RetryPolicy",
@@ -103,6 +112,7 @@ __all__ = [
     "catalog_call",
     "deploy",
     "function",
+    "import_model",
     "model_handler",
     "sql",
 ]

@@ -10,8 +10,10 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from sluice.deployment import imported_by_us
+from sluice.engines import Engines, EngineSelector
 from sluice.errors import DeclarationError, DeploymentError
 from sluice.models.deployment import AutoScalingSpec, ScalingGroupResourceRequest, deployment_json
+from sluice.models.importing import StrPath, import_json, imported_files
 from sluice.models.records import Comparison, Model, ModelVersion, ScalingGroup
 from sluice.models.registration import LOADER_VERSION, Package, PackageOptions, packaged, walked_files
 from sluice.models.schema import schema_fields
@@ -46,6 +48,7 @@ class Client:
             )
         self._transport = Transport(url, api_key, retries)
         self.url = self._transport.url
+        self.engines = Engines(self._transport)
         self._remote = Remote(url, api_key, retries=retries)
 
     def __repr__(self) -> str:
@@ -111,6 +114,48 @@ class Client:
         with packaged(model, options) as package:
             return self._register(name, {**common, **_package_json(self._transport, package)})
 
+    def import_model(
+        self,
+        project: str,
+        name: str,
+        summary: str = "",
+        version: str | None = None,
+        task_type: str | None = None,
+        class_labels: Any = None,
+        *,
+        archive: StrPath | None = None,
+        folder: StrPath | None = None,
+        input_schema: Any = None,
+        output_schema: Any = None,
+        metadata: Mapping[str, str] | None = None,
+        aliases: Iterable[str] = (),
+        stage: str | None = None,
+    ) -> ModelVersion:
+        """Makes the next version of a model from files that an inference engine reads; deploy it with ``engine_selector``.
+
+        Args:
+            summary, version, task_type: texts for people and the engine; the version's number is told apart from ``version``.
+            class_labels: a list of labels, or label → index.
+            archive, folder: one of them: a .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz, or a folder. The paths in it are those that
+                the engine finds below its model directory.
+            input_schema, output_schema: as of :meth:`register_model_version`. Without the one any columns are taken, without the
+                other each row's answer is JSON.
+
+        Raises:
+            DeclarationError: ArchiveError for an archive that leaves its folder, links, or unpacks to too much.
+            ServerError, ConnectionError.
+        """
+        body = {
+            "import": import_json(project, summary, version, task_type, class_labels),
+            "inputs": [] if input_schema is None else schema_fields(input_schema, "input_schema"),
+            "outputs": [] if output_schema is None else schema_fields(output_schema, "output_schema"),
+            "metadata": _texts("metadata", metadata or {}),
+            "stage": stage,
+            "aliases": list(aliases),
+        }
+        with imported_files(archive, folder) as files:
+            return self._register(name, {**body, "files": uploaded(self._transport, files)})
+
     def _register(self, name: str, body: dict[str, Any]) -> ModelVersion:
         answer = self._json("POST", f"{_model(name)}/versions", body, {"idempotency-key": uuid.uuid4().hex})
         return ModelVersion.of(answer)
@@ -169,6 +214,8 @@ class Client:
         scaling: AutoScalingSpec | None = None,
         resources: ScalingGroupResourceRequest | None = None,
         env_vars: Mapping[str, str] | None = None,
+        engine_selector: EngineSelector | Mapping[str, Any] | None = None,
+        predictor_env_var: Mapping[str, Any] | None = None,
         backend: str | None = None,
         image: Any = None,
         handler: str | None = None,
@@ -193,6 +240,8 @@ class Client:
         Args:
             model_version: a number or an alias; by default the latest.
             scaling, resources, env_vars: replicas, what each of them needs, and its environment variables.
+            engine_selector: the inference engine that serves it, as ``{"project_name": "vision", "engine_name": "onnx"}``;
+                ``predictor_env_var``: variables of its schema.
             backend: process, container or kubernetes; by default the server's choice.
             image, handler, on_startup, entrypoint, port: of a container; they win over what the version says.
             skip_upload_to_volumes: the replicas do not get the version's files.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sluice import options
+from sluice.engines import EngineSelector, json_of
 from sluice.errors import DeclarationError
 from sluice.image import checked_env
 from sluice.options import RetryPolicy
@@ -95,7 +96,7 @@ def deployment_json(given: Mapping[str, Any]) -> dict[str, Any]:
         options.refuse("scaling", scaling, "a sluice.AutoScalingSpec")
     if resources is not None and not isinstance(resources, ScalingGroupResourceRequest):
         options.refuse("resources", resources, "a sluice.ScalingGroupResourceRequest")
-    timeout = given["call_timeout"]
+    timeout, selector = given["call_timeout"], given["engine_selector"]
     body = {
         "model": given["model_name"],
         "version": _version(given["model_version"]),
@@ -119,6 +120,8 @@ def deployment_json(given: Mapping[str, Any]) -> dict[str, Any]:
         "isolation": given["isolation"],
         "call_timeout_ms": _milliseconds("call_timeout", timeout),
         "task": given["task"],
+        "engine_selector": None if selector is None else json_of("engine_selector", selector, EngineSelector),
+        "predictor_env_var": None if given["predictor_env_var"] is None else dict(given["predictor_env_var"]),
     }
     return {name: value for name, value in body.items() if value is not None}
 
