@@ -1,7 +1,7 @@
 /** Inference engines: HTTP servers that serve models, registered once and run by scaling groups. */
 import type { EngineJson, EngineRequestJson, EngineVersionJson } from '../shared/wire/engines-api.ts';
 import { jsonBody, queryText } from './json-request.ts';
-import { pathPart, pathPart } from './path-part.ts';
+import { pathPart } from './path-part.ts';
 import type { Transport } from './transport.ts';
 
 /** Of one page; the server has no larger ones. */
