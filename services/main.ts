@@ -9,6 +9,8 @@ import type { Log } from '../shared/runtime/log.ts';
 import { artifactsOptionsOf, openArtifacts } from '../shared/store/artifacts/index.ts';
 import type { StoreServer } from '../shared/store/ports/server.ts';
 import type { Store } from '../shared/store/ports/store.ts';
+import { BatchRunner } from './batches/batch-runner.ts';
+import { fileDigests } from './batches/file-sweep.ts';
 import { Buffer } from './buffer/buffer.ts';
 import type { Clocks } from './buffer/window.ts';
 import { ownExposition } from './ingress/exposition.ts';
@@ -71,8 +73,11 @@ const makeModelServices = (settings: Settings, store: Store, log: Log): ModelSer
   const engines = new Engines(store.documents);
   const rollouts = new Rollouts({ store, models, engines, log, wall });
   const holdings = async () => groupHoldings(await records.all());
-  const sweep = new RegistrySweep({ store, artifacts, holdings, log, wall });
+  const digests = () => fileDigests(store.documents);
+  const sweep = new RegistrySweep({ store, artifacts, holdings, digests, log, wall });
+  const batches = new BatchRunner({ store, artifacts, log, wall });
   const handOver = async (): Promise<void> => {
+    await batches.stop();
     await rollouts.stop();
     await sweep.stop();
   };
@@ -80,6 +85,7 @@ const makeModelServices = (settings: Settings, store: Store, log: Log): ModelSer
     start: async () => {
       await rollouts.start();
       await sweep.start();
+      await batches.start();
     },
     handOver,
     stop: async () => {

@@ -9,7 +9,10 @@ const GROUP = 'model.';
  * The function of this name, or that of the scaling group of this name.
  * @throws SluiceError `function_not_found`
  */
-export const modelFunction = async (catalogue: Catalogue, name: string): Promise<FunctionRecord> => {
+export const modelFunction = async (
+  catalogue: Pick<Catalogue, 'known' | 'refresh'>,
+  name: string,
+): Promise<FunctionRecord> => {
   const found =
     catalogue.known(name) ??
     catalogue.known(`${GROUP}${name}`) ??

@@ -36,6 +36,8 @@ export type RegistrySweepOptions = {
   readonly store: Store;
   readonly artifacts: Artifacts;
   readonly holdings: () => Promise<Holdings>;
+  /** Of other rooms, artifact by artifact: there may be many. */
+  readonly digests?: () => AsyncIterable<Digest>;
   readonly log: Log;
   readonly wall: () => number;
 };
@@ -146,6 +148,7 @@ export class RegistrySweep implements Service {
       addImage(value.image);
     }
     for (const image of (await this.#options.holdings()).images) addImage(image);
+    for await (const digest of this.#options.digests?.() ?? []) digests.add(digest);
     for (const record of await this.#options.store.registry.functions()) {
       for (const version of record.versions) {
         const { model, container } = version.spec;

@@ -10,6 +10,10 @@ export const DOCUMENT_KINDS = [
   'scaling-group',
   'engine',
   'engine-version',
+  'openai-file',
+  'openai-part',
+  'openai-batch',
+  'openai-run',
   'sweep',
 ] as const;
 export type DocumentKind = (typeof DOCUMENT_KINDS)[number];

@@ -1,0 +1,138 @@
+/** Runs the batches that nobody runs: looks for them every second, claims one, and goes on where it was left. */
+import { randomUUID } from 'node:crypto';
+import type { Log } from '../../shared/runtime/log.ts';
+import type { Service } from '../../shared/runtime/service.ts';
+import { changeDocument } from '../registry/documents.ts';
+import type { RunRecord } from './batch-records.ts';
+import { BatchRun, CLAIM_MS, ClaimLost } from './batch-run.ts';
+import type { RunParts } from './chunk-run.ts';
+import { sweepFiles } from './file-sweep.ts';
+
+const LOOK_MS = 1000;
+const SWEEP_MS = 600_000;
+/** Of one process: each has some ten megabytes of lines and answers in memory. */
+const RUNS_MAX = 8;
+const LISTED_MAX = 1000;
+/** What broke is tried again after these. */
+const BACK_OFF_MS_MIN = 1000;
+const BACK_OFF_MS_MAX = 60_000;
+
+type Failed = { readonly backOffMs: number; readonly at: number };
+
+export class BatchRunner implements Service {
+  readonly #parts: RunParts & { readonly log: Log };
+  readonly #running = new Map<string, { readonly run: BatchRun; readonly done: Promise<void> }>();
+  readonly #failed = new Map<string, Failed>();
+  readonly #token = randomUUID();
+  #timers: NodeJS.Timeout[] = [];
+  #looking: Promise<void> = Promise.resolve();
+  #sweeping: Promise<void> = Promise.resolve();
+  #isBusy = false;
+  #state: 'new' | 'running' | 'stopped' = 'new';
+
+  constructor(parts: RunParts & { readonly log: Log }) {
+    this.#parts = parts;
+  }
+
+  async start(): Promise<void> {
+    if (this.#state !== 'new') return;
+    this.#state = 'running';
+    this.#timers.push(
+      setInterval(() => this.#look(), LOOK_MS),
+      setInterval(() => this.#sweep(), SWEEP_MS),
+    );
+    this.#look();
+  }
+
+  /** What runs is left where it is; another process, or the next one, goes on at once. */
+  async stop(): Promise<void> {
+    this.#state = 'stopped';
+    for (const timer of this.#timers.splice(0)) clearInterval(timer);
+    await Promise.all([this.#looking, this.#sweeping]);
+    const running = [...this.#running.values()];
+    for (const { run } of running) run.halt(new Error('the process stops'));
+    await Promise.all(running.map(({ done }) => done));
+  }
+
+  #look(): void {
+    if (this.#isBusy || this.#state !== 'running') return;
+    this.#isBusy = true;
+    this.#looking = this.#begin()
+      .catch((error: unknown) => this.#parts.log.warn({ err: error }, 'batches could not be looked for'))
+      .finally(() => {
+        this.#isBusy = false;
+      });
+  }
+
+  async #begin(): Promise<void> {
+    if (this.#running.size >= RUNS_MAX) return;
+    const { store } = this.#parts;
+    const runs = await store.documents.list({ kind: 'openai-run', limit: LISTED_MAX });
+    const known = new Set(runs.map(({ key }) => key));
+    for (const id of this.#failed.keys()) if (!known.has(id)) this.#failed.delete(id);
+    // Whoever came first is first: ids sort the other way.
+    const oldest = [...runs].sort(
+      (a, b) => (a.value as RunRecord).createdAt - (b.value as RunRecord).createdAt,
+    );
+    for (const { key, value } of oldest) {
+      if (this.#running.size >= RUNS_MAX || this.#state !== 'running') return;
+      if (this.#running.has(key) || !this.#isFree(value as RunRecord) || this.#isWaiting(key)) continue;
+      if (await this.#claim(key)) this.#start(key);
+    }
+  }
+
+  /** On a store of one process every claim of another is of one that is dead. */
+  #isFree({ claim }: RunRecord): boolean {
+    const { store, wall } = this.#parts;
+    return claim === null || claim.until <= wall() || store.coordination.exclusive;
+  }
+
+  #isWaiting(id: string): boolean {
+    const failed = this.#failed.get(id);
+    return failed !== undefined && failed.at + failed.backOffMs > this.#parts.wall();
+  }
+
+  #claim(id: string): Promise<boolean> {
+    const { store, wall } = this.#parts;
+    return changeDocument<RunRecord, boolean>(store.documents, 'openai-run', id, (run) => {
+      if (run === undefined || !this.#isFree(run)) return { answer: false };
+      const claim = { token: this.#token, until: wall() + CLAIM_MS };
+      return { write: { ...run, claim }, answer: true };
+    });
+  }
+
+  #start(id: string): void {
+    const run = new BatchRun(this.#parts, id, this.#token);
+    const done = run
+      .run()
+      .then(() => {
+        this.#failed.delete(id);
+      })
+      .catch((error: unknown) => this.#note(id, error))
+      .then(() => this.#release(id))
+      .finally(() => this.#running.delete(id));
+    this.#running.set(id, { run, done });
+  }
+
+  #note(id: string, error: unknown): void {
+    if (this.#state !== 'running' || error instanceof ClaimLost) return;
+    const before = this.#failed.get(id)?.backOffMs;
+    const backOffMs = before === undefined ? BACK_OFF_MS_MIN : Math.min(2 * before, BACK_OFF_MS_MAX);
+    this.#failed.set(id, { backOffMs, at: this.#parts.wall() });
+    this.#parts.log.warn({ err: error, batch: id }, 'a batch could not go on; trying again');
+  }
+
+  async #release(id: string): Promise<void> {
+    const { documents } = this.#parts.store;
+    await changeDocument<RunRecord, null>(documents, 'openai-run', id, (run) =>
+      run?.claim?.token === this.#token ? { write: { ...run, claim: null }, answer: null } : { answer: null },
+    ).catch(() => undefined);
+  }
+
+  #sweep(): void {
+    const { store, log, wall } = this.#parts;
+    this.#sweeping = sweepFiles(store.documents, wall()).catch((error: unknown) =>
+      log.warn({ err: error }, 'files of batches could not be swept; trying again'),
+    );
+  }
+}
