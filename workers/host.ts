@@ -22,6 +22,7 @@ import type { HandlerLog } from './handler-log.ts';
 import type { MachineRoom } from './machine-room.ts';
 import { ReplicaReports } from './replica-reports.ts';
 import { ScalingRounds } from './scaling-rounds.ts';
+import { sourcedBackend } from './sourced-backend.ts';
 import { type Entry, follow, goalOf, isNeeded, isOnDemand, roleIn } from './version-entry.ts';
 import { VersionRunner } from './version-runner.ts';
 import { clashOf, hasHadTurn, holdersBeside } from './version-turns.ts';
@@ -207,7 +208,7 @@ export class WorkerHost implements Service {
   async #open(version: FunctionVersion, scaling: FunctionScaling): Promise<Entry> {
     const { store, backends, room, handlerLog, log, workerId, leaseMs, claimsMax, strict } = this.#options;
     const found = await backends.of(version);
-    const backend = 'backend' in found ? found.backend : NO_BACKEND;
+    const backend = 'backend' in found ? sourcedBackend(found.backend, store.registry) : NO_BACKEND;
     const options = backend.ignored(version);
     const binding = strict ? options.filter(({ isBinding }) => isBinding) : [];
     const unmet = `this server refuses what it cannot honour: ${binding.map(({ text }) => text).join('; ')}`;

@@ -13,19 +13,6 @@ const REREAD_MS = 30_000;
 /** Versions of deleted functions whose finished calls were read lately. */
 const FORGOTTEN_MAX = 1000;
 
-/** Source may be 64 MiB a version, and only workers read it. */
-const withoutSource = (record: FunctionRecord): FunctionRecord => {
-  const slim = (version: FunctionVersion): FunctionVersion => ({
-    ...version,
-    spec: { ...version.spec, source: [] },
-  });
-  const versions = record.versions.map(slim);
-  const of = (version: FunctionVersion): FunctionVersion =>
-    versions.find(({ id }) => id === version.id) ?? slim(version);
-  return { ...record, versions, current: of(record.current), staged: record.staged && of(record.staged) };
-};
-
-/** Of what functions know, everything but their source. */
 export class Catalogue {
   readonly #store: Store;
   readonly #log: Log;
@@ -114,9 +101,8 @@ export class Catalogue {
   #keep(record: FunctionRecord): void {
     const before = this.#records.get(record.name);
     if (before?.id === record.id && before.updatedAt > record.updatedAt) return;
-    const kept = withoutSource(record);
-    this.#records.set(record.name, kept);
-    for (const version of kept.versions) this.#versions.set(version.id, version);
+    this.#records.set(record.name, record);
+    for (const version of record.versions) this.#versions.set(version.id, version);
     if (this.#versions.size > FORGOTTEN_MAX) this.#forget();
   }
 

@@ -34,7 +34,7 @@ export type GroupsOptions = {
   readonly engines: Engines;
   /** Returns when every thread has read the function again. */
   readonly changed: (functionName: string) => Promise<void>;
-  /** The function as it is known here, for views: reading it brings the source of all its versions along. */
+  /** The function as it is known here, for views: lists show many. */
   readonly known: (functionName: string) => FunctionRecord | undefined;
 };
 

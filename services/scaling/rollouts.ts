@@ -41,7 +41,7 @@ export class Rollouts implements Service {
   readonly #options: RolloutsOptions;
   readonly #records: GroupRecords;
   readonly #claims: Claims;
-  /** Reading a function brings the source of all its versions along: of what nothing changes it is read once. */
+  /** A function has many versions in its life: of what nothing changes it is read once. */
   readonly #catalogue: Catalogue;
   /** To be looked at each second. */
   readonly #underWay = new Set<string>();

@@ -114,6 +114,7 @@ export type FunctionVersion = {
   /** First 12 hex digits of the SHA-256 of the canonical spec. */
   readonly digest: string;
   readonly createdAt: number;
+  /** Its `source` is empty in a record; the registry gives that of one version. */
   readonly spec: FunctionSpec;
 };
 

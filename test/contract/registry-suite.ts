@@ -38,6 +38,29 @@ export const registrySuite = (factory: StoreFactory): void => {
     expect(await registry.function('nope')).toBeUndefined();
   });
 
+  it('keeps source apart from what it says of functions, and gives that of one version', async () => {
+    await using shop = await Workshop.make(factory);
+    const { registry } = shop.store;
+    const sourceOf = (text: string) => [{ path: 'g.py', content: Buffer.from(text).toString('base64') }];
+    const [a, b] = [sourceOf('a = "ä"'), sourceOf('b = 1')];
+    const first = await registry.deploy({ now: shop.now, spec: specOf('g', { source: a }) });
+    const staged = specOf('g', { source: b });
+    const second = await registry.deploy({ now: ++shop.now, spec: staged, isStaged: true });
+    const updated = await registry.update({ now: ++shop.now, name: 'g', update: { paused: true } });
+    const read = [first.record, second.record, updated, await registry.function('g')];
+    for (const record of [...read, ...(await registry.functions())])
+      for (const version of [record!.current, ...record!.versions]) expect(version.spec.source).toEqual([]);
+    const { id } = first.record.current;
+    expect(await registry.source(id)).toEqual(a);
+    expect(await registry.source(second.record.staged!.id)).toEqual(b);
+    expect(await registry.source(id + 1000)).toBeUndefined();
+    // The same spec is the same version still: its digest counts the source.
+    expect(await registry.deploy({ now: ++shop.now, spec: staged })).toMatchObject({
+      created: false,
+      record: { current: { id: second.record.staged!.id } },
+    });
+  });
+
   it('stages a version beside the current one, and ends its wait once', async () => {
     await using shop = await Workshop.make(factory);
     const { registry } = shop.store;

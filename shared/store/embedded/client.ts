@@ -270,6 +270,7 @@ const makeRegistry = (ask: <T>(verb: VerbName, args?: unknown) => Promise<T>): R
   settleStaged: (query) => ask('settleStaged', query),
   functions: () => ask('functions'),
   function: (name) => ask('function', name),
+  source: (versionId) => ask('source', versionId),
   update: (query) => ask('update', query),
   remove: (name) => ask('remove', name),
   repin: (query) => ask('repin', query),

@@ -9,7 +9,7 @@ import { SluiceError } from '../../errors/sluice-error.ts';
 import { syncDirectory } from './directory-sync.ts';
 
 /** Raised with every change of the tables or of the segment records. */
-export const FORMAT_VERSION = 2;
+export const FORMAT_VERSION = 3;
 
 /** What format 2 added to `functions`, in its order. */
 const FUNCTIONS_SINCE_2 = ['staged INTEGER', 'staged_new INTEGER', 'scaling TEXT'] as const;
@@ -20,6 +20,9 @@ CREATE TABLE documents(kind TEXT NOT NULL, key TEXT NOT NULL, revision INTEGER N
   PRIMARY KEY(kind, key)) WITHOUT ROWID;
 CREATE TABLE document_parts(id INTEGER PRIMARY KEY, bytes BLOB NOT NULL);
 `;
+
+/** Apart from `versions`: SQLite reads through all of a row to its last columns. JSON. */
+const SOURCES = 'CREATE TABLE version_sources(version INTEGER PRIMARY KEY, source TEXT NOT NULL);';
 
 /**
  * `live` holds unfinished calls and is never updated on the hot path: what has been sealed and settled of a call is in
@@ -56,7 +59,8 @@ CREATE INDEX batches_segment ON batches(segment) WHERE segment IS NOT NULL;
 CREATE TABLE idempotency(key INTEGER, function INTEGER, name TEXT, digest TEXT NOT NULL, call INTEGER NOT NULL,
   PRIMARY KEY(key, function, name)) WITHOUT ROWID;
 CREATE INDEX idempotency_call ON idempotency(call);
-${DOCUMENTS}`;
+${DOCUMENTS}${SOURCES}
+`;
 
 const isBusy = (error: unknown): boolean => {
   const code = (error as { errcode?: number }).errcode;
@@ -74,10 +78,17 @@ const configure = (db: DatabaseSync, durability: 'fsync' | 'memory'): void => {
   db.exec('PRAGMA cache_size = -65536');
 };
 
+const TO_2 = FUNCTIONS_SINCE_2.map((column) => `ALTER TABLE functions ADD COLUMN ${column};`).join('\n');
+
+const TO_3 = `${SOURCES}
+INSERT INTO version_sources SELECT id, json_extract(spec, '$.source') FROM versions;
+UPDATE versions SET spec = json_set(spec, '$.source', json('[]'));`;
+
 /** All of it or nothing: an older Sluice refuses the directory from then on. */
-const upgradeFrom1 = (db: DatabaseSync): void => {
-  const columns = FUNCTIONS_SINCE_2.map((column) => `ALTER TABLE functions ADD COLUMN ${column};`).join('\n');
-  db.exec(`BEGIN IMMEDIATE; ${columns} ${DOCUMENTS} UPDATE meta SET value = 2 WHERE name = 'format'; COMMIT`);
+const upgrade = (db: DatabaseSync, from: number): void => {
+  const steps = from === 1 ? `${TO_2} ${DOCUMENTS} ${TO_3}` : TO_3;
+  const format = `UPDATE meta SET value = ${FORMAT_VERSION} WHERE name = 'format'`;
+  db.exec(`BEGIN IMMEDIATE; ${steps} ${format}; COMMIT`);
 };
 
 const checkFormat = (db: DatabaseSync, directory: string): void => {
@@ -95,8 +106,8 @@ const checkFormat = (db: DatabaseSync, directory: string): void => {
   const format = db.prepare("SELECT value FROM meta WHERE name = 'format'").get() as
     | { value: number }
     | undefined;
-  if (format?.value === 1) {
-    upgradeFrom1(db);
+  if (format?.value === 1 || format?.value === 2) {
+    upgrade(db, format.value);
     return;
   }
   if (format?.value !== FORMAT_VERSION) {

@@ -5,6 +5,7 @@ import type {
   FunctionSpec,
   FunctionVersion,
   ReplicaReport,
+  SourceFile,
 } from '../../domain/function.ts';
 import { SluiceError } from '../../errors/sluice-error.ts';
 import type { DeployAnswer, FunctionLoad, FunctionUpdate, LogLine, Registry } from '../ports/registry.ts';
@@ -89,10 +90,12 @@ const insertVersion = (
   spec: FunctionSpec,
   now: number,
 ): number => {
+  const { source, ...rest } = spec;
   const { lastInsertRowid } = ledger
     .prepare('INSERT INTO versions(function, digest, created, spec, batching) VALUES (?,?,?,?,?)')
-    .run(owner.id, digest, now, JSON.stringify(spec), JSON.stringify(spec.batching));
+    .run(owner.id, digest, now, JSON.stringify({ ...rest, source: [] }), JSON.stringify(spec.batching));
   const id = Number(lastInsertRowid);
+  ledger.prepare('INSERT INTO version_sources VALUES (?, ?)').run(id, JSON.stringify(source));
   addVersion(ledger, id, digest, owner, spec.isolation, spec.batching);
   return id;
 };
@@ -155,6 +158,13 @@ const find = (ledger: Ledger, name: string): FunctionState | undefined => {
 export const functionOf = (ledger: Ledger, name: string): FunctionRecord | undefined => {
   const owner = find(ledger, name);
   return owner && record(ledger, owner);
+};
+
+export const sourceOf = (ledger: Ledger, versionId: number): readonly SourceFile[] | undefined => {
+  const row = ledger.prepare('SELECT source FROM version_sources WHERE version = ?').get(versionId) as
+    | { source: string }
+    | undefined;
+  return row && (JSON.parse(row.source) as SourceFile[]);
 };
 
 export const update = (

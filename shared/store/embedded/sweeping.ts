@@ -106,6 +106,7 @@ const dropVersions = (ledger: Ledger, now: number): void => {
     .all(now) as { id: number }[];
   for (const { id } of rows) {
     ledger.prepare('DELETE FROM versions WHERE id = ?').run(id);
+    ledger.prepare('DELETE FROM version_sources WHERE version = ?').run(id);
     const owner = ledger.versions.get(id)?.owner;
     ledger.versions.delete(id);
     if (owner === undefined || [...ledger.versions.values()].some((one) => one.owner === owner)) continue;

@@ -57,8 +57,12 @@ export class ArrivingRows {
       one.scaling === null ? null : JSON.stringify(one.scaling),
     );
     const add = this.#sql('INSERT INTO versions VALUES (?,?,?,?,?,?,?)');
-    for (const { id, digest, createdAt, spec, batching, removedAt } of one.versions)
-      add.run(id, one.id, digest, createdAt, JSON.stringify(spec), JSON.stringify(batching), removedAt);
+    const addSource = this.#sql('INSERT INTO version_sources VALUES (?,?)');
+    for (const { id, digest, createdAt, spec, batching, removedAt } of one.versions) {
+      const light = JSON.stringify({ ...spec, source: [] });
+      add.run(id, one.id, digest, createdAt, light, JSON.stringify(batching), removedAt);
+      addSource.run(id, JSON.stringify(spec.source));
+    }
   }
 
   /** Ids stay: lanes and calls name them. */

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Payload, RowError } from '../../domain/call.ts';
-import type { Batching, FunctionSpec } from '../../domain/function.ts';
+import type { Batching, FunctionSpec, SourceFile } from '../../domain/function.ts';
 import type { Scaling } from '../../domain/scaling.ts';
 import { SluiceError } from '../../errors/sluice-error.ts';
 import { tagOf } from '../../wire/call-id.ts';
@@ -64,19 +64,22 @@ type VersionRow = {
   spec: string;
   batching: string;
   removed: number | null;
+  source: string;
 };
 
 const toVersion = (row: VersionRow): TransferVersion => ({
   id: row.id,
   digest: row.digest,
   createdAt: row.created,
-  spec: JSON.parse(row.spec) as FunctionSpec,
+  spec: { ...(JSON.parse(row.spec) as FunctionSpec), source: JSON.parse(row.source) as SourceFile[] },
   batching: JSON.parse(row.batching) as Batching,
   removedAt: row.removed,
 });
 
 const functionsOf = ({ db }: Ledger): TransferFunction[] => {
-  const versions = db.prepare('SELECT * FROM versions WHERE function = ? ORDER BY id');
+  const versions = db.prepare(
+    'SELECT * FROM versions JOIN version_sources ON version = id WHERE function = ? ORDER BY id',
+  );
   return (db.prepare('SELECT * FROM functions ORDER BY id').all() as FunctionRow[]).map((row) => ({
     id: row.id,
     name: row.name,

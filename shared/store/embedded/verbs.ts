@@ -48,6 +48,7 @@ const VERBS = {
   settleStaged: functions.settleStaged,
   functions: functions.functions,
   function: functions.functionOf,
+  source: functions.sourceOf,
   update: functions.update,
   remove: functions.remove,
   repin,

@@ -1,5 +1,11 @@
 /** Functions and their versions. Versions are content-addressed and immutable but for live batching updates. */
-import type { Batching, FunctionRecord, FunctionSpec, ReplicaReport } from '../../domain/function.ts';
+import type {
+  Batching,
+  FunctionRecord,
+  FunctionSpec,
+  ReplicaReport,
+  SourceFile,
+} from '../../domain/function.ts';
 import type { Scaling } from '../../domain/scaling.ts';
 
 export type DeployAnswer = { readonly record: FunctionRecord; readonly created: boolean };
@@ -53,8 +59,11 @@ export interface Registry {
     readonly digest: string;
     readonly end: 'activate' | 'drop';
   }): Promise<boolean>;
+  /** Records are without source, in every answer: many versions of many megabytes would make each reading one of gigabytes. */
   functions(): Promise<readonly FunctionRecord[]>;
   function(name: string): Promise<FunctionRecord | undefined>;
+  /** The source of one version; undefined when it is gone. */
+  source(versionId: number): Promise<readonly SourceFile[] | undefined>;
   update(query: {
     readonly now: number;
     readonly name: string;

@@ -5,16 +5,25 @@ import type {
   FunctionSpec,
   FunctionVersion,
   ReplicaReport,
+  SourceFile,
 } from '../../domain/function.ts';
 import type { Scaling } from '../../domain/scaling.ts';
 import { SluiceError } from '../../errors/sluice-error.ts';
 import type { DeployAnswer, FunctionLoad, FunctionUpdate, LogLine, Registry } from '../ports/registry.ts';
 import { digestOf } from '../spec-digest.ts';
 import type { Directory } from './directory.ts';
-import { FUNCTIONS_MAX, serialOfVersion, VERSIONS_MAX, versionIdOf } from './layout.ts';
+import {
+  FUNCTIONS_MAX,
+  functionOfVersion,
+  isFunctionNumber,
+  serialOfVersion,
+  VERSIONS_MAX,
+  versionIdOf,
+} from './layout.ts';
 import { unpack } from './packing.ts';
 import { type QueueContext, runScript } from './queue-context.ts';
 import { pairsOf, runStoreScript } from './store-context.ts';
+import { type PackedVersion, readSource } from './version-source.ts';
 
 /** Log lines kept of a function. */
 const LOG_LINES_MAX = 1000;
@@ -32,7 +41,6 @@ type Versions = {
 };
 type Deployment = Parameters<Registry['deploy']>[0];
 type Found = { readonly record: FunctionRecord; readonly versions: Versions };
-type Packed = [digest: string, createdAt: number, spec: string];
 
 const versionsOf = (
   fn: number,
@@ -42,10 +50,12 @@ const versionsOf = (
   const shown: FunctionVersion[] = [];
   for (const [serial, packed] of pairsOf(versions!)) {
     if (gone.has(serial)) continue;
-    const [digest, createdAt, text] = unpack<Packed>(packed);
+    const [digest, createdAt, text] = unpack<PackedVersion>(packed);
     const spec = JSON.parse(text) as FunctionSpec;
     const live = JSON.parse(String(batchings.get(serial))) as Batching;
-    shown.push({ id: versionIdOf(fn, Number(serial)), digest, createdAt, spec: { ...spec, batching: live } });
+    // An earlier Sluice kept the source in the spec.
+    const light = { ...spec, source: [], batching: live };
+    shown.push({ id: versionIdOf(fn, Number(serial)), digest, createdAt, spec: light });
   }
   return { shown: shown.sort((a, b) => b.id - a.id), batching: batchings };
 };
@@ -97,6 +107,12 @@ export class RedisRegistry implements Registry {
   async function(name: string): Promise<FunctionRecord | undefined> {
     const fn = await this.#directory.anyNumber(name);
     return fn === undefined ? undefined : (await this.#read(fn))?.record;
+  }
+
+  async source(versionId: number): Promise<readonly SourceFile[] | undefined> {
+    const fn = functionOfVersion(versionId);
+    if (!isFunctionNumber(fn)) return undefined;
+    return readSource(this.#context, fn, serialOfVersion(versionId));
   }
 
   async update(query: {
@@ -248,9 +264,18 @@ export class RedisRegistry implements Registry {
     const { now, spec, isStaged = false, scaling } = query;
     const digest = digestOf(spec);
     const facts = JSON.stringify({ digest, isolation: spec.isolation });
-    const texts = [JSON.stringify(spec), JSON.stringify(spec.batching), facts];
+    const texts = [JSON.stringify({ ...spec, source: [] }), JSON.stringify(spec.batching), facts];
     const scales = scaling === undefined ? '-' : scaling === null ? '' : JSON.stringify(scaling);
-    const args = [spec.name, digest, ...texts, this.#told, VERSIONS_MAX, Number(isStaged), scales];
+    const args = [
+      spec.name,
+      digest,
+      ...texts,
+      this.#told,
+      VERSIONS_MAX,
+      Number(isStaged),
+      scales,
+      JSON.stringify(spec.source),
+    ];
     return runScript(this.#context, 'deploy', fn, now, args);
   }
 

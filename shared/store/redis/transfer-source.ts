@@ -58,14 +58,13 @@ import {
   runTransfer,
   storedValue,
 } from './transfer-pages.ts';
+import { type PackedVersion, readSource } from './version-source.ts';
 
 const FENCED = 'leaving:';
 /** Ids here name their functions, so they lie far apart. */
 const WIDE: IdSpan = { first: 1, last: Number.MAX_SAFE_INTEGER };
 /** How long the versions of a removed function are kept elsewhere: as long as results are, unless that was set otherwise. */
 const REMOVED_MS = 86_400_000;
-
-type Packed = [digest: string, createdAt: number, spec: string];
 
 class RedisSource implements TransferSource {
   readonly place: string;
@@ -145,17 +144,19 @@ class RedisSource implements TransferSource {
     ];
     const later = (text: Buffer | undefined): number | null =>
       text === undefined ? null : Number(text) + REMOVED_MS;
-    const versions = [...packed].map(([serial, bytes]): TransferVersion => {
-      const [digest, createdAt, spec] = unpack<Packed>(bytes);
+    const version = async ([serial, bytes]: [string, Buffer]): Promise<TransferVersion> => {
+      const [digest, createdAt, spec] = unpack<PackedVersion>(bytes);
+      const source = (await readSource(this.#at, fn, Number(serial))) ?? [];
       return {
         id: versionIdOf(fn, Number(serial)),
         digest,
         createdAt,
-        spec: JSON.parse(spec) as FunctionSpec,
+        spec: { ...(JSON.parse(spec) as FunctionSpec), source },
         batching: JSON.parse(String(batchings.get(serial))) as Batching,
         removedAt: later(removed.get(serial)),
       };
-    });
+    };
+    const versions = await Promise.all([...packed].map(version));
     const [staged, scaling] = [record.get('staged'), record.get('scaling')];
     return {
       id: fn,

@@ -125,7 +125,8 @@ class RedisTarget implements TransferTarget {
     await this.#link.command('SET', this.#layout.key(fn, 'generation'), this.#generation);
     for (const { id, digest, createdAt, spec, batching, removedAt } of one.versions) {
       const v = versions.get(id)!;
-      await put('versions', v, pack([digest, createdAt, JSON.stringify(spec)]));
+      await put('versions', v, pack([digest, createdAt, JSON.stringify({ ...spec, source: [] })]));
+      await put('sources', v, JSON.stringify(spec.source));
       await put('digests', digest, v);
       await put('facts', v, JSON.stringify({ digest, isolation: spec.isolation }));
       await put('batching', v, JSON.stringify(batching));

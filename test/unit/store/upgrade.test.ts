@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { FunctionRecord } from '../../../shared/domain/function.ts';
 import { openEmbeddedStore } from '../../../shared/store/embedded/index.ts';
 import { openEmbeddedSource } from '../../../shared/store/embedded/transfer-source.ts';
 import { LIMITS } from '../../contract/factory.ts';
@@ -51,6 +52,9 @@ describe('a data directory of format 1', () => {
       { name: 'f', current: { digest: '78d6b292d5c4' }, versions: [{}, {}], staged: null, scaling: null },
       { name: 'g', paused: true, current: { spec: { batching: { sizeRows: 7 } } } },
     ]);
+    const [{ current }] = (await registry.functions()) as [FunctionRecord];
+    expect(current.spec.source).toEqual([]);
+    expect(await registry.source(current.id)).toEqual(specOf('f').source);
     expect(await keys.find('hash')).toMatchObject({ id: 1, name: 'k' });
     expect(await queue.call(1)).toMatchObject({ status: 'completed', counts: { ok: 2 } });
     expect(await queue.call(2)).toMatchObject({ status: 'pending', rows: 3, lane: 'l' });
@@ -67,7 +71,7 @@ describe('a data directory of format 1', () => {
     expect(await shop.call(2)).toMatchObject({ status: 'completed', counts: { ok: 3 } });
     expect(await shop.store.documents.get('model', 'm')).toEqual({ key: 'm', revision: 1, value: 1 });
     await shop.close();
-    expect(withDatabase(formatOf)).toBe(2);
+    expect(withDatabase(formatOf)).toBe(3);
   });
 
   it('has what a new one has when it is upgraded', async () => {
@@ -87,7 +91,23 @@ describe('a data directory of format 1', () => {
     expect(withDatabase(tablesOf)).not.toContain('documents');
     withDatabase((db) => db.exec('DROP TABLE document_parts'));
     await (await open()).close();
-    expect(withDatabase(formatOf)).toBe(2);
+    expect(withDatabase(formatOf)).toBe(3);
+  });
+
+  it('keeps the source of versions that format 2 had in their specs', async () => {
+    await (await open()).close();
+    withDatabase((db) =>
+      db.exec(`UPDATE versions SET spec = json_set(spec, '$.source', json(source)) FROM version_sources WHERE version = id;
+        DROP TABLE version_sources; UPDATE meta SET value = 2 WHERE name = 'format'`),
+    );
+    await using shop = new Workshop({ open, remove: async () => undefined });
+    shop.server = await open();
+    shop.store = shop.server.connect();
+    const { registry } = shop.store;
+    const [{ current }] = (await registry.functions()) as [FunctionRecord];
+    expect(current.spec.source).toEqual([]);
+    expect(await registry.source(current.id)).toEqual(specOf('f').source);
+    expect(await registry.deploy({ now: START, spec: specOf('f') })).toMatchObject({ created: false });
   });
 
   it('may be moved at once', async () => {

@@ -26,8 +26,9 @@ const counted = () => {
       ignored: (version) => processes.ignored(version),
       launch: (request) => processes.launch(request),
       stop: () => processes.stop(),
-      follow: ({ digest }, wanted, onReplicas, onFailure) => {
-        heard.push(`follow ${digest} ${told(wanted)}`);
+      follow: ({ digest, spec }, wanted, onReplicas, onFailure) => {
+        // What it applies holds a digest of the source.
+        heard.push(`follow ${digest} ${told(wanted)}, ${spec.source.length} file`);
         deciders.set(digest, onReplicas);
         failers.set(digest, onFailure);
         return {
@@ -48,7 +49,7 @@ it('is served by as many replicas as the other says, and told what changes', asy
   const rig = await Rig.open({ backends: { kubernetes: factory } });
   const old = await rig.deploy(specOf(GATED), { scaling });
   const { digest } = old.current;
-  await expect.poll(() => heard).toEqual([`follow ${digest} 0 to 5`]);
+  await expect.poll(() => heard).toEqual([`follow ${digest} 0 to 5, 1 file`]);
   deciders.get(digest)!(2);
   await rig.report(old, ({ ready }) => ready === 2);
   expect((await rig.run(old, ['a'])).status).toBe('completed');
@@ -66,7 +67,7 @@ it('is served by as many replicas as the other says, and told what changes', asy
   const staged = await rig.deploy(specOf(`${GATED}// 2`), { isStaged: true });
   const next = staged.staged!.digest;
   // It has to show that it can start, also where it may have none later.
-  await expect.poll(() => heard.slice(2)).toEqual([`follow ${next} 1 to 9`]);
+  await expect.poll(() => heard.slice(2)).toEqual([`follow ${next} 1 to 9, 1 file`]);
   deciders.get(next)!(1);
   await rig.report(staged, ({ ready }) => ready === 1, staged.staged!);
   await rig.store.registry.settleStaged({ now: Date.now(), name: 'f', digest: next, end: 'activate' });

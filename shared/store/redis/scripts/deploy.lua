@@ -2,12 +2,14 @@
 -- Registers a version and makes it, or a known one, current or staged; its batching is what the deploy says.
 -- function: hash name, current, last (versions given), staged, staged-new (parts/staged), scaling (JSON), paused, created,
 --   updated, removed (at)
--- versions: hash version → MessagePack { digest, created, spec (JSON) }           digests: hash digest → version
+-- versions: hash version → MessagePack { digest, created, spec (JSON, without its source) }
+-- sources: hash version → JSON                  digests: hash digest → version
 -- batching: hash version → JSON          facts: hash version → JSON of what outlives its spec in caches
 -- removed-versions: hash version → when it was removed
 -- KEYS  1 generation (see parts/base)
 -- ARGV  1-3 see parts/base; 4 name; 5 digest; 6 spec; 7 batching; 8 facts; 9 channel to tell; 10 versions at most;
---       11 '1': staged where another one is current; 12 scaling (JSON), '' for none, '-' leaves what it has
+--       11 '1': staged where another one is current; 12 scaling (JSON), '' for none, '-' leaves what it has;
+--       13 source (JSON)
 -- Result  { version, 1 where it is new or was removed }
 -- include: base
 -- include: staged
@@ -22,6 +24,7 @@ if not version then
   version = redis.call('HINCRBY', record, 'last', 1)
   redis.call('HSET', key('digests'), ARGV[5], version)
   redis.call('HSET', key('versions'), version, cmsgpack.pack({ ARGV[5], now, ARGV[6] }))
+  redis.call('HSET', key('sources'), version, ARGV[13])
   redis.call('HSET', key('facts'), version, ARGV[8])
   created = 1
 elseif redis.call('HDEL', key('removed-versions'), version) == 1 then
