@@ -101,9 +101,18 @@ export class ModelRig {
     replicas: readonly Partial<ReplicaFacts>[],
     reason: string | null = null,
   ) {
-    const { registry } = this.main.store;
-    const record = (await registry.function(`model.${group}`))!;
+    const record = (await this.main.store.registry.function(`model.${group}`))!;
     const found = record.versions.findLast(({ spec }) => spec.model?.version === version)!;
+    await this.#tell(found.id, replicas, reason);
+  }
+
+  /** What a worker tells of the version that is to take over. */
+  async reportStaged(group: string, replicas: readonly Partial<ReplicaFacts>[]) {
+    const record = (await this.main.store.registry.function(`model.${group}`))!;
+    await this.#tell(record.staged!.id, replicas, null);
+  }
+
+  async #tell(versionId: number, replicas: readonly Partial<ReplicaFacts>[], reason: string | null) {
     const facts = replicas.map(
       (one, index): ReplicaFacts => ({
         ...{ index, state: 'ready', since: this.now, reason: null, place: null, devices: [] },
@@ -112,10 +121,10 @@ export class ModelRig {
       }),
     );
     const count = (state: string) => facts.filter((one) => one.state === state).length;
-    await registry.report({
+    await this.main.store.registry.report({
       now: this.now,
       report: {
-        ...{ workerId: 'w', versionId: found.id, reason, ignored: [], replicas: facts },
+        ...{ workerId: 'w', versionId, reason, ignored: [], replicas: facts },
         ...{ ready: count('ready'), starting: count('starting'), failed: count('failed') },
         until: this.now + 3_600_000,
       },
