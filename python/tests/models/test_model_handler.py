@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from sluice import DataFrame, DeclarationError, model_handler
-from sluice.models.handler import ARTIFACT_PATH, fields_of, is_handler
+from sluice.models.construction import fields_of
+from sluice.models.handler import ARTIFACT_PATH, is_handler
 
 ROWS = DataFrame({"x": pa.array([1.0, 2.0])})
 

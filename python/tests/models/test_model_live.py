@@ -230,6 +230,11 @@ def test_a_model_that_eats_memory_is_stopped_and_named(deploy):
 
 
 @pytest.mark.filterwarnings("ignore:.*is saved as pickle")
+def test_attributes_are_the_same_numbers_in_the_replica(client, deploy):
+    group = deploy(classes.Typed(number=1.0, seed=2**60 + 1), X, {"y": str})
+    assert client.function(group.name)({"x": [0.0]}).to_pylist() == [f"1.0 {2**60 + 1}"]
+
+
 def test_a_pickled_model_is_served_in_its_replica(client, deploy):
     group = deploy(classes.Doubler(), X, Y)
     assert client.version(group.model).format == "pickle"

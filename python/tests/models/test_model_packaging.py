@@ -26,9 +26,26 @@ def test_a_class_of_a_file_is_shipped_with_what_it_imports_from_beside_itself(la
     laid = lay(classes.Scaled(factor=3.0), X, Y)
     assert laid.package.handler == {"file": "classes.py", "attribute": "Scaled"}
     assert laid.sources() == ["classes.py", "kinds/__init__.py", "kinds/constants.py", "kinds/scaling.py"]
-    assert (laid.loader["attributes"], laid.loader["model"], laid.package.dependencies) == ({"factor": 3.0}, None, [])
+    assert (laid.loader["attributes"], laid.loader["model"], laid.package.dependencies) == ('{"factor": 3.0}', None, [])
     assert laid.package.interpreter == os.path.abspath(sys.executable)
     assert laid.predict(ROWS).to_pylist() == [3.0, 6.0]
+
+
+def test_a_constructor_of_its_own_gets_its_arguments_again(lay):
+    model = classes.Doubler()
+    handler = classes.Constructed(model, 3.0, 1.0, 2.0, offset=10.0, more_of_it=100.0)
+    assert lay(handler, X, Y, allow_pickle=True).predict(ROWS).to_pylist() == [116.0, 119.0]
+    assert lay(classes.Settings(4.0), X, Y).predict(ROWS).to_pylist() == [4.0, 8.0]
+    with pytest.raises(DeclarationError, match="the argument factor of Constructed is tuple, which JSON does not hold"):
+        lay(classes.Constructed(model, (1, 2)), X, Y)
+
+
+def test_a_constructor_that_works_with_the_model_says_where_that_belongs(lay):
+    model = classes.Doubler()
+    model.width = 3
+    said = lay(classes.NeedsItsModel(model), X, Y).run(ROWS).stderr
+    assert "NeedsItsModel() fails in the replica: AttributeError: 'NoneType' object has no attribute 'width'" in said
+    assert "the model and the files come in load_model" in said
 
 
 def test_a_class_of_a_package_keeps_its_name_and_its_relative_imports(lay):

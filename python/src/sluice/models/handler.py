@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -10,13 +9,13 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from sluice.errors import DeclarationError
+from sluice.models.construction import OWN, fields_of, recorded
 
 C = TypeVar("C", bound=type)
 
 ARTIFACT_PATH = Path("/app/artifacts")
 """Where a container has the files of its model version; a replica is told where they really lie."""
 _MARK = "__sluice_model_handler__"
-OWN = ("model", "files", "artifact_path")
 
 
 def model_handler(cls: C) -> C:
@@ -38,6 +37,8 @@ def model_handler(cls: C) -> C:
     entry_of(cls)
     if cls.__init__ is object.__init__:
         cls.__init__ = _initialise  # type: ignore[misc]
+    elif cls.__init__ is not _initialise:
+        cls.__init__ = recorded(cls.__init__)  # type: ignore[misc]
     for name, default in (("model", None), ("files", MappingProxyType({})), ("artifact_path", ARTIFACT_PATH)):
         if not hasattr(cls, name):
             setattr(cls, name, default)
@@ -58,16 +59,6 @@ def entry_of(cls: type) -> str:
         if callable(getattr(cls, name, None)):
             return name
     raise DeclarationError(f"{cls.__qualname__} has no method predict(self, df), so it cannot serve a model")
-
-
-def fields_of(cls: type) -> list[str]:
-    """The annotated attributes that are constructor arguments beside model, files and artifact_path."""
-    names: dict[str, None] = {}
-    for base in reversed(cls.__mro__):
-        for name, hint in inspect.get_annotations(base).items():
-            if name not in OWN and not name.startswith("_") and "ClassVar" not in str(hint):
-                names[name] = None
-    return list(names)
 
 
 def _initialise(self: Any, model: Any = None, files: Any = (), artifact_path: Any = ARTIFACT_PATH, **fields: Any) -> None:

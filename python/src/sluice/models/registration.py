@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import tempfile
@@ -15,7 +14,8 @@ from typing import Any
 from sluice.errors import DeclarationError
 from sluice.models import dependencies as requirements
 from sluice.models.bare import BareModel
-from sluice.models.handler import entry_of, fields_of, file_mapping, is_handler, registered_model
+from sluice.models.construction import arguments_text, attributes_text
+from sluice.models.handler import entry_of, file_mapping, is_handler, registered_model
 from sluice.models.packaging import SourceFiles
 from sluice.models.schema import Field
 from sluice.models.serializers import save
@@ -70,7 +70,8 @@ def _package(model: Any, options: PackageOptions, directory: Path) -> Package:
         "is_bare": is_bare,
         "outputs": options.outputs,
         "files": sorted(given),
-        "attributes": _attributes(handler),
+        "attributes": attributes_text(handler),
+        "arguments": arguments_text(handler, registered_model(handler)),
         "model": None,
     }
     needs: tuple[str, ...] = ()
@@ -149,23 +150,3 @@ def _walked(given: Mapping[str, Path]) -> dict[str, Path]:
                 if len(found) > FILES_MAX:
                     raise DeclarationError(f"{path} has more than {FILES_MAX} files; pack them into an archive")
     return found
-
-
-def _attributes(handler: Any) -> dict[str, Any]:
-    """The constructor arguments beside model and files; a replica sets them again."""
-    values = {}
-    for name in fields_of(type(handler)):
-        if name not in handler.__dict__:
-            continue
-        value = handler.__dict__[name]
-        try:
-            is_same = json.loads(json.dumps(value)) == value
-        except (TypeError, ValueError):
-            is_same = False
-        if not is_same:
-            raise DeclarationError(
-                f"the attribute {name} of {type(handler).__name__} is {type(value).__name__}, which JSON does not hold; "
-                "make it in load_model, or hand it over with model= or files="
-            )
-        values[name] = value
-    return values

@@ -20,6 +20,7 @@ from sluice.declaration import Function, Plan
 from sluice.errors import DeclarationError
 from sluice.hints import Parameter
 from sluice.models import coercion
+from sluice.models.construction import made_again
 from sluice.models.frame import DataFrame
 from sluice.models.handler import default_load_model, entry_of, is_handler, model_handler
 from sluice.models.packaging import attribute_of
@@ -149,16 +150,7 @@ def _names(loader: Mapping[str, Any], binding: Mapping[str, Any]) -> list[str]:
 
 
 def _instance(cls: type, loader: Mapping[str, Any], root: Path, binding: Mapping[str, Any]) -> Any:
-    try:
-        handler = cls()
-    except TypeError as error:
-        if not loader.get("attributes"):
-            raise DeclarationError(
-                f"{cls.__qualname__}() fails in the replica: {error}; give every argument a default"
-            ) from error
-        handler = cls(**loader["attributes"])
-    for name, value in (loader.get("attributes") or {}).items():
-        setattr(handler, name, value)
+    handler = made_again(cls, loader)
     handler.model = None
     handler.artifact_path = root
     handler.files = MappingProxyType({name: root / name for name in _names(loader, binding)})

@@ -1,6 +1,7 @@
 """Model classes that the tests register. Beside this module lie the ones that it imports."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -148,3 +149,46 @@ class Placed:
         rows = len(df)
         found = importlib.util.find_spec("pandas") is not None
         return {"price": self.model.predict(df.to_numpy()), "prefix": [sys.prefix] * rows, "pandas": [found] * rows}
+
+
+@model_handler
+class Constructed:
+    """A constructor of its own, whose arguments no annotation names."""
+
+    def __init__(self, model, factor, *more, offset=0.0, **names):
+        self.model = model
+        self._factor = factor
+        self._offset = offset + sum(more) + sum(names.values())
+
+    def predict(self, df):
+        return {"y": df["x"].to_numpy() * self._factor + self._offset}
+
+
+@model_handler
+@dataclass
+class Settings:
+    factor: float
+    model: object = None
+
+    def predict(self, df):
+        return {"y": df["x"].to_numpy() * self.factor}
+
+
+@model_handler
+class NeedsItsModel:
+    def __init__(self, model):
+        self.width = model.width
+
+    def predict(self, df):
+        return df
+
+
+@model_handler
+class Typed:
+    """What its attributes have become in the replica."""
+
+    number: float = 0.0
+    seed: int = 0
+
+    def predict(self, df):
+        return {"y": [f"{self.number!r} {self.seed!r}"] * len(df)}
