@@ -2,6 +2,9 @@
 import type { SluiceError } from '../../../shared/errors/sluice-error.ts';
 import { type Problem, problemOf } from '../problem.ts';
 
+/** Without a charset, of which JSON has none: KServe's client shows an error only where the type is this to the letter. */
+export const OIP_JSON = 'application/json';
+
 const TEXT_CHARACTERS_MAX = 8192;
 
 /** Cut where it is long; a character of two halves that is cut in two is replaced, since senders of text choke on halves. */
@@ -18,7 +21,7 @@ export const oipProblem = (error: SluiceError): Problem => {
   const { status, headers } = problemOf(error);
   return {
     status,
-    headers: { ...headers, 'content-type': 'application/json; charset=utf-8' },
+    headers: { ...headers, 'content-type': OIP_JSON },
     body: JSON.stringify({ error: oipText(error) }),
   };
 };

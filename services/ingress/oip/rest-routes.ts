@@ -12,7 +12,7 @@ import { expectedError, internalError } from '../problem.ts';
 import { countAnswer, identityOf, type Room, type Routes, sendJson } from '../room.ts';
 import { answer, secured } from '../route-schema.ts';
 import { CallerGone, type Inferences, type Inferred, type Waiter } from './inference.ts';
-import { oipProblem } from './oip-error.ts';
+import { OIP_JSON, oipProblem } from './oip-error.ts';
 import {
   currentOf,
   EXTENSIONS,
@@ -253,7 +253,7 @@ const writeInferred = (
 ): void => {
   if (response.destroyed) return;
   const headers: Record<string, string> = {
-    'content-type': jsonBytes === null ? 'application/json; charset=utf-8' : OCTETS,
+    'content-type': jsonBytes === null ? OIP_JSON : OCTETS,
     'content-length': String(bytes),
     'x-call-id': callId,
     'x-handler-ms': String(Math.round(handlerMs * 1000) / 1000),

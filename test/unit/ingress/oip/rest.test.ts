@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import { gzipSync } from 'node:zlib';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { PLAIN_SPEC } from '../../../support/function-spec.ts';
 import { eventually } from '../../../support/sluice-process.ts';
 import { type Answer, type Rig, type Row, raw, settleAll, startRig, versionIdOf } from '../rig.ts';
 
@@ -306,6 +307,20 @@ describe('models', () => {
     expect(index.json).toEqual([{ name: 'f', version, state: 'READY', reason: '' }]);
     await rig.post('/v1/functions/f/pause', {});
     expect((await rig.post('/v2/repository/index', { ready: true })).json).toEqual([]);
+  });
+
+  it('are scaling groups by their own names, and model versions by their numbers', async () => {
+    const spec = { ...PLAIN_SPEC, name: 'model.prices', runtime: 'node' as const };
+    const model = { name: 'price', version: 3, files: [], loader: null };
+    await rig.store.registry.deploy({ now: Date.now(), spec: { ...spec, model } });
+    const { json } = await rig.ask('/v2/models/prices/versions/3');
+    expect(json).toMatchObject({ name: 'prices', versions: ['3'] });
+    expect((await rig.ask('/v2/models/model.prices')).json.inputs).toEqual(json.inputs);
+    const body = { inputs: [{ name: 'any', shape: [1], datatype: 'INT64', data: [4] }] };
+    const asked = rig.post('/v2/models/prices/versions/3/infer', body);
+    await waiting(1, 'model.prices');
+    await settleAll(rig.store, await versionIdOf(rig.store, 'model.prices'), () => ({ value: 9 }));
+    expect((await asked).json).toMatchObject({ model_version: '3', outputs: [{ data: [9] }] });
   });
 
   it('take no calls in a version that another has replaced', async () => {
