@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { FunctionSpec, FunctionVersion } from '../../shared/domain/function.ts';
+import type { FunctionVersion } from '../../shared/domain/function.ts';
 import type { Log } from '../../shared/runtime/log.ts';
 import { presentSpec } from '../../shared/wire/spec.ts';
 import type {
@@ -16,6 +16,7 @@ import type {
 } from '../backend.ts';
 import { RemoteReplica } from '../grpc/remote-replica.ts';
 import type { IgnoredOption } from '../honoured-options.ts';
+import { EngineReplica } from '../http/engine-replica.ts';
 import { bytesText, canWatchMemory } from '../memory-watch.ts';
 import { servedOf } from '../served.ts';
 import { SourceDirectory } from '../source-directory.ts';
@@ -24,7 +25,16 @@ import { Images } from './images.ts';
 import { labelsOf, removeLeftovers } from './leftovers.ts';
 import { type ContainerOptions, usesHostNetwork } from './options.ts';
 import { Ports } from './ports.ts';
-import { innerPort, ownStart, type Place, runCommand, type Start, servedStart } from './run-command.ts';
+import {
+  engineStart,
+  innerPort,
+  ownProbePort,
+  ownStart,
+  type Place,
+  runCommand,
+  type Start,
+  servedStart,
+} from './run-command.ts';
 import { type ContainerTool, findTool, type ToolLimits } from './tool.ts';
 
 export { type ContainerOptions, PYTHON_IMAGE, READY_MS_MAX } from './options.ts';
@@ -75,6 +85,8 @@ class ContainerBackend implements Backend {
         text: `cpu=${cpu}: ${tool.kind} cannot hold it here (no cgroup for it)`,
         isBinding: false,
       });
+    if (spec.engine && spec.engine.image === null)
+      found.push({ text: 'backend="container": the engine has no image', isBinding: true });
     if (spec.runtime === 'python' && !spec.model)
       found.push({
         text: 'backend="container": it runs models and images, this is neither',
@@ -91,8 +103,14 @@ class ContainerBackend implements Backend {
     const undoAll = (): void => {
       for (const one of undo.splice(0)) one();
     };
+    const takePort = async (): Promise<number> => {
+      const port = await this.#ports.take();
+      undo.push(() => this.#ports.giveBack(port));
+      return port;
+    };
     try {
-      const place = this.#placeOf(request, hostPort);
+      const probeHostPort = ownProbePort(version.spec) === null ? null : await takePort();
+      const place = { ...this.#placeOf(request, hostPort), probeHostPort };
       const { image, start } = await this.#prepare(version, place, (text) => onLine('stdout', text), signal);
       const artifacts = await this.#artifactsOf(version, signal);
       if (artifacts) undo.push(() => artifacts.giveBack());
@@ -153,14 +171,10 @@ class ContainerBackend implements Backend {
       memoryBytesMax: spec.resources.memoryBytes,
       onLine,
     });
-    const address = `127.0.0.1:${hostPort}`;
-    return new RemoteReplica({
-      address,
-      place: name,
-      spec,
-      behind: container,
-      readyMsMax: options.readyMsMax,
-    });
+    const parts = { place: name, spec, behind: container, readyMsMax: options.readyMsMax };
+    if (!spec.engine) return new RemoteReplica({ address: `127.0.0.1:${hostPort}`, ...parts });
+    const probePort = (place.isHostNetwork ? ownProbePort(spec) : place.probeHostPort) ?? hostPort;
+    return new EngineReplica({ address: { host: '127.0.0.1', port: hostPort }, probePort, ...parts });
   }
 
   async #prepare(
@@ -171,13 +185,17 @@ class ContainerBackend implements Backend {
   ): Promise<Prepared> {
     const { spec } = version;
     const { pythonImage, pythonPath } = this.#parts.options;
-    const declared = spec.container?.image ?? { reference: spec.environment.base ?? pythonImage };
+    const reference = spec.engine?.image ?? spec.environment.base ?? pythonImage;
+    const declared = spec.container?.image ?? { reference };
     const image = await this.#images.of(declared, onLine, signal);
     const port = innerPort(spec, place);
     const answers = servedOf(spec);
     if (answers === 'image') {
       const config = await this.#images.config(image, signal);
-      return { image, start: ownStart(spec.container!.entrypoint, config, port, place.isHostNetwork) };
+      const start = spec.engine
+        ? engineStart(spec, spec.engine, config, port, place.isHostNetwork)
+        : ownStart(spec.container!.entrypoint, config, port, place.isHostNetwork);
+      return { image, start };
     }
     const served = await this.#images.served(image, answers, spec, onLine, signal);
     const source = spec.source.length === 0 ? null : await this.#sources.of(version);

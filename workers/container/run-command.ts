@@ -1,5 +1,7 @@
 /** The command line of one container. Pure. */
+import type { EngineSpec } from '../../shared/domain/engine.ts';
 import type { FunctionSpec } from '../../shared/domain/function.ts';
+import { engineCommand, engineVariables, MODEL_MOUNT } from '../http/engine-variables.ts';
 import type { ImageConfig } from './images.ts';
 import type { ToolKind, ToolLimits } from './tool.ts';
 
@@ -23,12 +25,18 @@ export type Place = {
   readonly name: string;
   /** On this machine's loopback. */
   readonly hostPort: number;
+  /** Where an engine's probe that has a port of its own is reached; null: nothing has. */
+  readonly probeHostPort?: number | null;
   /** The host's network: the port inside is the same. */
   readonly isHostNetwork: boolean;
 };
 
 export const innerPort = (spec: FunctionSpec, { hostPort, isHostNetwork }: Place): number =>
-  isHostNetwork ? hostPort : (spec.container?.port ?? 8080);
+  isHostNetwork ? hostPort : (spec.engine?.port ?? spec.container?.port ?? 8080);
+
+/** The port of an engine's probe, where that is another one than the engine's. */
+export const ownProbePort = ({ engine }: FunctionSpec): number | null =>
+  engine && engine.probe.port !== engine.port ? engine.probe.port : null;
 
 export type ServedPlaces = {
   /** Directory that holds the package `sluice`. */
@@ -98,6 +106,21 @@ export const ownStart = (
   return { command: isChanged ? told : null, env: {}, mounts: [] };
 };
 
+/** An engine's command or its image's, told its port and its model. */
+export const engineStart = (
+  spec: FunctionSpec,
+  engine: EngineSpec,
+  config: ImageConfig,
+  port: number,
+  isHostNetwork: boolean,
+): Start => {
+  const { args } = engine;
+  const declared =
+    engineCommand(engine, port) ?? (args === undefined ? null : [...config.entrypoint, ...args]);
+  const start = ownStart(declared, config, port, isHostNetwork);
+  return { ...start, env: engineVariables(spec, engine, { port, modelPath: MODEL_MOUNT }) };
+};
+
 export type RunParts = {
   readonly kind: ToolKind;
   readonly args: readonly string[];
@@ -134,20 +157,34 @@ export const mountFlag = ({ from, to }: Mount): readonly string[] => [
   `type=bind,source=${from},target=${to},readonly`,
 ];
 
+const publishFlags = (
+  { isHostNetwork, hostPort, probeHostPort = null }: Place,
+  port: number,
+  probePort: number | null,
+): readonly string[] => {
+  if (isHostNetwork) return [];
+  const probe =
+    probePort === null || probeHostPort === null ? [] : [`127.0.0.1:${probeHostPort}:${probePort}`];
+  return [`127.0.0.1:${hostPort}:${port}`, ...probe].flatMap((published) => ['--publish', published]);
+};
+
 /** Arguments of the tool, and the variables that it passes on by name. */
 export const runCommand = (parts: RunParts): RunCommand => {
   const { kind, args, image, spec, place, start, artifacts, devices, labels } = parts;
   const port = innerPort(spec, place);
   const ports = Object.fromEntries(PORT_VARIABLES.map((name) => [name, String(port)]));
   const env: Record<string, string> = { ...ports, ...spec.environment.env, ...start.env };
-  const mounts = [...start.mounts, ...(artifacts === null ? [] : [{ from: artifacts, to: ARTIFACTS }])];
+  const mounts = [
+    ...start.mounts,
+    ...(artifacts === null ? [] : [{ from: artifacts, to: spec.engine ? MODEL_MOUNT : ARTIFACTS }]),
+  ];
   const [program, ...words] = start.command ?? [];
   return {
     args: [
       'run',
       ...['--name', place.name, '--pull', 'never'],
       ...Object.entries(labels).flatMap(([name, value]) => ['--label', `${name}=${value}`]),
-      ...(place.isHostNetwork ? [] : ['--publish', `127.0.0.1:${place.hostPort}:${port}`]),
+      ...publishFlags(place, port, ownProbePort(spec)),
       ...Object.entries(env).flatMap(([name, value]) => [
         '--env',
         OF_THE_TOOL.test(name) ? `${name}=${value}` : name,

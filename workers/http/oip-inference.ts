@@ -98,7 +98,10 @@ export class OipInference {
       return { end: 'ok', outputs: output === null ? [] : [output] };
     } catch (error) {
       if (!(error instanceof SluiceError)) throw error;
-      const text = error.message.replace(/^input /, 'output ').replace(/the inputs are/, 'the outputs are');
+      const text = error.message
+        .replace(/^input /, 'output ')
+        .replace(/the inputs are/, 'the outputs are')
+        .replace('The JSON of the request', 'its JSON');
       return errorAnswer(
         'handler_output_invalid',
         'WrongAnswer',

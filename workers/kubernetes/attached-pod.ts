@@ -9,8 +9,9 @@
  */
 import type { FunctionVersion } from '../../shared/domain/function.ts';
 import type { HandlerInstance } from '../backend.ts';
-import { RemoteReplica } from '../grpc/remote-replica.ts';
+import { type Behind, RemoteReplica } from '../grpc/remote-replica.ts';
 import type { HandlerAnswer, HandlerBatch, HandlerContext } from '../handler.ts';
+import { EngineReplica, engineIn } from '../http/engine-replica.ts';
 import type { Cluster } from './cluster.ts';
 import { PodLog } from './pod-log.ts';
 import { containerOf } from './pod-spec.ts';
@@ -44,7 +45,8 @@ export class AttachedPod implements HandlerInstance {
   readonly #usage: PodUsage;
   readonly #log: PodLog;
   readonly #runs: number;
-  #replica: RemoteReplica | null = null;
+  #replica: HandlerInstance | null = null;
+  #onService: (reason: string | null) => void = () => undefined;
   #end: string | null = null;
   #leaving: string | null = null;
   #told: string | null = null;
@@ -103,6 +105,10 @@ export class AttachedPod implements HandlerInstance {
     return this.#replica?.run(batch, context, signal, begun) ?? Promise.resolve({ end: 'unstarted' });
   }
 
+  onService(listener: (reason: string | null) => void): void {
+    this.#onService = listener;
+  }
+
   usage(): ReturnType<HandlerInstance['usage']> {
     return this.#usage.read();
   }
@@ -124,24 +130,36 @@ export class AttachedPod implements HandlerInstance {
   }
 
   #connect({ ip }: PodState): void {
-    const { spec } = this.#options.version;
-    const { port } = containerOf(this.#options.version);
-    this.#replica = new RemoteReplica({
-      address: ip!.includes(':') ? `[${ip}]:${port}` : `${ip}:${port}`,
-      place: this.place,
-      spec,
-      readyMsMax: CONNECT_MS_MAX,
-      behind: {
-        gone: this.#ended.promise,
-        usage: () => this.usage(),
-        kill: (cause) => this.#finish(cause),
-        leave: () => this.#finish(this.#leaving ?? 'it was stopped'),
-      },
+    this.#replica = this.#replicaAt(ip!, {
+      gone: this.#ended.promise,
+      usage: () => this.usage(),
+      kill: (cause) => this.#finish(cause),
+      leave: () => this.#finish(this.#leaving ?? 'it was stopped'),
     });
+    this.#replica.onService?.((reason) => this.#onService(reason));
     this.#replica.ready.then(
       () => this.#connected.resolve(),
       (error: unknown) => this.#connected.reject(error),
     );
+  }
+
+  #replicaAt(ip: string, behind: Behind): HandlerInstance {
+    const { spec } = this.#options.version;
+    const { port } = containerOf(this.#options.version);
+    const parts = { place: this.place, spec, behind };
+    if (spec.runtime !== 'http') {
+      const address = ip.includes(':') ? `[${ip}]:${port}` : `${ip}:${port}`;
+      return new RemoteReplica({ ...parts, address, readyMsMax: CONNECT_MS_MAX });
+    }
+    const { probe } = engineIn(spec);
+    return new EngineReplica({
+      ...parts,
+      address: { host: ip, port },
+      probePort: probe.port ?? port,
+      // The kubelet has found it ready: one good answer says that it is reached from here as well.
+      probe: { ...probe, initialDelayMs: 0, successThreshold: 1 },
+      readyMsMax: CONNECT_MS_MAX + 2 * probe.periodMs,
+    });
   }
 
   /** What runs is finished; the cluster waits for it as long as a call may take. */

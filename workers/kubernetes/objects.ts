@@ -10,7 +10,7 @@ import type { Scaling } from '../../shared/domain/scaling.ts';
 import { type Autoscaler, horizontalPodAutoscaler, scaledObject } from './autoscaling.ts';
 import { ANNOTATION, objectLabels, objectName, selectorLabels } from './names.ts';
 import type { ClusterOptions } from './options.ts';
-import { containerOf, podTemplate } from './pod-spec.ts';
+import { containerOf, podTemplate, portName } from './pod-spec.ts';
 
 /** Kinds that a version may have; what is not wanted of them is deleted. */
 export const KINDS = [
@@ -63,7 +63,14 @@ const service = (version: FunctionVersion, options: ClusterOptions): V1Service =
   spec: {
     clusterIP: 'None',
     selector: { ...selectorLabels(version) },
-    ports: [{ name: 'grpc', port: containerOf(version).port, protocol: 'TCP', targetPort: 'grpc' }],
+    ports: [
+      {
+        name: portName(version),
+        port: containerOf(version).port,
+        protocol: 'TCP',
+        targetPort: portName(version),
+      },
+    ],
   },
 });
 

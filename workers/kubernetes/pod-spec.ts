@@ -8,8 +8,10 @@ import type {
   V1Volume,
   V1VolumeMount,
 } from '@kubernetes/client-node';
+import type { EngineSpec } from '../../shared/domain/engine.ts';
 import type { FunctionVersion } from '../../shared/domain/function.ts';
 import type { ContainerSpec } from '../../shared/domain/model.ts';
+import { engineCommand, engineVariables, MODEL_MOUNT } from '../http/engine-variables.ts';
 import { type Served, servedOf } from '../served.ts';
 import { listDigest } from './file-list.ts';
 import { gpuPlacement } from './gpu.ts';
@@ -38,7 +40,8 @@ const PROBE_SECONDS = 5;
 
 /** @throws Error that names what the version lacks and the way out */
 export const containerOf = ({ spec }: FunctionVersion): ContainerSpec & { readonly reference: string } => {
-  const { container } = spec;
+  const { container, engine } = spec;
+  if (engine) return engineContainer(engine);
   if (spec.runtime !== 'container' || !container)
     throw new Error(
       `runtime="${spec.runtime}" without an image cannot run in a cluster, which starts pods from images: register the version with an image that a registry holds (model_image="registry/name:tag"), or deploy with backend="container"`,
@@ -49,6 +52,28 @@ export const containerOf = ({ spec }: FunctionVersion): ContainerSpec & { readon
     );
   return { ...container, reference: container.image.reference };
 };
+
+const engineContainer = (engine: EngineSpec): ContainerSpec & { readonly reference: string } => {
+  const { name, version, image: reference, port } = engine;
+  if (reference === null)
+    throw new Error(
+      `the engine ${name} ${version} has no image for these resources, and a cluster starts pods from images: register one with container_image_cpu or container_image_gpu, or deploy with backend="process"`,
+    );
+  return {
+    image: { reference },
+    entrypoint: engineCommand(engine, port),
+    port,
+    handler: null,
+    onStartup: null,
+    reference,
+  };
+};
+
+/** What its port is called, and thereby what is spoken there. */
+export const portName = ({ spec }: FunctionVersion): 'http' | 'grpc' => (spec.engine ? 'http' : 'grpc');
+
+/** Where its image looks for the model's files. */
+const filesPath = ({ spec }: FunctionVersion): string => (spec.engine ? MODEL_MOUNT : ARTIFACTS_PATH);
 
 /** The files that the init container fetches. */
 const modelFiles = ({ spec }: FunctionVersion) => spec.model?.files ?? [];
@@ -116,8 +141,8 @@ const initWork = (version: FunctionVersion, options: ClusterOptions) => {
     }
   }
   if (files.length > 0) {
-    mounts.push({ name: 'artifacts', mountPath: ARTIFACTS_PATH });
-    args.push('--into', ARTIFACTS_PATH);
+    mounts.push({ name: 'artifacts', mountPath: filesPath(version) });
+    args.push('--into', filesPath(version));
   }
   if (served !== 'image') {
     mounts.push({ name: 'home', mountPath: HOME_PATH });
@@ -172,7 +197,11 @@ const commandOf = (
 ): Pick<V1Container, 'command' | 'args'> => {
   const served = servedOf(version.spec);
   if (served !== 'image') return entrypointCommand(version, container, served);
-  return container.entrypoint === null ? {} : { command: [...container.entrypoint] };
+  const args = version.spec.engine?.args;
+  return {
+    ...(container.entrypoint === null ? {} : { command: [...container.entrypoint] }),
+    ...(args === undefined ? {} : { args: [...args] }),
+  };
 };
 
 const environmentOf = ({ spec }: FunctionVersion, options: ClusterOptions): V1EnvVar[] => {
@@ -180,7 +209,11 @@ const environmentOf = ({ spec }: FunctionVersion, options: ClusterOptions): V1En
   const port = String(spec.container?.port ?? '');
   // Of images that ask for it; the same as on a machine of its own (workers/container).
   const ports = Object.fromEntries(PORT_VARIABLES.map((name) => [name, port]));
-  return Object.entries({ ...own, PYTHONUNBUFFERED: '1', ...ports, ...spec.environment.env })
+  const { engine } = spec;
+  const told = engine
+    ? engineVariables(spec, engine, { port: engine.port, modelPath: MODEL_MOUNT })
+    : { PYTHONUNBUFFERED: '1', ...ports, ...spec.environment.env };
+  return Object.entries({ ...own, ...told })
     .toSorted(([a], [b]) => (a < b ? -1 : 1))
     .map(([name, value]) => ({ name, value }));
 };
@@ -214,6 +247,20 @@ const probesOf = (
   };
 };
 
+const seconds = (ms: number): number => Math.max(1, Math.round(ms / 1000));
+
+/** As it was registered: the kubelet's own meanings. */
+const engineProbe = ({ probe, port }: EngineSpec): Pick<V1Container, 'readinessProbe'> => ({
+  readinessProbe: {
+    httpGet: { path: probe.path, port: probe.port ?? port, scheme: 'HTTP' },
+    initialDelaySeconds: Math.round(probe.initialDelayMs / 1000),
+    timeoutSeconds: seconds(probe.timeoutMs),
+    periodSeconds: seconds(probe.periodMs),
+    successThreshold: probe.successThreshold,
+    failureThreshold: probe.failureThreshold,
+  },
+});
+
 const handlerContainer = (
   version: FunctionVersion,
   container: ReturnType<typeof containerOf>,
@@ -222,17 +269,17 @@ const handlerContainer = (
 ): V1Container => {
   const mounts: V1VolumeMount[] = [{ name: 'tmp', mountPath: '/tmp' }];
   if (modelFiles(version).length > 0)
-    mounts.push({ name: 'artifacts', mountPath: ARTIFACTS_PATH, readOnly: true });
+    mounts.push({ name: 'artifacts', mountPath: filesPath(version), readOnly: true });
   if (servedOf(version.spec) !== 'image') mounts.push({ name: 'home', mountPath: HOME_PATH, readOnly: true });
   return {
     name: HANDLER,
     image: container.reference,
     ...commandOf(version, container),
     env: environmentOf(version, options),
-    ports: [{ name: 'grpc', containerPort: container.port, protocol: 'TCP' }],
+    ports: [{ name: portName(version), containerPort: container.port, protocol: 'TCP' }],
     resources: resourcesOf(version, options, cpuIsMeasured),
     volumeMounts: mounts,
-    ...probesOf(container, servedOf(version.spec)),
+    ...(version.spec.engine ? engineProbe(version.spec.engine) : probesOf(container, servedOf(version.spec))),
     lifecycle: { preStop: { sleep: { seconds: LEAVE_SECONDS } } },
     securityContext: hardened(options),
     terminationMessagePolicy: 'FallbackToLogsOnError',

@@ -1,7 +1,8 @@
 /** Inference requests over HTTP: one JSON object, and behind it, where a header says how long the JSON is, binary tensors. */
 import { isUtf8 } from 'node:buffer';
 import { SluiceError } from '../../errors/sluice-error.ts';
-import { refuseInput, type Tensor, tensorHead } from './tensor.ts';
+import { exactlyParsed, hasRounded } from './exact-integers.ts';
+import { refuseInput, type Tensor, type TensorHead, tensorHead } from './tensor.ts';
 import { binaryTensor, jsonTensor } from './tensor-input.ts';
 
 export type WantedOutput = { readonly name: string; readonly isBinary: boolean };
@@ -49,11 +50,14 @@ export const timeoutMs = (value: unknown): number | null => {
   return value === 0 ? null : Math.max(1, Math.ceil((value as number) / 1000));
 };
 
+const textOf = (bytes: Uint8Array): string =>
+  Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8');
+
 const parsed = (bytes: Uint8Array): Members => {
   let value: unknown;
   try {
     if (!isUtf8(bytes)) throw new SluiceError('invalid_json', 'The JSON of the request is not valid UTF-8.');
-    value = JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8'));
+    value = JSON.parse(textOf(bytes));
   } catch (error) {
     if (error instanceof SluiceError) throw error;
     throw new SluiceError(
@@ -138,13 +142,22 @@ const outputsOf = (given: unknown, isBinary: boolean): readonly WantedOutput[] |
   return outputs.length === 0 ? null : outputs;
 };
 
-const tensorsOf = (given: unknown, field: string, binary: BinaryPart): readonly Tensor[] => {
+/** The members of a body that are tensors: `inputs` of a request, `outputs` of an answer. */
+type Tensors = { readonly field: 'inputs' | 'outputs'; readonly given: unknown; readonly json: Uint8Array };
+
+const tensorsOf = ({ field, given, json }: Tensors, binary: BinaryPart): readonly Tensor[] => {
+  let exact: readonly Members[] | null = null;
+  const dataOf = ({ datatype }: TensorHead, { data }: Members, at: number): unknown => {
+    if ((datatype !== 'INT64' && datatype !== 'UINT64') || !hasRounded(data)) return data;
+    exact ??= (exactlyParsed(textOf(json)) as Readonly<Record<string, readonly Members[]>>)[field]!;
+    return exact[at]!.data;
+  };
   const tensors = list(given, field).map((input, at) => {
     const head = tensorHead(input, at);
     const own = parametersOf(input.parameters, `${field}[${at}]`);
     if (own.shared_memory_region !== undefined)
       return refuseInput(head.name, 'lies in shared memory, which is not offered; send its data');
-    if (own.binary_data_size === undefined) return jsonTensor(head, input.data);
+    if (own.binary_data_size === undefined) return jsonTensor(head, dataOf(head, input, at));
     if (input.data !== undefined) return refuseInput(head.name, 'has both data and binary data');
     return binaryTensor(head, binary.take(head.name, own.binary_data_size));
   });
@@ -159,9 +172,10 @@ const tensorsOf = (given: unknown, field: string, binary: BinaryPart): readonly 
  */
 export const inferOutputs = (body: Uint8Array, header: string | undefined): readonly Tensor[] => {
   const length = jsonLength(body, header);
-  const { outputs } = parsed(body.subarray(0, length));
-  if (outputs === undefined) return refuse('outputs', 'is missing; an answer has a list of tensors');
-  return tensorsOf(outputs, 'outputs', new BinaryPart(body.subarray(length)));
+  const json = body.subarray(0, length);
+  const { outputs: given } = parsed(json);
+  if (given === undefined) return refuse('outputs', 'is missing; an answer has a list of tensors');
+  return tensorsOf({ field: 'outputs', given, json }, new BinaryPart(body.subarray(length)));
 };
 
 /**
@@ -170,12 +184,13 @@ export const inferOutputs = (body: Uint8Array, header: string | undefined): read
  */
 export const inferRequest = (body: Uint8Array, header: string | undefined): InferRequest => {
   const length = jsonLength(body, header);
-  const { id, inputs, outputs, parameters: given } = parsed(body.subarray(0, length));
+  const json = body.subarray(0, length);
+  const { id, inputs, outputs, parameters: given } = parsed(json);
   const parameters = parametersOf(given, 'request');
   const isBinary = flag(parameters.binary_data_output, 'parameters.binary_data_output', false);
   const binary = new BinaryPart(body.subarray(length));
   if (inputs === undefined) return refuse('inputs', 'is missing; give a list of tensors');
-  const tensors = tensorsOf(inputs, 'inputs', binary);
+  const tensors = tensorsOf({ field: 'inputs', given: inputs, json }, binary);
   return {
     id: requestId(id),
     timeoutMs: timeoutMs(parameters.timeout),
