@@ -189,6 +189,38 @@ def test_a_class_of_a_script_is_cut_out_with_what_it_uses(tmp_path):
     assert served(tmp_path, package) == "[2.5, 4.5]"
 
 
+def test_a_script_keeps_its_logger_lambdas_and_small_classes(tmp_path):
+    script = """
+        from __future__ import annotations
+        import collections
+        import logging
+        from dataclasses import dataclass
+        from driver import shown
+        from beside import helper
+        import sluice
+
+        log = logging.getLogger(__name__)
+        half = lambda v: helper(v) / FOUR
+        FOUR = 4
+        Point = collections.namedtuple("Point", ["x", "y"])
+
+        @dataclass
+        class Settings:
+            offset: float = 0.25
+
+        @sluice.model_handler
+        class Model:
+            def predict(self, df):
+                log.info("%s", Point(1, 2).x)
+                return {"y": half(df["x"].to_numpy()) + Settings().offset}
+
+        shown(Model())
+    """
+    ran, package = run_script(tmp_path, script)
+    assert package is not None, ran.stderr
+    assert served(tmp_path, package) == "[0.75, 1.25]"
+
+
 def test_a_script_that_has_a_modules_name_is_renamed(tmp_path):
     _, package = run_script(tmp_path, SCRIPT, name="sluice-train.py")
     assert package["handler"]["file"] == "sluice_handler.py"
@@ -204,7 +236,7 @@ def test_a_class_from_standard_input_says_that_its_source_cannot_be_found(tmp_pa
     [
         ("big = np.eye(3)\n", "Model uses big, a numpy.ndarray that the script computes"),
         ("big = open(__file__)\n", "Model uses big, a _io.TextIOWrapper that the script computes"),
-        ("big = (lambda: 1)\n", "cannot be sent to a replica: its source cannot be found"),
+        ("table = np.eye(3)\nbig = lambda: table\n", "big uses table, a numpy.ndarray that the script computes"),
     ],
 )
 def test_a_computed_object_is_refused_with_a_way_out(tmp_path, text, said):
@@ -229,9 +261,12 @@ shown(Model())
 def test_a_class_of_a_notebook_is_cut_out_of_its_cells(tmp_path):
     """Cells as IPython runs them: compiled under names of their own, with their text in linecache and in ``In``."""
     cells = [
-        "import numpy as np\nfrom beside import helper\nfrom driver import shown\nfrom sluice import model_handler",
+        "%matplotlib inline\nimport numpy as np\nfrom dataclasses import dataclass as plain\nfrom beside import helper\n"
+        "from driver import shown\nfrom sluice import model_handler",
         "SCALE = 3",
-        "@model_handler\nclass Model:\n    def predict(self, df):\n        return {'y': helper(np.asarray(df['x'])) * SCALE}",
+        "!pip list\n@plain\nclass Settings:\n    offset: float = 0.5",
+        "@model_handler\nclass Model:\n    def predict(self, df):\n"
+        "        return {'y': helper(np.asarray(df['x'])) * SCALE + Settings().offset}",
         "shown(Model())",
     ]
     kernel = f"""
@@ -242,14 +277,15 @@ space.pop("__file__", None)
 space["In"] = [""]
 for number, cell in enumerate(cells):
     name = f"<ipython-input-{{number}}>"
-    linecache.cache[name] = (len(cell), None, cell.splitlines(True), name)
     space["In"].append(cell)
-    exec(compile(cell, name, "exec"), space)
+    run = "".join("pass\\n" if line[0] in "%!" else line for line in cell.splitlines(True))
+    linecache.cache[name] = (len(run), None, run.splitlines(True), name)
+    exec(compile(run, name, "exec"), space)
 """
     ran, package = run_script(tmp_path, "", flags=["-c", kernel])
     assert package is not None, ran.stderr
     assert package["handler"] == {"file": "sluice_handler.py", "attribute": "Model"}
-    assert served(tmp_path, package) == "[6.0, 12.0]"
+    assert served(tmp_path, package) == "[6.5, 12.5]"
 
 
 def test_registering_while_a_replica_imports_is_refused(tmp_path):

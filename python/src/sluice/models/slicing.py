@@ -70,43 +70,43 @@ class _Slicer:
                 f"{value.__qualname__} is defined inside of a function, where a replica cannot reach it; move it to the top level"
             )
         text = self._definition(value, name)
+        if text is None:
+            raise DeclarationError(f"{name} of __main__ cannot be sent to a replica: {_NOT_FOUND}")
         for used in _globals_of(text):
             if used != name:
                 self._need(used, name)
         self._body.append(text)
 
-    def _definition(self, value: Any, name: str) -> str:
+    def _definition(self, value: Any, name: str) -> str | None:
+        """The text of a class or function; None: no statement of the script defines it."""
         code = _code_of(value)
-        if code is None:
-            raise DeclarationError(f"{name} of __main__ cannot be sent to a replica: {_NOT_FOUND}")
-        if "annotations" in _futures(code):
+        if code is not None and "annotations" in _futures(code):
             self._future = True
-        lines = linecache.getlines(code.co_filename)
-        node = _find(self._tree(code.co_filename), name)
+        node = None if code is None else _find(self._tree(code.co_filename).body, name)
+        lines = [] if code is None else linecache.getlines(code.co_filename)
+        if node is None:  # a class without methods of its own does not know its file
+            lines, node = next(((text, found) for text, tree in self._sources() if (found := _find(tree.body, name))), ([], None))
         if node is None:
-            raise DeclarationError(f"{name} of __main__ cannot be sent to a replica: {_NOT_FOUND}")
+            return None
         first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
         return "".join(lines[first - 1 : node.end_lineno]).rstrip()
 
     def _tree(self, file: str) -> ast.Module:
         if file not in self._trees:
-            try:
-                self._trees[file] = ast.parse("".join(linecache.getlines(file)))
-            except SyntaxError:  # a cell with magic commands
-                self._trees[file] = ast.Module([], [])
+            self._trees[file] = _parsed("".join(linecache.getlines(file)))
         return self._trees[file]
 
     def _need(self, name: str, user: str) -> None:
-        if name in self._done or (name not in self._names and hasattr(builtins, name)):
+        if name in self._done or name == "__name__":
             return
         if name not in self._names:
-            return  # the class fails where it uses it, at home as well
+            return  # a builtin; or the class fails where it uses it, at home as well
         value = self._names[name]
         imported = self._import_of(name, value)
         if imported is not None:
             self._done.add(name)
             self._imports[imported] = None
-        elif getattr(value, "__module__", None) == "__main__" and hasattr(value, "__qualname__"):
+        elif self._is_defined(value):
             own = value.__qualname__
             self.define(value, own)
             if own != name and name not in self._done:
@@ -114,6 +114,13 @@ class _Slicer:
                 self._body.append(f"{name} = {own}")
         else:
             self._constant(name, value, user)
+
+    def _is_defined(self, value: Any) -> bool:
+        """By a statement of the script: not a lambda, nor what namedtuple() and its like have made."""
+        own = getattr(value, "__qualname__", None)
+        if getattr(value, "__module__", None) != "__main__" or own is None:
+            return False
+        return "<locals>" in own or self._definition(value, own) is not None
 
     def _constant(self, name: str, value: Any, user: str) -> None:
         self._done.add(name)
@@ -123,7 +130,7 @@ class _Slicer:
             return
         for statement in self._assignments(name):
             used = list(_globals_of(ast.unparse(statement)))
-            if all(_is_standard(self._names.get(one)) or (one not in self._names and hasattr(builtins, one)) for one in used):
+            if isinstance(statement.value, ast.Lambda) or all(self._is_harmless(one) for one in used):
                 for one in used:
                     self._need(one, name)
                 self._body.append(ast.unparse(statement))
@@ -132,6 +139,10 @@ class _Slicer:
             f"{user} uses {name}, a {type(value).__module__}.{type(value).__qualname__} that the script computes; a replica gets "
             "the class, not the script: hand it over with model= or files=, or move the class and what it uses into a file"
         )
+
+    def _is_harmless(self, name: str) -> bool:
+        """Whether an assignment may use it when it runs again in the replica."""
+        return name == "__name__" or _is_standard(self._names.get(name)) or (name not in self._names and hasattr(builtins, name))
 
     def _import_of(self, name: str, value: Any) -> str | None:
         """The import statement that gives the name: as it was written, else made from the value."""
@@ -156,20 +167,30 @@ class _Slicer:
 
     def _top_level(self) -> Iterator[ast.stmt]:
         """The script's statements, or those of all cells, the last first."""
-        file = self._names.get("__file__")
-        cells = self._names.get("In")
-        texts = [file] if file else []
-        trees = [self._tree(text) for text in texts]
-        if isinstance(cells, list):
-            trees += [_cell_tree(cell) for cell in reversed(cells) if isinstance(cell, str)]
-        for tree in trees:
+        for _, tree in self._sources():
             yield from _statements(tree.body)
 
+    def _sources(self) -> Iterator[tuple[list[str], ast.Module]]:
+        """Lines and tree of the script, or of each cell, the last first."""
+        file = self._names.get("__file__")
+        if file:
+            yield linecache.getlines(file), self._tree(file)
+        cells = self._names.get("In")
+        for cell in reversed(cells if isinstance(cells, list) else []):
+            if isinstance(cell, str):
+                lines = _plain_lines(cell)
+                yield lines, _parsed("".join(lines))
 
-def _cell_tree(cell: str) -> ast.Module:
+
+def _plain_lines(cell: str) -> list[str]:
+    """A cell's lines, of which those that only IPython understands are empty."""
+    return ["\n" if line.lstrip().startswith(("%", "!", "?")) else line for line in cell.splitlines(True)]
+
+
+def _parsed(text: str) -> ast.Module:
     try:
-        return ast.parse(cell)
-    except SyntaxError:
+        return ast.parse(text)
+    except SyntaxError:  # an error that the notebook keeps, or more of IPython's own
         return ast.Module([], [])
 
 
@@ -182,9 +203,9 @@ def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
         yield statement
 
 
-def _find(tree: ast.Module, name: str) -> Any:
+def _find(body: list[ast.stmt], name: str) -> Any:
     kinds = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    return next((one for one in _statements(tree.body) if isinstance(one, kinds) and one.name == name), None)
+    return next((one for one in _statements(body) if isinstance(one, kinds) and one.name == name), None)
 
 
 def _code_of(value: Any) -> CodeType | None:
@@ -193,7 +214,8 @@ def _code_of(value: Any) -> CodeType | None:
         for member in vars(value).values():
             member = getattr(member, "__func__", getattr(member, "fget", member))
             code = getattr(inspect.unwrap(member) if callable(member) else None, "__code__", None)
-            if code is not None and getattr(member, "__qualname__", "").startswith(f"{value.__qualname__}."):
+            is_own = getattr(member, "__qualname__", "").startswith(f"{value.__qualname__}.")
+            if code is not None and is_own and linecache.getlines(code.co_filename):  # what dataclass() makes has no lines
                 return code
         file = getattr(sys.modules["__main__"], "__file__", None)
         return compile("", file, "exec") if file else None
