@@ -58,6 +58,8 @@ const CLOCKS: Clocks = {
   },
 };
 
+const CLAIM_MS_MIN = 3000;
+
 type ModelServices = {
   readonly start: () => Promise<void>;
   readonly handOver: () => Promise<void>;
@@ -75,7 +77,11 @@ const makeModelServices = (settings: Settings, store: Store, log: Log): ModelSer
   const holdings = async () => groupHoldings(await records.all());
   const digests = () => fileDigests(store.documents);
   const sweep = new RegistrySweep({ store, artifacts, holdings, digests, log, wall });
-  const batches = new BatchRunner({ store, artifacts, log, wall });
+  const batches = new BatchRunner({
+    ...{ store, artifacts, log, wall },
+    // Claims are renewed every third of it, at a look each half second.
+    claimMs: Math.max(CLAIM_MS_MIN, settings.lease),
+  });
   const handOver = async (): Promise<void> => {
     await batches.stop();
     await rollouts.stop();

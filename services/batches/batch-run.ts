@@ -14,8 +14,6 @@ import { validateInput } from './validation.ts';
 const CHUNKS_MAX = 8;
 /** How soon a cancellation, or the end of the window, is noticed. */
 const LOOK_MS = 500;
-export const CLAIM_MS = 30_000;
-const RENEW_MS = 10_000;
 /** A run is written before its batch. */
 const ORPHAN_MS = 60_000;
 
@@ -198,7 +196,7 @@ export class BatchRun {
       const batch = await this.#readBatch(key);
       if (batch?.status === 'cancelling') this.#stop('batch_cancelled');
       else if (batch !== null && this.#parts.wall() >= batch.expiresAt) this.#stop('batch_expired');
-      if (this.#parts.wall() - renewedAt < RENEW_MS) return;
+      if (this.#parts.wall() - renewedAt < this.#parts.claimMs / 3) return;
       await this.#changeRun((run) => run);
       renewedAt = this.#parts.wall();
     };
@@ -238,7 +236,7 @@ export class BatchRun {
   #changeRun(change: (run: RunRecord) => RunRecord): Promise<void> {
     return changeDocument<RunRecord, void>(this.#parts.store.documents, 'openai-run', this.#id, (run) => {
       if (run?.claim?.token !== this.#token) throw new ClaimLost(`batch ${this.#id} is run by another`);
-      const claim = { token: this.#token, until: this.#parts.wall() + CLAIM_MS };
+      const claim = { token: this.#token, until: this.#parts.wall() + this.#parts.claimMs };
       return { write: { ...change(run), claim }, answer: undefined };
     });
   }

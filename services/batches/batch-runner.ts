@@ -4,7 +4,7 @@ import type { Log } from '../../shared/runtime/log.ts';
 import type { Service } from '../../shared/runtime/service.ts';
 import { changeDocument } from '../registry/documents.ts';
 import type { RunRecord } from './batch-records.ts';
-import { BatchRun, CLAIM_MS, ClaimLost } from './batch-run.ts';
+import { BatchRun, ClaimLost } from './batch-run.ts';
 import type { RunParts } from './chunk-run.ts';
 import { sweepFiles } from './file-sweep.ts';
 
@@ -93,10 +93,10 @@ export class BatchRunner implements Service {
   }
 
   #claim(id: string): Promise<boolean> {
-    const { store, wall } = this.#parts;
+    const { store, wall, claimMs } = this.#parts;
     return changeDocument<RunRecord, boolean>(store.documents, 'openai-run', id, (run) => {
       if (run === undefined || !this.#isFree(run)) return { answer: false };
-      const claim = { token: this.#token, until: wall() + CLAIM_MS };
+      const claim = { token: this.#token, until: wall() + claimMs };
       return { write: { ...run, claim }, answer: true };
     });
   }

@@ -34,6 +34,8 @@ export type RunParts = {
   readonly store: Store;
   readonly artifacts: Artifacts;
   readonly wall: () => number;
+  /** How long a process may be silent before another one goes on with its batches. */
+  readonly claimMs: number;
 };
 
 /** Why the batch ends early; set once. */
