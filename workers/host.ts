@@ -353,7 +353,7 @@ export class WorkerHost implements Service {
     const { version } = runner;
     if (runner.busy) return true;
     const load = (await registry.load()).find(({ functionName }) => functionName === version.spec.name);
-    if (load?.sealedVersions?.includes(version.id) ?? (load?.sealedRows ?? 0) > 0) return true;
+    if (load?.sealedVersions.includes(version.id)) return true;
     const { calls } = await queue.open({ versionId: version.id, after: 0, limit: 1 });
     return calls.length > 0;
   }

@@ -38,6 +38,29 @@ export const registrySuite = (factory: StoreFactory): void => {
     expect(await registry.function('nope')).toBeUndefined();
   });
 
+  it('says which versions have batches that are not settled, whatever those of others do', async () => {
+    await using shop = await Workshop.make(factory);
+    const old = shop.versionId;
+    const sealedVersions = async () => (await shop.load())?.sealedVersions.toSorted((x, y) => x - y);
+    expect(await sealedVersions()).toEqual([]);
+    const [a, b] = [await shop.admit(1), await shop.admit(1)];
+    await shop.seal([a, 0, 1]);
+    await shop.seal([b, 0, 1]);
+    const first = await shop.leaseOne();
+    expect(await sealedVersions()).toEqual([old]);
+    shop.versionId = await shop.deploy(specOf('f', { callTimeoutMs: 2 }));
+    const next = shop.versionId;
+    const c = await shop.admit(1);
+    await shop.seal([c, 0, 1]);
+    expect(await sealedVersions()).toEqual([old, next]);
+    await shop.settleOk(first);
+    shop.versionId = old;
+    await shop.settleOk(await shop.leaseOne());
+    expect(await sealedVersions()).toEqual([next]);
+    await shop.queue.cancel({ now: ++shop.now, functionName: 'f' });
+    expect(await sealedVersions()).toEqual([]);
+  });
+
   it('keeps source apart from what it says of functions, and gives that of one version', async () => {
     await using shop = await Workshop.make(factory);
     const { registry } = shop.store;

@@ -24,8 +24,8 @@ export type FunctionLoad = {
   readonly waitingCalls: number;
   /** Arrival of the oldest waiting row, null when none waits. */
   readonly oldestAt: number | null;
-  /** Versions with sealed batches, delayed ones among them; left out by a store that counts by function only. */
-  readonly sealedVersions?: readonly number[];
+  /** Versions with sealed batches, delayed ones among them, in no order. */
+  readonly sealedVersions: readonly number[];
 };
 
 /** One line that a handler process printed; the newest 1,000 of each function are kept, in memory. */

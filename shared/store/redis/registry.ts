@@ -40,6 +40,15 @@ type Versions = {
   readonly batching: ReadonlyMap<string, Buffer>;
 };
 type Deployment = Parameters<Registry['deploy']>[0];
+/** Of scripts/load.lua. */
+type LoadReply = [
+  waitingRows: number,
+  sealedRows: number,
+  waitingCalls: number,
+  oldestAt: number,
+  liveCalls: number,
+  sealedVersions: readonly Buffer[],
+];
 type Found = { readonly record: FunctionRecord; readonly versions: Versions };
 
 const versionsOf = (
@@ -242,11 +251,13 @@ export class RedisRegistry implements Registry {
     const { link, layout } = this.#context;
     const [removed, reply] = await Promise.all([
       link.command<number>('HEXISTS', layout.key(fn, 'function'), 'removed'),
-      runScript<number[]>(this.#context, 'load', fn, NO_TIME, []),
+      runScript<LoadReply>(this.#context, 'load', fn, NO_TIME, []),
     ]);
     if (removed === 1) return undefined;
-    const [waitingRows, sealedRows, waitingCalls, oldest] = reply as [number, number, number, number];
-    return { functionName, waitingRows, sealedRows, waitingCalls, oldestAt: oldest === 0 ? null : oldest };
+    const [waitingRows, sealedRows, waitingCalls, oldest, , serials] = reply;
+    const sealedVersions = serials.map((serial) => versionIdOf(fn, Number(serial)));
+    const oldestAt = oldest === 0 ? null : oldest;
+    return { functionName, waitingRows, sealedRows, waitingCalls, oldestAt, sealedVersions };
   }
 
   /** A number whose slot is empty. Slots of a store that was lost in part may still hold something. */

@@ -58,4 +58,5 @@ const idle = (functionName: string): FunctionLoad => ({
   sealedRows: 0,
   waitingCalls: 0,
   oldestAt: null,
+  sealedVersions: [],
 });

@@ -22,7 +22,7 @@ end
 local function drop_version(version)
   local packed = redis.call('HGET', key('versions'), version)
   if packed then redis.call('HDEL', key('digests'), cmsgpack.unpack(packed)[1]) end
-  for _, name in ipairs({ 'versions', 'sources', 'batching', 'facts', 'removed-versions', 'told' }) do
+  for _, name in ipairs({ 'versions', 'sources', 'batching', 'facts', 'removed-versions', 'told', 'open-batches' }) do
     redis.call('HDEL', key(name), version)
   end
   redis.call('DEL', key('offers', version), key('ready', version))

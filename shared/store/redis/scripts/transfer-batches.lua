@@ -14,6 +14,7 @@ for _, given in ipairs(cmsgpack.unpack(ARGV[4])) do
     local batch = { m = m, fields = fields }
     batches[m] = batch
     touch_batch(batch)
+    count_open(batch, 1)
     hold(batch)
     make_ready(batch)
     taken = taken + 1

@@ -4,7 +4,7 @@
 --   delayed: sorted set number → not before         lease-ends: sorted set number → end of its lease
 --   outbox: sorted set number → turn, until the dispatcher has a job for that turn
 --   offers:V: hash worker → MessagePack { idle, prefetch }           offer-ends: sorted set 'V worker' → end of the offer
---   told: hash version → the free slots that were told last
+--   told: hash version → the free slots that were told last          open-batches: hash version → how many batches it has
 -- SLICES holds call, first row, rows of each slice.
 local OF_VERSION, REASON, MODE, ATTEMPTS, CLAIMS, NOT_BEFORE, RUN_MS, SLICES = 1, 2, 3, 4, 5, 6, 7, 8
 
@@ -81,9 +81,15 @@ local function let_go(batch)
   end
 end
 
+local function count_open(batch, by)
+  local version = batch.fields[OF_VERSION]
+  if redis.call('HINCRBY', key('open-batches'), version, by) <= 0 then redis.call('HDEL', key('open-batches'), version) end
+end
+
 local function add_batch(fields)
   local batch = { m = next_number('batch'), fields = fields }
   batches[batch.m] = batch
+  count_open(batch, 1)
   touch_batch(batch)
   hold(batch)
   return batch
@@ -116,7 +122,8 @@ local function drop_batch(batch)
   let_go(batch)
   end_lease(batch.m)
   if not stop_ready(batch) then redis.call('ZREM', key('delayed'), batch.m) end
-  redis.call('HDEL', key('batches'), batch.m)
+  -- One that was added in this script has not been written yet.
+  if redis.call('HDEL', key('batches'), batch.m) == 1 or changed_batches[batch.m] then count_open(batch, -1) end
   batches[batch.m] = false
   changed_batches[batch.m] = nil
 end
