@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -186,3 +187,9 @@ def test_a_real_build_takes_all_of_it(base: str, tmp_path: Path) -> None:
             image.run_commands("echo spoiled; exit 3").build(tag, args=BUILD, on_line=said.append)
     finally:
         subprocess.run(["podman", "rmi", "--force", tag], capture_output=True)
+
+
+def test_a_declaration_does_not_load_what_builds_images():
+    code = "import sys, sluice; sluice.function; sluice.Image.base('a').pip_install('b'); print('sluice.image_building' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "False\n"

@@ -6,12 +6,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import PurePosixPath
+from types import ModuleType
 from typing import Any
 
-from sluice import image_building as building
 from sluice.errors import DeclarationError
 
 STRATEGIES = ("copy", "mount")
+
+
+def _building() -> ModuleType:
+    """Loaded when a recipe is asked for: a handler process, which only declares, starts without it."""
+    from sluice import image_building
+
+    return image_building
 
 
 def _texts(option: str, values: tuple[str, ...]) -> tuple[str, ...]:
@@ -140,7 +147,7 @@ class Image:
 
         ``include_mounts``: files with ``strategy="mount"`` are copied as well, for an image that is to run elsewhere.
         """
-        return building.containerfile(self, include_mounts)
+        return _building().containerfile(self, include_mounts)
 
     def context(self, include_mounts: bool = True) -> dict[str, str]:
         """What a build needs: path in the build context → path on this machine.
@@ -148,11 +155,11 @@ class Image:
         Raises:
             DeclarationError: a symlink that leads out of its directory, something that is no file, or more than 10,000 files.
         """
-        return building.context(self, include_mounts)
+        return _building().context(self, include_mounts)
 
     def mount_arguments(self) -> list[str]:
         """Flags of ``podman run`` and ``docker run`` for the files with ``strategy="mount"``."""
-        return building.mount_arguments(self)
+        return _building().mount_arguments(self)
 
     def build(self, tag: str, tool: str | None = None, args: Sequence[str] = (), on_line: Callable[[str], None] = print) -> str:
         """Builds the image on this machine and answers its tag.
@@ -166,7 +173,7 @@ class Image:
         Raises:
             ImageBuildError: neither tool is here, or the build failed; the message ends with its last lines.
         """
-        return building.build(self, _line("Image.build", tag), tool, args, on_line)
+        return _building().build(self, _line("Image.build", tag), tool, args, on_line)
 
     def _with_steps(self, *steps: dict[str, Any]) -> Image:
         order = tuple(("step", len(self.steps) + i) for i in range(len(steps)))
@@ -176,7 +183,7 @@ class Image:
         option = "add_local_dir" if is_directory else "add_local_file"
         if strategy not in STRATEGIES:
             raise DeclarationError(f'{option}: strategy is {strategy!r}; it is "copy" or "mount"')
-        files = LocalFiles(building.checked_source(option, src, is_directory), _target(option, dest), is_directory, strategy)
+        files = LocalFiles(_building().checked_source(option, src, is_directory), _target(option, dest), is_directory, strategy)
         return replace(self, local=(*self.local, files), order=(*self.order, ("local", len(self.local))))
 
 
