@@ -2,23 +2,17 @@
 import { type MetricsSnapshot, metrics, render, snapshot } from '../../shared/runtime/metrics.ts';
 import type { Store } from '../../shared/store/ports/store.ts';
 
-const fillQueues = async ({ registry }: Store, now: number): Promise<void> => {
-  metrics.queueRows.reset();
-  metrics.queueAgeMs.reset();
+const fillFunctions = async ({ registry }: Store, now: number): Promise<void> => {
+  for (const gauge of [metrics.queueRows, metrics.queueAgeMs, metrics.replicas]) gauge.reset();
+  // The loads name the functions: their records, with all versions, would be read for nothing.
   for (const { functionName, waitingRows, sealedRows, oldestAt } of await registry.load()) {
     metrics.queueRows.set({ function: functionName, state: 'waiting' }, waitingRows);
     metrics.queueRows.set({ function: functionName, state: 'sealed' }, sealedRows);
     metrics.queueAgeMs.set({ function: functionName }, oldestAt === null ? 0 : Math.max(0, now - oldestAt));
-  }
-};
-
-const fillReplicas = async ({ registry }: Store, now: number): Promise<void> => {
-  metrics.replicas.reset();
-  for (const { name } of await registry.functions()) {
-    const reports = await registry.reports({ now, name });
+    const reports = await registry.reports({ now, name: functionName });
     for (const state of ['ready', 'starting', 'failed'] as const) {
       const count = reports.reduce((sum, report) => sum + report[state], 0);
-      metrics.replicas.set({ function: name, state }, count);
+      metrics.replicas.set({ function: functionName, state }, count);
     }
   }
 };
@@ -38,6 +32,6 @@ export const ownExposition = async (): Promise<string> => render([await snapshot
 
 export const exposition = async (store: Store, threads: readonly MetricsSnapshot[]): Promise<string> => {
   const now = Date.now();
-  await Promise.all([fillQueues(store, now), fillReplicas(store, now), fillStore(store)]);
+  await Promise.all([fillFunctions(store, now), fillStore(store)]);
   return render([...threads, await snapshot()]);
 };
