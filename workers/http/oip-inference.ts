@@ -22,6 +22,7 @@ import type { HandlerAnswer, HandlerBatch, HandlerContext } from '../handler.ts'
 import type { EngineConnection, Reply } from './engine-connection.ts';
 import { errorAnswer, errorText, failureOf, finalAnswer } from './failed-reply.ts';
 import { inferenceHeaders } from './inference-headers.ts';
+import { jsonOutput } from './oip-json-output.ts';
 import { engineMetadata, NO_METADATA, type OipMetadata, shapedFor } from './oip-metadata.ts';
 
 /** Its text is up to six times as long, and the longest string of our engine is 512 MiB. */
@@ -93,8 +94,13 @@ export class OipInference {
         `the engine answered ${reply.status} with an error: ${error}`,
       );
     try {
-      const tensors = this.#wanted(inferOutputs(reply.body, reply.header(LENGTH_HEADER)));
-      const output = outputOfMessage(tensorRows(tensors, this.#fields).bytes, this.#parts.spec.output);
+      const { output: wanted } = this.#parts.spec;
+      const answered = inferOutputs(reply.body, reply.header(LENGTH_HEADER));
+      const stream =
+        wanted.type === 'json'
+          ? jsonOutput(answered, wanted)
+          : tensorRows(this.#wanted(answered), this.#fields).bytes;
+      const output = outputOfMessage(stream, wanted);
       return { end: 'ok', outputs: output === null ? [] : [output] };
     } catch (error) {
       if (!(error instanceof SluiceError)) throw error;

@@ -145,8 +145,6 @@ def _untar(file: IO[bytes], head: bytes, target: _Target, limit: int) -> None:
             content = archive.extractfile(entry)
             assert content is not None
             target.write(entry.name, content)
-            # The reader keeps every entry that it saw.
-            archive.members = []  # type: ignore[misc]
 
 
 @contextmanager
