@@ -10,7 +10,7 @@ import type { ModelBinding, ModelFile } from '../shared/domain/model.ts';
 import { SluiceError } from '../shared/errors/sluice-error.ts';
 import type { Artifacts } from '../shared/store/ports/artifacts.ts';
 import type { ModelFolder, ModelFolders } from './backend.ts';
-import { makeOwnDirectory, removeTree } from './own-directory.ts';
+import { OwnDirectory, removeTree } from './own-directory.ts';
 
 const READ_ONLY_FILE = 0o444;
 const READ_ONLY_DIRECTORY = 0o555;
@@ -62,14 +62,13 @@ const seal = async (directory: string): Promise<void> => {
 
 export class ModelDirectories implements ModelFolders {
   readonly #artifacts: Artifacts | null;
-  readonly #parent: string;
+  readonly #root: OwnDirectory;
   readonly #folders = new Map<string, Folder>();
-  #root: Promise<string> | null = null;
 
   /** Folders are made in one of their own below `parent`. */
   constructor(artifacts: Artifacts | null, parent: string) {
     this.#artifacts = artifacts;
-    this.#parent = parent;
+    this.#root = new OwnDirectory({ parent, kind: 'models', isShared: true });
   }
 
   async take(model: ModelBinding, signal: AbortSignal): Promise<ModelFolder> {
@@ -101,13 +100,11 @@ export class ModelDirectories implements ModelFolders {
 
   /** Removes all of them: nothing is served any more. Safe to call twice. */
   async remove(): Promise<void> {
-    const root = await this.#root?.catch(() => null);
     const folders = [...this.#folders.values()];
     this.#folders.clear();
     await Promise.allSettled(folders.map(({ made }) => made));
     for (const { unused } of folders) if (unused) clearTimeout(unused);
-    this.#root = null;
-    if (root) await removeTree(root);
+    await this.#root.remove();
   }
 
   #drop(key: string, folder: Folder): void {
@@ -119,8 +116,7 @@ export class ModelDirectories implements ModelFolders {
   async #make(key: string, files: readonly ModelFile[], signal: AbortSignal): Promise<string> {
     if (this.#artifacts === null && files.length > 0)
       throw new Error('the files of its model: this worker has no place of artifacts (see --artifacts)');
-    this.#root ??= makeOwnDirectory({ parent: this.#parent, kind: 'models', isShared: true });
-    const building = await mkdtemp(join(await this.#root, `${key}-`));
+    const building = await mkdtemp(join(await this.#root.path(), `${key}-`));
     try {
       for (const file of files) await this.#put(building, file, signal);
       await seal(building);

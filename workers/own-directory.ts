@@ -16,7 +16,33 @@ type Place = {
   readonly isShared: boolean;
 };
 
-export const makeOwnDirectory = async ({ parent, kind, isShared }: Place): Promise<string> => {
+/** Made when it is asked for first; where that failed (a full disk), it is tried again with the next who asks. */
+export class OwnDirectory {
+  readonly #place: Place;
+  #made: Promise<string> | null = null;
+
+  constructor(place: Place) {
+    this.#place = place;
+  }
+
+  /** Absolute. */
+  path(): Promise<string> {
+    this.#made ??= makeOwnDirectory(this.#place).catch((error: unknown) => {
+      this.#made = null;
+      throw error;
+    });
+    return this.#made;
+  }
+
+  /** With all that is in it. Safe to call twice. */
+  async remove(): Promise<void> {
+    const made = await this.#made?.catch(() => null);
+    this.#made = null;
+    if (made) await removeTree(made);
+  }
+}
+
+const makeOwnDirectory = async ({ parent, kind, isShared }: Place): Promise<string> => {
   await mkdir(parent, { recursive: true });
   await removeLeft(parent, prefixOf(kind), isShared);
   return mkdtemp(join(parent, `${prefixOf(kind)}${process.pid}-`));

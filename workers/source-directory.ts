@@ -3,12 +3,12 @@
  * each version, named by its digest. It goes when the workers stop,
  * and what killed ones left goes when the next ones begin.
  */
-import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join, normalize, sep } from 'node:path';
 import type { FunctionVersion, SourceFile } from '../shared/domain/function.ts';
 import { SluiceError } from '../shared/errors/sluice-error.ts';
-import { makeOwnDirectory } from './own-directory.ts';
+import { OwnDirectory } from './own-directory.ts';
 
 const placeOf = (root: string, file: SourceFile): string => {
   const path = normalize(join(root, file.path));
@@ -32,7 +32,7 @@ const writeAll = async (root: string, files: readonly SourceFile[]): Promise<voi
 };
 
 export class SourceDirectory {
-  #root: Promise<string> | null = null;
+  readonly #root = new OwnDirectory({ parent: tmpdir(), kind: 'source', isShared: false });
   readonly #versions = new Map<string, Promise<string>>();
 
   /** The absolute path of the version's source folder; written once. */
@@ -48,16 +48,13 @@ export class SourceDirectory {
   }
 
   async #materialise(key: string, files: readonly SourceFile[]): Promise<string> {
-    this.#root ??= makeOwnDirectory({ parent: tmpdir(), kind: 'source', isShared: false });
-    const folder = join(await this.#root, key);
+    const folder = join(await this.#root.path(), key);
     await writeAll(folder, files);
     return folder;
   }
 
   async remove(): Promise<void> {
-    const root = await this.#root?.catch(() => null);
-    this.#root = null;
     this.#versions.clear();
-    if (root) await rm(root, { recursive: true, force: true });
+    await this.#root.remove();
   }
 }

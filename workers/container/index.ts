@@ -1,6 +1,6 @@
 /** The back end whose replicas are containers of this machine, run by podman or docker and spoken to over gRPC. */
 import { randomBytes } from 'node:crypto';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { FunctionVersion } from '../../shared/domain/function.ts';
@@ -18,6 +18,7 @@ import { RemoteReplica } from '../grpc/remote-replica.ts';
 import type { IgnoredOption } from '../honoured-options.ts';
 import { EngineReplica } from '../http/engine-replica.ts';
 import { bytesText, canWatchMemory } from '../memory-watch.ts';
+import { OwnDirectory } from '../own-directory.ts';
 import { servedOf } from '../served.ts';
 import { SourceDirectory } from '../source-directory.ts';
 import { Container } from './container.ts';
@@ -60,7 +61,7 @@ class ContainerBackend implements Backend {
   readonly #sources = new SourceDirectory();
   readonly #stopped = new AbortController();
   readonly #running = new Set<HandlerInstance>();
-  #functions: Promise<string> | null = null;
+  readonly #functions = new OwnDirectory({ parent: tmpdir(), kind: 'functions', isShared: false });
 
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -132,8 +133,7 @@ class ContainerBackend implements Backend {
     this.#stopped.abort(new Error('the worker stops'));
     await Promise.all([...this.#running].map(({ gone }) => gone));
     await this.#sources.remove();
-    const functions = await this.#functions?.catch(() => null);
-    if (functions) await rm(functions, { recursive: true, force: true });
+    await this.#functions.remove();
   }
 
   #placeOf({ version, replica }: LaunchRequest, hostPort: number): Place {
@@ -206,8 +206,7 @@ class ContainerBackend implements Backend {
 
   /** What `--model-directory` reads: the function as JSON; its source lies beside it. */
   async #functionFile({ spec, digest }: FunctionVersion): Promise<string> {
-    this.#functions ??= mkdtemp(join(tmpdir(), 'sluice-functions-'));
-    const file = join(await this.#functions, `${spec.name}-${digest}.json`);
+    const file = join(await this.#functions.path(), `${spec.name}-${digest}.json`);
     await writeFile(file, JSON.stringify(presentSpec(spec)));
     return file;
   }

@@ -47,6 +47,16 @@ const open = async () => {
 };
 
 describe('a model’s directory', () => {
+  it('is tried again where its place could not be made', async () => {
+    const { artifacts, models, served } = await open();
+    const model = modelOf([await keep(artifacts, 'weights.bin', 'weights')]);
+    await writeFile(served, 'in the way');
+    await expect(models.take(model, signal)).rejects.toThrow(/EEXIST/);
+    await rm(served);
+    const { directory } = await models.take(model, signal);
+    expect(await readFile(path.join(directory, 'weights.bin'), 'utf8')).toBe('weights');
+  });
+
   it('is a read-only tree of its files, and of nothing else', async () => {
     const { artifacts, models } = await open();
     const files = [
