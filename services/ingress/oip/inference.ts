@@ -198,10 +198,20 @@ export class Inferences {
   }
 }
 
+/** V8 parses JSON of any depth, and shows it only so deep as its stack reaches. */
+export const withinStack = <T>(work: () => T): T => {
+  try {
+    return work();
+  } catch (error) {
+    if (error instanceof RangeError) throw new SluiceError('invalid_json', 'The JSON nests too deep.');
+    throw error;
+  }
+};
+
 const admissionOf = (inference: Inference, options: SubmitOptions, waitMs: number): Admission => {
   const { record, tensors, headers, caller } = inference;
   checkWanted(inference);
-  const { rows, bytes, schemaKey } = tensorRows(tensors, record.current.spec.inputs);
+  const { rows, bytes, schemaKey } = withinStack(() => tensorRows(tensors, record.current.spec.inputs));
   const key = idempotencyKey(headers);
   const now = Date.now();
   return {

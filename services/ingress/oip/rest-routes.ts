@@ -11,7 +11,7 @@ import { takeBody } from '../body.ts';
 import { expectedError, internalError } from '../problem.ts';
 import { countAnswer, identityOf, type Room, type Routes, sendJson } from '../room.ts';
 import { answer, secured } from '../route-schema.ts';
-import { CallerGone, type Inferences, type Inferred, type Waiter } from './inference.ts';
+import { CallerGone, type Inferences, type Inferred, type Waiter, withinStack } from './inference.ts';
 import { OIP_JSON, oipProblem } from './oip-error.ts';
 import {
   currentOf,
@@ -211,7 +211,8 @@ const addInferRoute = (app: FastifyInstance, room: Room, inferences: Inferences,
       const record = await modelOf(room, name);
       const current = currentOf(record, wanted);
       const header = request.headers[JSON_LENGTH];
-      const asked = inferRequest(request.body, typeof header === 'string' ? header : undefined);
+      const { body } = request;
+      const asked = withinStack(() => inferRequest(body, typeof header === 'string' ? header : undefined));
       const { tensors, outputs, timeoutMs, id } = asked;
       const { headers } = request;
       const names = outputs === null ? null : new Set(outputs.map((output) => output.name));

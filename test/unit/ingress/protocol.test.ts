@@ -16,14 +16,14 @@ afterAll(() => rig.stop());
 
 describe('what is not there', () => {
   it('is a problem document: 404, and 405 with Allow', async () => {
-    const missing = await rig.ask('/v2/nothing');
+    const missing = await rig.ask('/v9/nothing');
     expect([missing.status, missing.headers.get('content-type')]).toEqual([404, 'application/problem+json']);
     expect(missing.json).toMatchObject({
       ...{ type: 'https://sluice.dev/errors/not_found', status: 404, code: 'not_found', retryable: false },
       ...{
         title: expect.any(String),
         fix: expect.any(String),
-        detail: expect.stringContaining('/v2/nothing'),
+        detail: expect.stringContaining('/v9/nothing'),
       },
     });
     const put = await rig.ask('/v1/functions/len/calls', { method: 'PUT', body: BODY });

@@ -161,11 +161,26 @@ describe('what goes wrong is told in one text', () => {
     ['an unknown output', tensor([1], { outputs: [{ name: 'other' }] }), 400, /"other".*outputs are result/],
     ['no JSON', '{', 400, /does not parse.*invalid_json/],
     ['no body', '', 400, /empty|no body|does not parse/],
-    ['too deep JSON', `${'['.repeat(100_000)}`, 400, /parse/],
+    ['JSON that begins deep', '['.repeat(100_000), 400, /parse/],
+    [
+      'JSON that nests deep',
+      `{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":${'['.repeat(100_000)}${']'.repeat(100_000)}}]}`,
+      400,
+      /nests too deep/,
+    ],
   ])('%s', async (_, body, status, message) => {
     const answer = await rig.post('/v2/models/f/infer', body);
     expect([answer.status, Object.keys(answer.json)]).toEqual([status, ['error']]);
     expect(answer.json.error).toMatch(message);
+  });
+
+  it('text of a column whose JSON nests deep', async () => {
+    const type = { struct: [{ name: 'a', type: 'int64', nullable: false }] };
+    await rig.deploy('nested', { ...FLOATS, inputs: [{ name: 'x', type, nullable: false }] });
+    const data = ['['.repeat(100_000) + ']'.repeat(100_000)];
+    const body = { inputs: [{ name: 'x', shape: [1], datatype: 'BYTES', data }] };
+    const { status, json } = await rig.post('/v2/models/nested/infer', body);
+    expect([status, json.error]).toEqual([400, expect.stringContaining('nests too deep')]);
   });
 
   it('a body above the limit, decoded or not, and a queue that is full', async () => {
