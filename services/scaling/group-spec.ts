@@ -69,7 +69,8 @@ const ownServing = (version: ModelVersion, deployment: Deployment): Serving => {
 
 const taskOf = (version: ModelVersion, { task }: Deployment): Pick<FunctionSpec, 'task'> => {
   if (task == null) return {};
-  checkTask(task, version.inputs, outputOf(version.outputs).type);
+  const inputs = version.inputs.map((field) => ({ ...field, nullable: true }));
+  checkTask(task, inputs, outputOf(version.outputs).type);
   return { task };
 };
 

@@ -1,0 +1,248 @@
+/** Who runs a batch, what a stop leaves, and what the sweep takes, on every store. */
+import { createHash } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { afterEach, describe, expect, it } from 'vitest';
+import { Batches, type BatchRecord, type RunRecord } from '../../../services/batches/batch-records.ts';
+import { BatchRunner } from '../../../services/batches/batch-runner.ts';
+import { type FileRecord, Files, newId, partKey } from '../../../services/batches/file-records.ts';
+import { fileDigests, sweepFiles } from '../../../services/batches/file-sweep.ts';
+import { RegistrySweep } from '../../../services/registry/registry-sweep.ts';
+import { rowsToStream } from '../../../shared/arrow/index.ts';
+import { silentLog } from '../../../shared/runtime/log.ts';
+import { openArtifacts } from '../../../shared/store/artifacts/index.ts';
+import type { Artifacts } from '../../../shared/store/ports/artifacts.ts';
+import type { StoreServer } from '../../../shared/store/ports/server.ts';
+import type { Store } from '../../../shared/store/ports/store.ts';
+import { compileSpec } from '../../../shared/wire/spec.ts';
+import { onEveryOpenedStore } from '../../support/opened-stores.ts';
+import { eventually } from '../../support/sluice-process.ts';
+
+const DAY_MS = 86_400_000;
+const vectors = { list: { name: 'item', type: 'float32', nullable: false } };
+const SPEC = {
+  ...{ name: 'embed', runtime: 'node', task: 'embedding', handler: { file: 'f.js', attribute: 'f' } },
+  ...{ inputs: [{ name: 'text', type: 'utf8', nullable: false }], output: { type: vectors } },
+  ...{ max_batching_size: 100, source: [{ path: 'f.js', content: '' }] },
+};
+const lineOf = (id: number): string =>
+  `${JSON.stringify({ custom_id: `${id}`, method: 'POST', url: '/v1/embeddings', body: { model: 'embed', input: `t${id}` } })}\n`;
+
+/** Seals, leases and settles what waits, as buffer and worker do it together. */
+const answerAll = async (store: Store, versionId: number): Promise<void> => {
+  const { queue, coordination } = store;
+  const now = Date.now();
+  const member = { now, memberId: 'test', until: now + 60_000 };
+  await coordination.join(member);
+  const owned = await coordination.own({ ...member, functionName: 'embed', leaseMs: 60_000 });
+  const fence = owned?.fence ?? '';
+  const { calls } = await queue.open({ versionId, after: 0, limit: 100 });
+  await queue.offer({ now, workerId: 'w', versionId, idle: 100, prefetch: 0, until: member.until });
+  for (const { callId, from, rows } of calls)
+    await queue.seal({ now, versionId, slices: [{ callId, from, count: rows }], reason: 'drain', fence });
+  let left = calls.length;
+  await eventually('all batches are settled', async () => {
+    const leased = await queue.lease({ now, workerId: 'w', versionId, leaseMs: 60_000, max: 10 });
+    for (const { batchId, token, slices } of leased) {
+      let outputRow = 0;
+      const outcomes = slices.map((slice) => {
+        const outcome = { ...slice, state: 'ok' as const, outputRow };
+        outputRow += slice.count;
+        return outcome;
+      });
+      const fields = [{ name: 'result', type: vectors, nullable: true }];
+      const output = rowsToStream({ result: Array.from({ length: outputRow }, (_, i) => [i, 0.5]) }, fields);
+      const times = { now, startedAt: now, handlerMs: 1 };
+      await queue.settle({ ...times, batchId, token, outcomes, output, continuations: [] });
+      left -= 1;
+    }
+    return left === 0;
+  });
+};
+
+onEveryOpenedStore((openStore) => {
+  const ends: (() => unknown)[] = [];
+  afterEach(async () => {
+    for (const end of ends.splice(0).reverse()) await end();
+  });
+  const open = async () => {
+    const directory = mkdtempSync(path.join(os.tmpdir(), 'sluice-runners-'));
+    const server: StoreServer = await openStore();
+    const store = server.connect();
+    const artifacts = openArtifacts({ kind: 'directory', directory, reserveBytes: 0 } as never);
+    ends.push(
+      () => rmSync(directory, { recursive: true, force: true }),
+      () => server.close(),
+      () => store.close(),
+      () => artifacts.close(),
+    );
+    return { server, store, artifacts };
+  };
+
+  const upload = async (
+    store: Store,
+    artifacts: Artifacts,
+    text: string,
+    now: number,
+  ): Promise<FileRecord> => {
+    const bytes = Buffer.from(text);
+    const digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+    await artifacts.append({
+      digest,
+      offsetBytes: 0,
+      bytes: bytes.length,
+      body: (async function* () {
+        yield bytes;
+      })(),
+    });
+    const record: FileRecord = {
+      ...{
+        id: newId('file', 1, now),
+        owner: 1,
+        filename: 'a',
+        purpose: 'batch',
+        bytes: bytes.length,
+        digest,
+      },
+      ...{ createdAt: now, expiresAt: null },
+    };
+    await new Files(store.documents, artifacts).put(record);
+    return record;
+  };
+  const order = async (store: Store, file: FileRecord, completionWindow = '1d'): Promise<BatchRecord> =>
+    new Batches(store.documents).create(
+      { file, endpoint: '/v1/embeddings', completionWindow, metadata: null, outputSeconds: null, lane: 'a' },
+      1,
+      Date.now(),
+    );
+  const runOf = async (store: Store, id: string): Promise<RunRecord | undefined> =>
+    (await store.documents.get('openai-run', id))?.value as RunRecord | undefined;
+  const ended = (store: Store, id: string) =>
+    eventually('the batch ends', async () => {
+      const batch = await new Batches(store.documents).find(id, { id: 1, isAdmin: false });
+      return batch.status === 'completed' && batch;
+    });
+  const runnerOf = async (store: Store, artifacts: Artifacts): Promise<BatchRunner> => {
+    const runner = new BatchRunner({
+      store,
+      artifacts,
+      log: silentLog(),
+      wall: () => Date.now(),
+      claimMs: 3000,
+    });
+    await runner.start();
+    ends.push(() => runner.stop());
+    return runner;
+  };
+
+  it('a batch is one runner’s; what a stop leaves the next one goes on with, in the same calls', async () => {
+    const { server, store, artifacts } = await open();
+    const { record } = await store.registry.deploy({ now: Date.now(), spec: compileSpec(SPEC) });
+    const file = await upload(
+      store,
+      artifacts,
+      Array.from({ length: 2500 }, (_, i) => lineOf(i)).join(''),
+      Date.now(),
+    );
+    const { id, outputFileId } = await order(store, file);
+    const first = await runnerOf(store, artifacts);
+    const waiting = () => store.queue.open({ versionId: record.current.id, after: 0, limit: 100 });
+    await eventually('its calls wait', async () => (await waiting()).calls.length === 3);
+    const token = (await runOf(store, id))!.claim!.token;
+    if (!store.coordination.exclusive) {
+      const other = server.connect();
+      ends.push(() => other.close());
+      await runnerOf(other, artifacts);
+      await eventually('the claim is renewed', async () => {
+        const claim = (await runOf(store, id))!.claim!;
+        expect(claim.token).toBe(token);
+        return claim.until > Date.now() + 2500;
+      });
+    }
+    await first.stop();
+    await first.stop();
+    await runnerOf(store, artifacts);
+    await eventually('another has it', async () => {
+      const claim = (await runOf(store, id))!.claim;
+      return claim !== null && claim.token !== token;
+    });
+    await answerAll(store, record.current.id);
+    const done = await ended(store, id);
+    expect(done.counts).toEqual({ total: 2500, completed: 2500, failed: 0 });
+    expect(
+      (
+        await store.queue.list({
+          functionName: 'embed',
+          status: null,
+          apiKeyId: null,
+          before: null,
+          limit: 10,
+        })
+      ).calls,
+    ).toHaveLength(3);
+    const files = new Files(store.documents, artifacts);
+    const output = await files.find(outputFileId, { id: 1, isAdmin: false }, Date.now());
+    let text = '';
+    for await (const chunk of files.content(output)) text += Buffer.from(chunk).toString();
+    expect(
+      text
+        .trimEnd()
+        .split('\n')
+        .map((line) => JSON.parse(line).custom_id),
+    ).toEqual([...Array(2500).keys()].map(String));
+    expect(await runOf(store, id)).toBeUndefined();
+  });
+
+  describe('the sweep', () => {
+    it('keeps what files and batches refer to, and takes what is past its time', async () => {
+      const { store, artifacts } = await open();
+      const now = Date.now();
+      const [kept, old] = [
+        await upload(store, artifacts, 'kept', now),
+        await upload(store, artifacts, 'old', now),
+      ];
+      const key = `1/${old.id}`;
+      const { revision } = (await store.documents.get('openai-file', key))!;
+      const past = { ...old, expiresAt: now - 1 };
+      expect(await store.documents.put({ kind: 'openai-file', key, revision, value: past })).not.toBeNull();
+      const { id } = await order(store, kept);
+      const part = await upload(store, artifacts, 'part', now);
+      const value = { digest: part.digest!, bytes: 4, createdAt: now - 20 * DAY_MS };
+      const orphan = partKey(newId('file', 1, now), 1);
+      await store.documents.put({ kind: 'openai-part', key: orphan, revision: null, value });
+      await sweepFiles(store.documents, now);
+      const files = new Files(store.documents, artifacts);
+      const { entries } = await files.list(1, { after: null, limit: 10 }, now);
+      expect(entries.map((one) => one.id).sort()).toEqual([kept.id, part.id].sort());
+      expect(await store.documents.get('openai-part', orphan)).toBeUndefined();
+      expect(await runOf(store, id)).toBeDefined();
+      await files.remove(part);
+      const sweep = new RegistrySweep({
+        ...{ store, artifacts, log: silentLog(), wall: () => now + 2 * DAY_MS },
+        holdings: async () => ({ tokens: new Set<string>(), images: [] }),
+        digests: () => fileDigests(store.documents),
+      });
+      expect(await sweep.sweep()).toMatchObject({ artifacts: 2 });
+      expect((await artifacts.state(kept.digest!)).isComplete).toBe(true);
+      // A batch goes on without its file.
+      await files.remove(kept);
+      const digests: string[] = [];
+      for await (const digest of fileDigests(store.documents)) digests.push(digest);
+      expect(digests).toEqual([kept.digest]);
+    });
+
+    it('is one process’s in an hour', async () => {
+      const { store } = await open();
+      const key = `1/${newId('file', 1, 0)}`;
+      const now = Date.now();
+      await sweepFiles(store.documents, now);
+      const value = { id: key.slice(2), expiresAt: 1 };
+      await store.documents.put({ kind: 'openai-file', key, revision: null, value });
+      await sweepFiles(store.documents, now + 60_000);
+      expect(await store.documents.get('openai-file', key)).toBeDefined();
+      await sweepFiles(store.documents, now + 3_600_000);
+      expect(await store.documents.get('openai-file', key)).toBeUndefined();
+    });
+  });
+});
