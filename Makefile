@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
-.PHONY: help setup demo test verify test-faults test-kubernetes test-frameworks bench clean
+.PHONY: help setup demo test verify test-faults test-kubernetes test-frameworks test-engines bench clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -41,6 +41,9 @@ test-kubernetes: setup ## The back end kubernetes against a real kube-apiserver 
 
 test-frameworks: setup ## PyTorch, CatBoost and TensorFlow on the real server (their wheels: gigabytes, the first time)
 	@bash scripts/test-frameworks.sh
+
+test-engines: setup ## Inference engines that others wrote: FastAPI under uvicorn, MLServer (a minute, the first time 2)
+	@bash scripts/test-engines.sh
 
 bench: setup ## Load tests against references in the same run
 	@npm run --silent bench

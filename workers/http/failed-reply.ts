@@ -6,6 +6,8 @@ type ErrorEnd = Extract<HandlerAnswer, { readonly end: 'error' }>;
 
 /** What a row's error quotes of an answer. */
 const QUOTED_CHARACTERS_MAX = 1000;
+/** An error of more bytes than this is no message for anybody; its end is quoted as it is. */
+const PARSED_BYTES_MAX = 65_536;
 /** An engine that wants more than this is not waited for; the retries are spent at their own pace. */
 const RETRY_AFTER_MS_MAX = 3_600_000;
 /** The rows are wrong, or too many: the same request fails alike, a part of it may not. */
@@ -23,6 +25,10 @@ export const finalAnswer = (kind: string, message: string): ErrorEnd => ({
   isFinal: true,
 });
 
+/** The end says most: a traceback's last line is the exception. */
+const shortened = (text: string): string =>
+  text.length <= QUOTED_CHARACTERS_MAX ? text : `…${text.slice(-QUOTED_CHARACTERS_MAX)}`;
+
 const parsed = (text: string): unknown => {
   try {
     return JSON.parse(text);
@@ -36,14 +42,14 @@ const memberOf = (value: unknown, name: string): unknown =>
 
 /** What the body says went wrong: the protocol's `error`, FastAPI's `detail`, or its text. */
 export const errorText = (body: Buffer): string => {
-  const text = body.subarray(0, 16 * QUOTED_CHARACTERS_MAX).toString('utf8');
+  const text = body.subarray(-PARSED_BYTES_MAX).toString('utf8');
   const value = parsed(text);
   for (const name of ['error', 'detail', 'message']) {
     const member = memberOf(value, name);
     if (member === undefined || member === null) continue;
-    return (typeof member === 'string' ? member : JSON.stringify(member)).slice(0, QUOTED_CHARACTERS_MAX);
+    return shortened(typeof member === 'string' ? member : JSON.stringify(member));
   }
-  return text.trim().slice(0, QUOTED_CHARACTERS_MAX);
+  return shortened(text.trim());
 };
 
 /** Seconds, or an HTTP date (RFC 9110, section 10.2.3); null: it names no time. */
