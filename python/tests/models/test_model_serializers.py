@@ -12,9 +12,10 @@ import skl2onnx
 import xgboost
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import RandomForestRegressor
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+from sluice import DeclarationError
 from sluice.models.serializers import serializer_name
 
 RANDOM = np.random.default_rng(7)
@@ -158,3 +159,17 @@ def test_frameworks_are_found_without_importing_them():
         Fake.__module__ = module
         assert serializer_name(Fake()) == name
         assert serializer_name(type("Below", (Fake,), {"__module__": "mine"})()) == name
+
+
+@pytest.mark.parametrize("model", [StandardScaler().fit(MATRIX), {"weights": [1.0]}, np.mean])
+def test_a_bare_object_that_predicts_nothing_is_refused_at_registration(lay, model):
+    with pytest.raises(DeclarationError, match="a bare .* has no predict; wrap it in a class with @sluice.model_handler"):
+        lay(model, INPUTS, {"y": float})
+
+
+def test_columns_that_a_model_was_not_fitted_with_are_said(lay, recwarn):
+    model = LinearRegression().fit(FRAME, PRICE)
+    lay(model, {"rooms": float, "sqft": float}, {"y": float})
+    assert not [one for one in recwarn.list if "fitted with" in str(one.message)]
+    with pytest.warns(UserWarning, match="fitted with the columns sqft, rooms, and input_schema names Sqft, Rooms; .* by position"):
+        lay(model, {"Sqft": float, "Rooms": float}, {"y": float})

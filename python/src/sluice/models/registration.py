@@ -97,7 +97,8 @@ def _package(model: Any, options: PackageOptions, directory: Path) -> Package:
 
 def _handler_of(model: Any) -> Any:
     if isinstance(model, type):
-        raise DeclarationError(f"model is the class {model.__name__}; make it: model={model.__name__}(model=…)")
+        call = f"{model.__name__}(model=…)" if is_handler(model) else f"{model.__name__}(…), trained"
+        raise DeclarationError(f"model is the class {model.__name__}; make it: model={call}")
     if is_handler(model):
         entry_of(type(model))
         return model

@@ -8,6 +8,7 @@ it predicts.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -30,6 +31,8 @@ _BY_ROOT = {
     "onnx": "onnx",
     "onnxruntime": "onnx",
 }
+_PREDICTING = {"scikit_learn", "pickled", "xgboost", "lightgbm", "catboost"}
+"""Where the bare model's own ``predict`` is called."""
 _NAMES = {*_BY_ROOT.values(), "pickled"}
 
 
@@ -61,7 +64,35 @@ def save(model: Any, request: SaveRequest) -> Saved:
             f"model is the path {str(model)!r}; only .onnx files are taken as they are: load the model object, "
             "or hand the file over with files=[…] and read it in load_model"
         )
+    if request.is_bare:
+        _check_bare(model, request.inputs)
     return _module(serializer_name(model)).save(model, request)
+
+
+def _check_bare(model: Any, inputs: list[Field]) -> None:
+    """Raises DeclarationError for an object that predicts nothing by itself; warns of columns that it was not fitted with."""
+    if serializer_name(model) in _PREDICTING and not callable(getattr(model, "predict", None)):
+        kind = type(model)
+        raise DeclarationError(
+            f"a bare {kind.__qualname__} has no predict; wrap it in a class with @sluice.model_handler, whose predict(self, df) "
+            "uses self.model"
+        )
+    fitted = [str(name) for name in _fitted_names(model)]
+    given = [field["name"] for field in inputs]
+    if fitted and set(fitted) != set(given):
+        warnings.warn(
+            f"the model was fitted with the columns {', '.join(fitted)}, and input_schema names {', '.join(given)}; what it gets "
+            "is by position, not by name",
+            stacklevel=2,
+        )
+
+
+def _fitted_names(model: Any) -> Any:
+    try:
+        names = getattr(model, "feature_names_in_", None)
+    except Exception:  # a property of a model that was not fitted
+        return ()
+    return () if names is None else names
 
 
 def restore(saved: Mapping[str, Any], directory: Path, *, is_replica: bool = False) -> Any:
