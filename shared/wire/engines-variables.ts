@@ -13,6 +13,8 @@ const VARIABLES_MAX = 500;
 const NAME = /^[A-Za-z_][A-Za-z0-9_]{0,255}$/;
 const NAME_RULE = 'letters, digits and _, not beginning with a digit, at most 256';
 const TEXT_MAX = 65_536;
+/** Of the engine and of the predictor each; Linux hands a process about 2 MiB, its command included. */
+export const VARIABLES_BYTES_MAX = 128 * 1024;
 const DISPLAY_MAX = 1000;
 
 /** What a replica is told by its back end. */
@@ -46,14 +48,25 @@ const textOf = (value: unknown, where: string): string =>
     ? value
     : refuse(where, value, `a string of at most ${TEXT_MAX} characters without NUL`);
 
-/** The engine's own variables. */
-export const engineVariablesOf = (value: unknown, where: string): Readonly<Record<string, string>> =>
-  Object.fromEntries(
-    objectOf(value, where, 'strings').map(([name, text]) => {
-      const at = `${where}.${name.slice(0, 256)}`;
-      return [checkName(name, at, 'engine'), textOf(text, at)];
-    }),
+const checkBytes = (variables: Readonly<Record<string, string>>, where: string): typeof variables => {
+  const texts = Object.entries(variables);
+  const bytes = texts.reduce((sum, [name, text]) => sum + name.length + Buffer.byteLength(text), 0);
+  if (bytes <= VARIABLES_BYTES_MAX) return variables;
+  return refuse(
+    where,
+    `${bytes} bytes`,
+    `at most ${VARIABLES_BYTES_MAX} bytes in all; what is larger is a file`,
   );
+};
+
+/** The engine's own variables. */
+export const engineVariablesOf = (value: unknown, where: string): Readonly<Record<string, string>> => {
+  const texts = objectOf(value, where, 'strings').map(([name, text]) => {
+    const at = `${where}.${name.slice(0, 256)}`;
+    return [checkName(name, at, 'engine'), textOf(text, at)];
+  });
+  return checkBytes(Object.fromEntries(texts), where);
+};
 
 const WANTED: Readonly<Record<PredictorType, string>> = {
   string: `a string of at most ${TEXT_MAX} characters without NUL`,
@@ -150,5 +163,5 @@ export const castPredictorValues = (
     }
     cast.push([name, String(castOf(value, type ?? 'string', `${where}.${name}`))]);
   }
-  return Object.fromEntries(cast.sort(([a], [b]) => (a < b ? -1 : 1)));
+  return checkBytes(Object.fromEntries(cast.sort(([a], [b]) => (a < b ? -1 : 1))), where);
 };

@@ -23,6 +23,7 @@ const DEFAULT_VERSION = 'default';
 /** Entrypoint and command each: joined they are one command of 256. */
 const WORDS_MAX = 128;
 const WORD_MAX = 65_536;
+const WORDS_BYTES_MAX = 128 * 1024;
 /** With a model id of a hundred characters in each place, it is still a path that servers take. */
 const PATH_MAX = 200;
 const ORGANISATION_MAX = 100;
@@ -124,6 +125,8 @@ const wordsOf = (bag: Bag, name: string): readonly string[] | null => {
         ? word
         : refuse(`${name}[${i}]`, word, `a string of at most ${WORD_MAX} characters without NUL`),
     );
+  const bytes = words.reduce((sum, word) => sum + Buffer.byteLength(word), 0);
+  if (bytes > WORDS_BYTES_MAX) refuse(name, `${bytes} bytes`, `at most ${WORDS_BYTES_MAX}`);
   return words[0] ? words : refuse(name, words, 'at least one word, or null');
 };
 

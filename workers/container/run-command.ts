@@ -1,7 +1,7 @@
 /** The command line of one container. Pure. */
 import type { EngineSpec } from '../../shared/domain/engine.ts';
 import type { FunctionSpec } from '../../shared/domain/function.ts';
-import { engineCommand, engineVariables, MODEL_MOUNT } from '../http/engine-variables.ts';
+import { engineArgs, engineCommand, engineVariables, MODEL_MOUNT } from '../http/engine-variables.ts';
 import type { ImageConfig } from './images.ts';
 import type { ToolKind, ToolLimits } from './tool.ts';
 
@@ -114,9 +114,8 @@ export const engineStart = (
   port: number,
   isHostNetwork: boolean,
 ): Start => {
-  const { args } = engine;
-  const declared =
-    engineCommand(engine, port) ?? (args === undefined ? null : [...config.entrypoint, ...args]);
+  const args = engineArgs(engine, port);
+  const declared = engineCommand(engine, port) ?? (args === null ? null : [...config.entrypoint, ...args]);
   const start = ownStart(declared, config, port, isHostNetwork);
   return { ...start, env: engineVariables(spec, engine, { port, modelPath: MODEL_MOUNT }) };
 };

@@ -34,6 +34,13 @@ export const engineVariables = (
   ...(engine.taskType === null ? {} : twins('TASK_TYPE', engine.taskType)),
 });
 
+const withPort = (words: readonly string[], port: number): readonly string[] =>
+  words.map((word) => word.replaceAll('{port}', String(port)));
+
 /** The engine's command with the port in its place; null: the image's own. */
 export const engineCommand = ({ command }: EngineSpec, port: number): readonly string[] | null =>
-  command?.map((word) => word.replaceAll('{port}', String(port))) ?? null;
+  command === null ? null : withPort(command, port);
+
+/** What the image's own entrypoint is given; null: the image's own. */
+export const engineArgs = ({ args }: EngineSpec, port: number): readonly string[] | null =>
+  args === undefined ? null : withPort(args, port);

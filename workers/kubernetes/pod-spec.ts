@@ -11,7 +11,7 @@ import type {
 import type { EngineSpec } from '../../shared/domain/engine.ts';
 import type { FunctionVersion } from '../../shared/domain/function.ts';
 import type { ContainerSpec } from '../../shared/domain/model.ts';
-import { engineCommand, engineVariables, MODEL_MOUNT } from '../http/engine-variables.ts';
+import { engineArgs, engineCommand, engineVariables, MODEL_MOUNT } from '../http/engine-variables.ts';
 import { type Served, servedOf } from '../served.ts';
 import { listDigest } from './file-list.ts';
 import { gpuPlacement } from './gpu.ts';
@@ -197,10 +197,11 @@ const commandOf = (
 ): Pick<V1Container, 'command' | 'args'> => {
   const served = servedOf(version.spec);
   if (served !== 'image') return entrypointCommand(version, container, served);
-  const args = version.spec.engine?.args;
+  const { engine } = version.spec;
+  const args = engine ? engineArgs(engine, engine.port) : null;
   return {
     ...(container.entrypoint === null ? {} : { command: [...container.entrypoint] }),
-    ...(args === undefined ? {} : { args: [...args] }),
+    ...(args === null ? {} : { args: [...args] }),
   };
 };
 
