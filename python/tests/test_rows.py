@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from sluice.rows import stream_of, table_of
+from sluice.rows import refitted, stream_of, table_of
 
 TEXT = {"name": "text", "type": "utf8", "nullable": False}
 NUMBER = {"name": "n", "type": "int32", "nullable": True}
@@ -121,3 +121,13 @@ def test_wrong_rows_say_what_is_taken(args, columns, message):
 def test_a_function_of_any_columns_needs_their_names():
     with pytest.raises(TypeError, match="takes a whole table of any columns"):
         table(["a"], fields=None)
+
+
+def test_whole_numbers_become_the_numbers_that_the_inputs_have_where_they_stay_the_same():
+    fields = [{"name": "a", "type": "float64"}, {"name": "b", "type": "int32"}, {"name": "c", "type": "any"}]
+    made = refitted(pa.table({"b": [1, None], "a": [2, 2**53], "c": [1, 2]}), fields)
+    assert made.equals(pa.table({"b": pa.array([1, None], pa.int32()), "a": [2.0, 2.0**53], "c": [1, 2]}))
+    for same in ({"a": [1.0]}, {"a": ["x"]}, {"a": [True]}, {"z": [1]}, {"a": [2**53 + 1]}, {"b": [2**31]}):
+        assert refitted(pa.table(same), fields) is None
+    assert refitted(pa.table({"a": [1]}), [{"name": "a", "type": "float16"}]) is None
+    assert refitted(pa.table({"a": [1]}), None) is None

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 import sluice
@@ -55,6 +57,16 @@ def test_a_function_takes_rows_in_every_form(remote):
     assert remote.function("add")(right=[1, 2], left=[10, 20]).to_pylist() == [11, 22]
     assert remote.function("describe")([{"b": 1, "a": [None]}]).to_pylist() == ['{"keys":["a","b"]}']
     assert remote.function("measure")(pa.table({"x": [1], "y": [True]})).to_pylist() == [2]
+
+
+def test_a_frame_of_whole_numbers_calls_a_function_of_floats(remote):
+    numbers = pd.DataFrame({"left": np.array([1, 2], np.int32), "right": [3, 2**40]})
+    assert remote.function("add")(numbers).to_pylist() == [4, 2 + 2**40]
+    assert remote.function("halve")(pd.DataFrame({"x": [1, 2]})).to_pylist() == [0.5, 1.0]
+    result = remote.function("halve", is_async=True).chunked_call(pd.DataFrame({"x": range(9)}), chunk_size=2)
+    assert result["result"].to_pylist() == [n / 2 for n in range(9)]
+    with pytest.raises(sluice.ServerError, match='column "x" is int64, which does not cast to float64 without loss'):
+        remote.function("halve")(pd.DataFrame({"x": [2**53 + 1]}))
 
 
 def test_results_come_in_the_type_that_was_asked_for(remote):

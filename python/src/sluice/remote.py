@@ -16,7 +16,7 @@ from sluice.chunks import ChunkedCall, ChunkOptions, ranges
 from sluice.errors import CallFailedError, ServerError, TimeoutError
 from sluice.handle import AsyncFunctionCallHandle, checked_timeout
 from sluice.results import decode
-from sluice.rows import stream_of, table_of
+from sluice.rows import refitted, stream_of, table_of
 from sluice.transport import ARROW_STREAM, RETRIES, Transport
 
 PREFER_LONGEST_S = 50.0
@@ -237,13 +237,22 @@ class RemoteFunction:
             "content-type": ARROW_STREAM,
             "idempotency-key": key if key is not None else uuid.uuid4().hex,
         }
+        if self._is_shown:
+            table = refitted(table, self._inputs) or table
         try:
-            body = stream_of(table)
-            return self._transport.request("POST", f"{self._path()}/calls", headers=sent, body=body, wait_s=wait_s)
+            return self._send(table, sent, wait_s)
         except ServerError as error:
-            if error.code == "schema_mismatch":  # a deploy may have changed what was asked for earlier
-                self._is_shown = False
-            raise
+            if error.code != "schema_mismatch":
+                raise
+            self._is_shown = False  # a deploy may have changed what was asked for earlier
+            fitting = refitted(table, self._fields())
+            if fitting is None:
+                raise
+        # What was refused is nothing on the server, and its key is free.
+        return self._send(fitting, sent, wait_s)
+
+    def _send(self, table: pa.Table, headers: Mapping[str, str], wait_s: float) -> Any:
+        return self._transport.request("POST", f"{self._path()}/calls", headers=headers, body=stream_of(table), wait_s=wait_s)
 
     def _fields(self) -> list[dict[str, Any]] | None:
         """The declared inputs; asked for once."""

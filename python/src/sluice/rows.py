@@ -48,6 +48,23 @@ def stream_of(table: pa.Table) -> pa.Buffer:
     return sink.getvalue()
 
 
+def refitted(table: pa.Table, fields: Any) -> pa.Table | None:
+    """The rows with integer columns in the number types that the inputs have, as pandas' int64 for a float64: only where
+    every value stays the same number. None: that changes nothing, or a value does not fit."""
+    declared = {field["name"]: arrow_type(field["type"]) for field in fields or [] if field["type"] != "any"}
+    made = table
+    for at, (name, column) in enumerate(zip(table.column_names, table.columns, strict=True)):
+        kind = declared.get(name, column.type)
+        is_number = pt.is_integer(kind) or pt.is_float32(kind) or pt.is_float64(kind)  # a float16 too large is infinite
+        if kind == column.type or not pt.is_integer(column.type) or not is_number:
+            continue
+        try:
+            made = made.set_column(at, name, column.cast(kind))
+        except pa.ArrowInvalid:
+            return None
+    return None if made is table else made
+
+
 def _from_table(value: Any, fields: Callable[[], Any]) -> pa.Table | None:
     """None: the value is no table."""
     if isinstance(value, pa.RecordBatch):

@@ -22,6 +22,11 @@ def add(left: list[int], right: list[int]) -> list[int]:
 
 
 @sluice.function(**QUICK)
+def halve(x: list[float]) -> list[float]:
+    return [one / 2 for one in x]
+
+
+@sluice.function(**QUICK)
 def half(n: int) -> float:
     if n % 2:
         raise sluice.RowError(f"{n} is odd")
