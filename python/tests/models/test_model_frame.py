@@ -70,3 +70,8 @@ def test_pandas_and_polars_and_numpy_are_imported_only_when_asked_for():
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
     assert isinstance(DataFrame(TABLE).to_pandas(), pd.DataFrame)
+
+
+def test_an_array_is_asked_for_by_name():
+    with pytest.raises(TypeError, match=r"hand over df.to_pandas\(\), or df.to_numpy\(\)"):
+        np.asarray(DataFrame.from_arrow({"x": [1.0]}))

@@ -193,8 +193,14 @@ def _check_names(found: list[str], expected: list[str]) -> None:
     said += [f"has {_listed(extra)} too"] if extra else []
     raise PredictionError(
         f"predict returned the columns {_listed(found) or 'none'}; output_schema has {_listed(expected)}: "
-        f"the answer {' and '.join(said)}"
+        f"the answer {' and '.join(said)}{_matrix_hint(found)}"
     )
+
+
+def _matrix_hint(found: list[str]) -> str:
+    if not found or found != [f"col_{i}" for i in range(len(found))]:
+        return ""
+    return "; the columns of a NumPy matrix are col_0, col_1, …: return a dict of columns, or name them so in output_schema"
 
 
 def _listed(names: list[str]) -> str:

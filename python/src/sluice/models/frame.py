@@ -73,6 +73,10 @@ class DataFrame:
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
         return self._table.__arrow_c_stream__(requested_schema)
 
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        """Refused: NumPy, and estimators that call it, would take the names for the rows."""
+        raise TypeError("a sluice.DataFrame is no array by itself; hand over df.to_pandas(), or df.to_numpy()")
+
     def column(self, name: str) -> pa.ChunkedArray:
         """One column. Raises KeyError that names the columns there are."""
         self._check(name)
