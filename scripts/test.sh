@@ -14,4 +14,6 @@ bash scripts/podman.sh
 step "end to end: the real command, server and handlers"
 npm run --silent test:e2e
 step "Python: the sluice package"
-.venv/bin/python -m pytest -q python/tests examples
+# One process for each core, each with servers of its own; numeric libraries then need no threads of theirs beside them.
+export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+.venv/bin/python -m pytest -q -n auto --dist loadfile python/tests examples

@@ -7,7 +7,7 @@ import threading
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import Server
+from server_process import Server
 from sluice import ConnectionError, ServerError
 from sluice.artifacts import PIECE_BYTES, Artifacts, DownloadError, FileChangedError, digest_of
 from sluice.transport import Response, Transport

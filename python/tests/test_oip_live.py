@@ -13,7 +13,7 @@ import oip_packages
 import pyarrow as pa
 import pytest
 import sluice
-from conftest import HANDLERS, Server
+from server_process import HANDLERS, Server
 
 why_not = oip_packages.why_not()
 pytestmark = pytest.mark.skipif(why_not is not None, reason=why_not or "")

@@ -10,7 +10,7 @@ import openai
 import pyarrow as pa
 import pytest
 import sluice
-from conftest import HANDLERS
+from server_process import HANDLERS
 from sluice.errors import DeclarationError
 
 END_S_MAX = 60

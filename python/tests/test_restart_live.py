@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pytest
 import sluice
-from conftest import HANDLERS, Server
+from server_process import HANDLERS, Server
 
 
 @pytest.fixture
