@@ -1,5 +1,5 @@
 /** Batches over kills of the processes that run them, files of many megabytes, and files of other keys. */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import os from 'node:os';
 import path from 'node:path';
@@ -98,6 +98,33 @@ onEveryStore((store) => {
     expect(new Set(runs).size).toBe(LINES);
     // What the killed had in flight runs again, and nothing besides.
     expect(runs.length - LINES).toBeLessThanOrEqual(KILLS * IN_FLIGHT_ROWS);
+  });
+
+  it('a full queue is the client’s RateLimitError, and a batch waits for room in it', async () => {
+    const server = await start(await begin(), ['--queue-rows-max', '4']);
+    await server.deploy(FUNCTIONS);
+    const client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: 'none', maxRetries: 0 });
+    const gate = path.join(directory, 'full');
+    const holding = client.embeddings.create({ model: 'held', input: [gate, gate, gate] });
+    await eventually('the first row runs', async () => existsSync(`${gate}.began`));
+    const lines = [asking(1, 'held', gate), asking(2, 'held', gate)].join('\n');
+    const file = await client.files.create({ file: new File([lines], 'a.jsonl'), purpose: 'batch' });
+    const { id } = await order(client, file);
+    await eventually('the batch is in progress', async () => {
+      return (await client.batches.retrieve(id)).status === 'in_progress';
+    });
+    const refused = client.embeddings.create({ model: 'held', input: [gate, gate] });
+    await expect(refused).rejects.toThrow(OpenAI.RateLimitError);
+    const error = await refused.catch((thrown: unknown) => thrown as InstanceType<typeof OpenAI.APIError>);
+    expect(error).toMatchObject({ status: 429, code: 'queue_full', type: 'rate_limit_error' });
+    expect(Number((error as { headers: Headers }).headers.get('retry-after'))).toBeGreaterThan(0);
+    writeFileSync(gate, '');
+    expect((await holding).data).toHaveLength(3);
+    const done = await eventually('the batch ends', async () => {
+      const batch = await client.batches.retrieve(id);
+      return isOver(batch.status) && batch;
+    });
+    expect(done.request_counts).toEqual({ total: 2, completed: 2, failed: 0 });
   });
 
   describe('a file', () => {
