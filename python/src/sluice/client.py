@@ -314,11 +314,16 @@ class Client:
             if group.updating_to is None and group.state in ("ready", "idle"):
                 return group
             if time.monotonic() + pause_s > deadline:
-                reason = f"not ready after {timeout:g} s; {group.reason or 'it goes on starting'}"
+                reason = f"not ready after {timeout:g} s; {group.reason or 'it goes on starting'}{self._printed_last(name)}"
                 raise DeploymentError(name, group.state, reason)
             time.sleep(pause_s)
             pause_s = min(POLL_LONGEST_S, pause_s * 1.5)
             group = self.scaling_group(name)
+
+    def _printed_last(self, name: str) -> str:
+        """An installation of minutes says how far it is."""
+        lines = self.logs(name, 1)
+        return f'; it printed last: {lines[-1]["text"]}' if lines else ""
 
     # Requests
 

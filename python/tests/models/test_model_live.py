@@ -221,6 +221,9 @@ def test_a_model_that_never_becomes_ready_ends_the_wait_and_not_the_group(client
         deploy(classes.Stuck(), X, Y, timeout=1)
     assert caught.value.state == "starting"
     assert client.scaling_group(caught.value.group).version == 1
+    assert any(line["text"] == "half way" for _ in range(10_000) for line in client.logs(caught.value.group))
+    with pytest.raises(DeploymentError, match="it printed last: half way"):
+        client.wait_ready(caught.value.group, timeout=0)
 
 
 def test_a_model_that_eats_memory_is_stopped_and_named(deploy):
@@ -229,12 +232,12 @@ def test_a_model_that_eats_memory_is_stopped_and_named(deploy):
     assert "of memory=" in caught.value.reason
 
 
-@pytest.mark.filterwarnings("ignore:.*is saved as pickle")
 def test_attributes_are_the_same_numbers_in_the_replica(client, deploy):
     group = deploy(classes.Typed(number=1.0, seed=2**60 + 1), X, {"y": str})
     assert client.function(group.name)({"x": [0.0]}).to_pylist() == [f"1.0 {2**60 + 1}"]
 
 
+@pytest.mark.filterwarnings("ignore:.*is saved as pickle")
 def test_a_pickled_model_is_served_in_its_replica(client, deploy):
     group = deploy(classes.Doubler(), X, Y)
     assert client.version(group.model).format == "pickle"
