@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sluice.image import Image
     from sluice.models.deployment import AutoScalingSpec, ScalingGroupResourceRequest
     from sluice.models.frame import DataFrame
-    from sluice.models.handler import model_handler
+    from sluice.models.handler import ModelHandler, model_handler
     from sluice.models.importing import import_model
     from sluice.models.records import Model, ModelVersion, ScalingGroup
     from sluice.options import RetryPolicy
@@ -58,6 +58,7 @@ _HOMES = {
     "Function": "declaration",
     "Image": "image",
     "Model": "models.records",
+    "ModelHandler": "models.handler",
     "ModelVersion": "models.records",
     "PredictorVariable": "engines",
     "QueryError": "query_rewrite",
@@ -96,6 +97,7 @@ __all__ = [
     "Function",
     "Image",
     "Model",
+    "ModelHandler",
     "ModelVersion",
     "PredictorVariable",
     "QueryError",

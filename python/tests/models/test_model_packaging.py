@@ -11,7 +11,7 @@ import classes
 import kinds.nested
 import pyarrow as pa
 import pytest
-from sluice import DeclarationError
+from sluice import DataFrame, DeclarationError
 
 X = {"x": float}
 Y = {"y": float}
@@ -38,6 +38,16 @@ def test_a_constructor_of_its_own_gets_its_arguments_again(lay):
     assert lay(classes.Settings(4.0), X, Y).predict(ROWS).to_pylist() == [4.0, 8.0]
     with pytest.raises(DeclarationError, match="the argument factor of Constructed is tuple, which JSON does not hold"):
         lay(classes.Constructed(model, (1, 2)), X, Y)
+
+
+@pytest.mark.filterwarnings("ignore:.*is saved as pickle")
+def test_the_base_class_is_what_the_decorator_adds(lay, tmp_path):
+    (tmp_path / "words.txt").write_text("two words")
+    handler = classes.Checked(model=classes.Doubler(), files=[tmp_path / "words.txt"], factor=10.0)
+    handler.load_model()
+    assert handler.predict(DataFrame(ROWS))["y"].tolist() == [40.0, 80.0]
+    assert lay(handler, X, Y).predict(ROWS).to_pylist() == [40.0, 80.0]
+    assert lay(classes.Checked(files=[tmp_path / "words.txt"], model=classes.Doubler()), X, Y).predict(ROWS).to_pylist() == [4.0, 8.0]
 
 
 def test_a_constructor_that_works_with_the_model_says_where_that_belongs(lay):

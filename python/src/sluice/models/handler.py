@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sluice.errors import DeclarationError
 from sluice.models.construction import OWN, fields_of, recorded
@@ -120,3 +120,33 @@ def registered_model(handler: Any) -> Any:
 
 def _load_model(self: Any) -> None:
     self.default_load_model()
+
+
+class ModelHandler:
+    """What :func:`model_handler` adds, as a base class for type checkers, which cannot know what a decorator adds::
+
+        @sluice.model_handler
+        class Ranker(sluice.ModelHandler):
+            def predict(self, df: sluice.DataFrame) -> dict[str, list[float]]: ...
+    """
+
+    model: Any = None
+    files: Mapping[str, Path] = MappingProxyType({})
+    artifact_path: Path = ARTIFACT_PATH
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            model: Any = None,
+            files: Iterable[str | os.PathLike[str]] | Mapping[str, str | os.PathLike[str]] = (),
+            artifact_path: str | os.PathLike[str] = ARTIFACT_PATH,
+            **fields: Any,
+        ) -> None: ...
+
+        def load_model(self) -> None: ...
+
+        def default_load_model(self) -> None: ...
+
+    else:
+        __init__, load_model, default_load_model = _initialise, _load_model, default_load_model

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from kinds.scaling import scaled
-from sluice import DataFrame, model_handler
+from sluice import DataFrame, ModelHandler, model_handler
 
 
 @model_handler
@@ -94,6 +94,7 @@ class Stuck:
     def load_model(self):
         import threading
 
+        print("half way", flush=True)
         threading.Event().wait()
 
     def predict(self, df):
@@ -192,3 +193,17 @@ class Typed:
 
     def predict(self, df):
         return {"y": [f"{self.number!r} {self.seed!r}"] * len(df)}
+
+
+@model_handler
+class Checked(ModelHandler):
+    """With the base class that type checkers read."""
+
+    factor: float = 1.0
+
+    def load_model(self) -> None:
+        super().load_model()
+        self.words = self.files["words.txt"].read_text().split()
+
+    def predict(self, df: DataFrame) -> dict[str, np.ndarray]:
+        return {"y": self.model.predict(df.to_numpy()) * self.factor * len(self.words)}
