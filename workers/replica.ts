@@ -217,11 +217,16 @@ export class Replica {
 
 const USE: readonly ReplicaState[] = ['stopping', 'failed', 'starting', 'ready'];
 
-/** The most useful first: those that run a batch, then the idle ones, those that start, those that cannot. */
-export const byUse = (replicas: readonly Replica[], isRunning: (replica: Replica) => boolean): Replica[] =>
-  replicas.toSorted(
+/**
+ * The most useful first: those that run a batch, then the idle ones, those that start, those that cannot. What runs a batch
+ * and takes no other, as on a pod that leaves, is none of the first: it finishes when it is let go as well.
+ */
+export const byUse = (replicas: readonly Replica[], isRunning: (replica: Replica) => boolean): Replica[] => {
+  const isBusy = (replica: Replica): number => Number(replica.state === 'ready' && isRunning(replica));
+  return replicas.toSorted(
     (left, right) =>
-      Number(isRunning(right)) - Number(isRunning(left)) ||
+      isBusy(right) - isBusy(left) ||
       USE.indexOf(right.state) - USE.indexOf(left.state) ||
       left.index - right.index,
   );
+};

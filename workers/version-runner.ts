@@ -107,7 +107,7 @@ export class VersionRunner {
     while (serving.length < count) {
       const replica = retired.pop();
       replica?.revive();
-      serving.push(replica ?? this.#start(this.#freeIndex()));
+      serving.push(replica ?? this.#start(this.#freeIndex([...retired, ...serving])));
     }
     this.replicas = [...retired, ...serving];
     for (const replica of byUse(serving, (one) => this.#isRunning(one)).slice(count)) this.#retire(replica);
@@ -143,8 +143,8 @@ export class VersionRunner {
   }
 
   /** The lowest number that no living replica has. */
-  #freeIndex(): number {
-    const taken = new Set([...this.replicas, ...this.#leaving.keys()].map(({ index }) => index));
+  #freeIndex(living: readonly Replica[]): number {
+    const taken = new Set([...living, ...this.#leaving.keys()].map(({ index }) => index));
     let index = 0;
     while (taken.has(index)) index += 1;
     return index;

@@ -136,7 +136,7 @@ export class AttachedPod implements HandlerInstance {
       kill: (cause) => this.#finish(cause),
       leave: () => this.#finish(this.#leaving ?? 'it was stopped'),
     });
-    this.#replica.onService?.((reason) => this.#onService(reason));
+    this.#replica.onService?.((reason) => this.#onService(this.#leaving ?? reason));
     this.#replica.ready.then(
       () => this.#connected.resolve(),
       (error: unknown) => this.#connected.reject(error),
@@ -167,7 +167,11 @@ export class AttachedPod implements HandlerInstance {
     if (this.#leaving !== null) return;
     this.#leaving = reason;
     if (this.#replica === null) this.#finish(reason);
-    else void this.#replica.stop(this.#options.version.spec.callTimeoutMs);
+    else {
+      // Else it would be given batches, and hand each back, for as long as the one that runs takes.
+      this.#onService(reason);
+      void this.#replica.stop(this.#options.version.spec.callTimeoutMs);
+    }
   }
 
   #finish(reason: string): void {
