@@ -192,3 +192,30 @@ def test_a_keras_model_of_several_inputs_gets_them_by_name(lay):
     expected = model.predict({"a": MATRIX[:, :1], "b": MATRIX[:, 1:]}, verbose=0)[:, 0]
     close(laid.predict(TABLE), expected)
     assert DataFrame(TABLE).columns == ["a", "b"]
+
+
+# Tensors as answers
+
+
+@needs("torch")
+def test_a_tensor_is_a_column_or_a_matrix_as_numpy_is():
+    import torch
+    from sluice.models.coercion import PredictionError, coerced
+    from sluice.models.schema import schema_fields
+
+    column, lists = (schema_fields({"y": kind}, "output_schema") for kind in (pa.float32(), pa.list_(pa.float32(), 2)))
+    needs_gradient = torch.ones(3, requires_grad=True) * 2
+    assert coerced({"y": needs_gradient}, column, 3)["y"].to_pylist() == [2.0, 2.0, 2.0]
+    assert coerced(needs_gradient, column, 3)["y"].to_pylist() == [2.0, 2.0, 2.0]
+    assert coerced({"y": torch.ones(3, 2)}, lists, 3)["y"].to_pylist() == [[1.0, 1.0]] * 3
+    with pytest.raises(PredictionError, match="a tensor that is no NumPy array: .*BFloat16"):
+        coerced({"y": torch.ones(3, dtype=torch.bfloat16)}, column, 3)
+
+
+@needs("tensorflow")
+def test_a_tensor_of_tensorflow_is_a_column():
+    import tensorflow
+    from sluice.models.coercion import coerced
+    from sluice.models.schema import schema_fields
+
+    assert coerced({"y": tensorflow.ones(2)}, schema_fields(Y, "output_schema"), 2)["y"].to_pylist() == [1.0, 1.0]

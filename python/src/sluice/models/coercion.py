@@ -18,10 +18,12 @@ from sluice.models.schema import Field, arrow_schema
 from sluice.worker.outputs import OutputError
 
 _TAKEN = (
-    "a sluice.DataFrame, a pandas or polars DataFrame, a pyarrow Table or RecordBatch, a NumPy array of one or two "
+    "a sluice.DataFrame, a pandas or polars DataFrame, a pyarrow Table or RecordBatch, a NumPy array or tensor of one or two "
     "dimensions, or a dict of columns"
 )
 _ERRORS = (pa.ArrowException, TypeError, ValueError, OverflowError)
+
+_TENSORS = ("torch", "tensorflow", "jax", "jaxlib")
 
 Column = pa.Array | pa.ChunkedArray
 
@@ -142,8 +144,16 @@ def _column(name: str, values: Any) -> Column:
 
 
 def _numpy_of(value: Any) -> Any:
+    """A NumPy array, or a framework's tensor as one; None: it is neither."""
     numpy = sys.modules.get("numpy")
-    return value if numpy is not None and isinstance(value, numpy.ndarray) else None
+    if numpy is None or isinstance(value, numpy.ndarray):
+        return value if numpy is not None else None
+    if type(value).__module__.partition(".")[0] not in _TENSORS or not hasattr(value, "__array__") or not hasattr(value, "shape"):
+        return None
+    try:
+        return numpy.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+    except _ERRORS as error:  # bfloat16, sparse
+        raise PredictionError(f"predict returned a tensor that is no NumPy array: {error}") from None
 
 
 def _of_numpy(array: Any, name: str) -> Column:
