@@ -19,6 +19,7 @@ import { Prober } from './prober.ts';
 
 /** A connection breaks a moment before the end of what was behind it is known, and that end is the better reason. */
 const END_WAIT_MS = 1000;
+const DYING_MS = 200;
 /** Loading a large model takes minutes; a start that takes longer than this hangs. */
 export const READY_MS_MAX = 900_000;
 
@@ -66,7 +67,7 @@ export class EngineReplica implements HandlerInstance {
     const parts = { connection: this.#connection, spec, engine };
     this.#inference = engine.protocol === 'oip-v2' ? new OipInference(parts) : new JsonInference(parts);
     this.#handler = new EngineHandler({
-      infer: (batch, context, signal) => this.#inference.infer(batch, context, signal),
+      infer: (batch, context, signal) => this.#infer(batch, context, signal),
       onBroken: () => this.#broken(),
     });
     this.#prober = new Prober({
@@ -139,6 +140,13 @@ export class EngineReplica implements HandlerInstance {
     }
   }
 
+  async #infer(batch: HandlerBatch, context: HandlerContext, signal: AbortSignal): Promise<HandlerAnswer> {
+    const answer = await this.#inference.infer(batch, context, signal);
+    // A server of one thread answers no probe while it computes; that it has answered the batch is worth a question at once.
+    if (this.#reason !== null) this.#prober.askNow();
+    return answer;
+  }
+
   #served(reason: string | null): void {
     this.#reason = reason;
     if (reason === null) this.#probed.resolve();
@@ -150,12 +158,11 @@ export class EngineReplica implements HandlerInstance {
   async #broken(): Promise<string | null> {
     const { behind, address } = this.#options;
     const end = behind.gone.then((reason) => this.#cause ?? reason);
-    if (await Promise.race([listens(address), end.then(() => false)])) return null;
-    const timeout = Promise.withResolvers<null>();
-    const timer = setTimeout(() => timeout.resolve(null), END_WAIT_MS);
-    const reason = await Promise.race([end, timeout.promise]);
-    clearTimeout(timer);
-    return reason;
+    // A process that dies closes what it has in any order: what it listened on may be the last.
+    const early = await within(end, DYING_MS);
+    if (early !== null) return early;
+    if (await listens(address)) return null;
+    return within(end, END_WAIT_MS);
   }
 
   #finish(reason: string): string {
@@ -167,6 +174,14 @@ export class EngineReplica implements HandlerInstance {
     return told;
   }
 }
+
+const within = async <T>(promise: Promise<T>, ms: number): Promise<T | null> => {
+  const timeout = Promise.withResolvers<null>();
+  const timer = setTimeout(() => timeout.resolve(null), ms);
+  const first = await Promise.race([promise, timeout.promise]);
+  clearTimeout(timer);
+  return first;
+};
 
 const listens = ({ host, port }: EngineAddress): Promise<boolean> =>
   new Promise((resolve) => {

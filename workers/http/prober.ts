@@ -18,6 +18,7 @@ export class Prober {
   readonly #stopped = new AbortController();
   #told: string | null = '';
   #last = 'was not asked yet';
+  #askNow: () => void = () => undefined;
 
   constructor(options: ProberOptions) {
     this.#options = options;
@@ -29,6 +30,11 @@ export class Prober {
   get text(): string {
     const { address, probe } = this.#options;
     return `GET ${probe.path} on port ${address.port}: ${this.#last}`;
+  }
+
+  /** Asks without waiting for the period's end. */
+  askNow(): void {
+    this.#askNow();
   }
 
   stop(): void {
@@ -69,9 +75,11 @@ export class Prober {
       const done = (): void => {
         clearTimeout(timer);
         signal.removeEventListener('abort', done);
+        this.#askNow = () => undefined;
         resolve();
       };
       const timer = setTimeout(done, ms);
+      this.#askNow = done;
       if (signal.aborted) done();
       else signal.addEventListener('abort', done, { once: true });
     });

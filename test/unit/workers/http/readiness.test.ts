@@ -5,12 +5,12 @@ import path from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { Readiness } from '../../../../workers/http/readiness.ts';
-import { Rig } from '../rig.ts';
+import { Gate, watchedRig } from '../rig.ts';
 import { type EngineChanges, engineSpec, type SpecChanges, wayward } from './engine-spec.ts';
 
 /** An engine in the state that is told, which the test may change. */
 const opened = async (told: string, changes: EngineChanges = {}, specChanges: SpecChanges = {}) => {
-  const rig = await Rig.open();
+  const { rig, leased } = await watchedRig();
   const state = path.join(rig.directory, 'state');
   // Moved into place: the engine never sees half a word.
   const become = async (next: string): Promise<void> => {
@@ -19,7 +19,7 @@ const opened = async (told: string, changes: EngineChanges = {}, specChanges: Sp
   };
   await become(told);
   const record = await rig.deploy(engineSpec(wayward(state, changes), specChanges));
-  return { rig, record, become };
+  return { rig, record, become, leased };
 };
 
 describe('a readiness probe', () => {
@@ -96,6 +96,23 @@ describe('a readiness probe', () => {
     expect((await rig.finished(call)).values).toEqual(['b in 1']);
     const { replicas } = await rig.report(record, ({ ready, reason }) => ready === 1 && reason === null);
     expect(replicas?.[0]).toMatchObject({ restarts: 0, place: broken.replicas?.[0]?.place });
+  });
+});
+
+describe('an engine of one thread', () => {
+  it('that answers no probe while it computes is asked again when it has answered its batch', async () => {
+    const probe = { timeoutMs: 200, failureThreshold: 1 };
+    const { rig, record, become, leased } = await opened('up', { probe });
+    expect((await rig.run(record, ['a'])).status).toBe('completed');
+    const gate = new Gate(rig, 'gate');
+    const call = await rig.submit(record, [`wait ${gate.path}`]);
+    await leased(2);
+    await become('slow');
+    await rig.report(record, ({ ready, reason }) => ready === 0 && /no answer within/.test(reason ?? ''));
+    await gate.open();
+    expect((await rig.finished(call)).status).toBe('completed');
+    await become('up');
+    expect((await rig.run(record, ['b'])).status).toBe('completed');
   });
 });
 
