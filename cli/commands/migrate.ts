@@ -3,7 +3,8 @@ import { existsSync } from 'node:fs';
 import path from 'node:path';
 import type { Command } from 'commander';
 import { settingsFromEnvironment } from '../../shared/config/environment.ts';
-import { compileSettings, flagOf, SETTINGS } from '../../shared/config/settings.ts';
+import { compileSettings, flagOf, SETTINGS, type Settings } from '../../shared/config/settings.ts';
+import { artifactsOptionsOf } from '../../shared/store/artifacts/artifacts-settings.ts';
 import { bucketOf } from '../../shared/store/bucket/bucket-settings.ts';
 import type { BucketOptions } from '../../shared/store/ports/server.ts';
 import type { TransferCounts, TransferSource, TransferTarget } from '../../shared/store/ports/transfer.ts';
@@ -30,15 +31,25 @@ const directoryOf = (option: string, text: string): string | null => {
   throw new UsageError(`${option} is "${text}"; give ${FORMS}.`);
 };
 
-/** That of the side in Redis, by flags and variables as its servers are given it. */
-const bucketBeside = (store: string, options: Options): BucketOptions | null => {
+/** Those of the side in Redis, by flags and variables as its servers are given them. */
+const settingsBeside = (store: string, options: Options): Settings => {
   const { raw } = settingsFromEnvironment();
   const given: Record<string, string> = { store };
+  if (raw.artifacts !== undefined) given.artifacts = raw.artifacts;
   for (const name of BUCKET_SETTINGS) {
     const value = options[name] ?? raw[name];
     if (value !== undefined) given[name] = value;
   }
-  return bucketOf(compileSettings(given));
+  return compileSettings(given);
+};
+
+const bucketBeside = (store: string, options: Options): BucketOptions | null =>
+  bucketOf(settingsBeside(store, options));
+
+/** Where servers of a Redis keep model files; null: in a bucket, or not on this machine. */
+const artifactsBeside = (store: string, options: Options): string | null => {
+  const kept = artifactsOptionsOf(settingsBeside(store, options));
+  return kept.kind === 'directory' && existsSync(kept.directory) ? kept.directory : null;
 };
 
 const openSource = async (options: Options): Promise<TransferSource> => {
@@ -82,11 +93,15 @@ const rowsOf = ({ rows, ...counts }: TransferCounts): [string, number][] => [
 /**
  * Model files are apart from the store and stay where they are. Says what has to be copied, null where there is nothing.
  *
- * @param directories of both sides, null for a Redis
+ * @param directories of both sides, null for a Redis; `kept`: where the servers of a Redis that is left keep model files
  */
 const artifactsToCopy = (
   counts: TransferCounts | null,
-  { from, to }: { readonly from: string | null; readonly to: string | null },
+  {
+    from,
+    to,
+    kept,
+  }: { readonly from: string | null; readonly to: string | null; readonly kept: string | null },
 ): string | null => {
   const artifacts = from === null ? null : path.join(from, 'artifacts');
   if (artifacts !== null && existsSync(artifacts)) {
@@ -94,6 +109,11 @@ const artifactsToCopy = (
     return `Model files do not move: cp -r ${artifacts}/. DIRECTORY, and serve with --artifacts DIRECTORY`;
   }
   if ((counts?.documents ?? 0) === 0) return null;
+  if (kept !== null) {
+    const way =
+      to === null ? `serve with --artifacts ${kept}` : `cp -r ${kept}/. ${path.join(to, 'artifacts')}`;
+    return `Model files do not move: ${way} (the old servers' --artifacts, if they had another one)`;
+  }
   return 'Model files do not move: give the new servers the --artifacts or the --s3-bucket of the old ones, or a copy of it.';
 };
 
@@ -118,7 +138,8 @@ const migrate = async (options: Options): Promise<void> => {
       };
       const report = await transfer(source, target, Date.now(), onProgress);
       if (process.stderr.isTTY) process.stderr.write('\r\x1b[K');
-      const hint = artifactsToCopy(report.counts, { from, to });
+      const kept = from === null ? artifactsBeside(options.from, options) : null;
+      const hint = artifactsToCopy(report.counts, { from, to, kept });
       print({ counts: report.counts, hint, from: source.place, to: target.place }, options.json === true);
     } finally {
       await target.close();

@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import { collected, wholeNumber } from '../arguments.ts';
 import { type ConnectionOptions, withConnection } from '../connection.ts';
+import { packageRequirement } from '../deploy/python-package.ts';
 
 type SqlOptions = ConnectionOptions & {
   readonly format?: string;
@@ -22,7 +23,7 @@ one row of a call: to use a result twice, compute it in a subquery.
 Files are tables by their names in quotes: Parquet, CSV, JSON. --param name=value gives $name its value; a value that is JSON
 (3, true, "3") is taken as that, anything else as text.
 
-DuckDB runs in Python: that of --python, else $SLUICE_PYTHON, else .venv here or above, with \`pip install 'sluice[sql]'\`.`;
+DuckDB runs in Python: that of --python, else $SLUICE_PYTHON, else .venv here or above, with \`pip install ${packageRequirement('[sql]')}\`.`;
 
 export const registerSql = (program: Command): void => {
   withConnection(
@@ -40,7 +41,7 @@ export const registerSql = (program: Command): void => {
         'fail',
       )
       .option('--concurrent-chunks <n>', 'calls in flight at most', wholeNumber(1, 256), 16)
-      .option('--python <path>', 'interpreter that has sluice[sql]'),
+      .option('--python <path>', 'interpreter that has the sluice package and DuckDB'),
   )
     .addHelpText('after', ABOUT)
     .action(async (query: string, options: SqlOptions) => {

@@ -5,6 +5,7 @@ import type { SpecJson } from '../../sdk/index.ts';
 import { clientEnvironment } from '../../shared/config/environment.ts';
 import { CommandError } from '../failure.ts';
 import { childOutput } from './child-output.ts';
+import { packageRequirement } from './python-package.ts';
 
 /** --python, else $SLUICE_PYTHON, else .venv/bin/python beside or above the file, else python3. */
 export const interpreterFor = (file: string, given: string | null): string => {
@@ -29,7 +30,7 @@ const causeOf = (stderr: string, file: string): string => {
 const failure = (file: string, python: string, stderr: string): CommandError => {
   if (/No module named '?sluice/.test(stderr))
     return new CommandError(
-      `${python} has no sluice package; install it there with \`${python} -m pip install ./python\`, or choose another interpreter with --python.`,
+      `${python} has no sluice package; install it there with \`${python} -m pip install ${packageRequirement()}\`, or choose another interpreter with --python.`,
     );
   return new CommandError(
     `${file} could not be read by ${python}: ${causeOf(stderr, file) || 'it ended without a word'}`,

@@ -63,7 +63,7 @@ export const runPythonModule = async (
   });
   if (code !== 0 && install.pattern.test(stderr))
     throw new CommandError(
-      `${python} has no sluice package${install.what}; install it there with \`${python} -m pip install '${install.requirement}'\`, or choose another interpreter with --python.`,
+      `${python} has no sluice package${install.what}; install it there with \`${python} -m pip install ${install.requirement}\`, or choose another interpreter with --python.`,
     );
   process.stderr.write(stderr);
   process.exitCode = code;

@@ -3,6 +3,7 @@ import path from 'node:path';
 import type { ConnectionOptions } from '../connection.ts';
 import { interpreterFor } from '../deploy/python-manifest.ts';
 import { runPythonModule } from '../deploy/python-module.ts';
+import { packageRequirement } from '../deploy/python-package.ts';
 
 export type ImportOptions = ConnectionOptions & {
   readonly summary?: string;
@@ -17,7 +18,7 @@ export type ImportOptions = ConnectionOptions & {
 const INSTALL = {
   pattern: /No module named '?sluice|No module named .?sluice\.import_command/,
   what: '',
-  requirement: './python',
+  requirement: packageRequirement(),
 };
 
 export const importModel = (

@@ -3,6 +3,7 @@ import path from 'node:path';
 import type { ConnectionOptions } from '../connection.ts';
 import { interpreterFor } from '../deploy/python-manifest.ts';
 import { runPythonModule } from '../deploy/python-module.ts';
+import { packageRequirement } from '../deploy/python-package.ts';
 import { UsageError } from '../failure.ts';
 
 export type QueryOptions = ConnectionOptions & {
@@ -44,7 +45,7 @@ const parametersOf = (query: string, options: QueryOptions): string[] => [
 const INSTALL = {
   pattern: /No module named '?sluice|No module named .?sluice\.query_command/,
   what: ' with SQL',
-  requirement: './python[sql]',
+  requirement: packageRequirement('[sql]'),
 };
 
 export const runQuery = async (query: string, options: QueryOptions): Promise<void> => {

@@ -37,4 +37,5 @@ node_modules/.bin/sluice run --function embed --input docs.parquet --column text
 
 step "5. Search in embeddings.parquet by meaning"
 .venv/bin/python examples/minilm/search.py
-printf '\nDone: docs.parquet and embeddings.parquet are here. Ask your own: see examples/minilm/README.md\n'
+printf '\nDone: docs.parquet and embeddings.parquet are here. Ask your own:\n  %s\n' \
+  '.venv/bin/python examples/minilm/search.py --local "read a file line by line"'

@@ -4,6 +4,7 @@ import datetime
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import duckdb
 import pandas as pd
@@ -190,4 +191,5 @@ def test_without_duckdb_it_says_what_to_install(tmp_path):
     (tmp_path / "duckdb.py").write_text("raise ImportError('not here')\n")
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import sluice; sluice.sql('select 1')"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "pip install 'sluice[sql]'" in told.stderr
+    package = Path(sluice.__file__).resolve().parents[2]
+    assert f"pip install '{package}[sql]'" in told.stderr

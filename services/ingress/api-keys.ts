@@ -8,7 +8,7 @@ const PREFIX_CHARACTERS = 8;
 export const secretHash = (secret: string): string => hash('sha256', secret, 'hex');
 
 /**
- * Makes a key; for the route and for `sluice keys create`, which works on the data directory of a stopped server as well.
+ * Makes a key.
  * The first key must hold `admin`: from then on the server takes keys only, and nobody else could make more.
  * @throws SluiceError `invalid_request`
  */

@@ -146,8 +146,8 @@ class IngressPool implements Ingress {
     if (keys.length > 0) return;
     throw new SluiceError(
       'invalid_request',
-      `--host is ${JSON.stringify(host)}, which others can reach, and there is no API key; make one with ` +
-        '`sluice keys create --name NAME --scope admin --data DIR`, or listen on 127.0.0.1.',
+      `--host is ${JSON.stringify(host)}, which others can reach, and there is no API key; start once with ` +
+        '--host 127.0.0.1, run `sluice keys create NAME --scope admin` with SLUICE_URL at it, then start again as now.',
       { field: 'host' },
     );
   }

@@ -12,6 +12,8 @@ import {
   temporaryDirectory,
 } from '../support/sluice-process.ts';
 
+const field = (name: string) => ({ name, type: 'float64', nullable: true });
+
 const [from, to] = [temporaryDirectory(), temporaryDirectory()];
 const migrate = (...more: string[]) =>
   sluice(['migrate', '--from', `embedded:${from}`, '--to', `embedded:${to}`, ...more]);
@@ -69,14 +71,14 @@ describe('sluice migrate', () => {
 describeWithRedis('sluice migrate with a Redis server', () => {
   let redis: RedisServer;
   let server: SluiceServer;
-  const [there, back] = [temporaryDirectory(), temporaryDirectory()];
+  const [there, back, kept] = [temporaryDirectory(), temporaryDirectory(), temporaryDirectory()];
   beforeAll(async () => {
     redis = await RedisServer.start();
   });
   afterAll(async () => {
     await server?.kill();
     await redis?.stop();
-    for (const directory of [there, back]) rmSync(directory, { recursive: true, force: true });
+    for (const directory of [there, back, kept]) rmSync(directory, { recursive: true, force: true });
   });
 
   it('goes there and comes back, while calls keep their ids', async () => {
@@ -96,12 +98,21 @@ describeWithRedis('sluice migrate with a Redis server', () => {
     expect(await new Sluice({ url: server.url }).call(finished.callId).get({ timeoutMs: 60_000 })).toEqual([
       2,
     ]);
+    const registered = await fetch(`${server.url}/v1/models/linear/versions`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ inputs: [field('x')], outputs: [field('y')], image: { reference: 'linear:1' } }),
+    });
+    expect(registered.status, await registered.text()).toBe(201);
     const between = await new Sluice({ url: server.url })
       .function<{ value: number }, number>('double')
       .deferBatch([{ value: 4 }]);
     expect(await server.kill('SIGTERM')).toBe(0);
-    const home = await sluice(['migrate', '--from', redis.url, '--to', `embedded:${back}`]);
+    const home = await sluice(['migrate', '--from', redis.url, '--to', `embedded:${back}`], {
+      SLUICE_ARTIFACTS: kept,
+    });
     expect(home).toMatchObject({ code: 0, stderr: '' });
+    expect(home.stdout).toContain(`Model files do not move: cp -r ${kept}/. ${back}/artifacts`);
     expect((await sluice(['serve', ...shared.args, '--port', '0'])).stderr).toContain(
       `moved to embedded:${back}`,
     );

@@ -13,6 +13,7 @@ from pyarrow import types as pt
 from sluice.catalog import CatalogCallError, CatalogCalls, CatalogFunction
 from sluice.query_rewrite import CALL, ParsedQuery, QueryError, Source, parquet_file, value_of
 from sluice.remote import Remote
+from sluice.requirements import requirement
 from sluice.rows import table_of
 
 VECTOR_ROWS = 2048
@@ -29,7 +30,7 @@ def duckdb_module() -> Any:
     try:
         import duckdb
     except ImportError:
-        raise QueryError("SQL needs DuckDB, which is not installed here; run: python -m pip install 'sluice[sql]'") from None
+        raise QueryError(f"SQL needs DuckDB, which is not installed here; run: python -m pip install {requirement('sql')}") from None
     return duckdb
 
 

@@ -1,6 +1,6 @@
 """``sluice-remote-call``: serves a handler of an image as ``chalk.runtime.v1.RemoteCallService``.
 
-Install it with ``pip install 'sluice[remote-call]'``.
+It needs the extra ``remote-call`` of this package: ``pip install '/path/to/sluice/python[remote-call]'``.
 
 A handler takes ``event: dict[str, pyarrow.Array]``, the columns of a batch, and ``context: dict`` (``function_name``,
 ``peer``, ``metadata``, and what the server told of the batch). It answers one value for each row: a ``pyarrow.Array``,

@@ -103,7 +103,9 @@ def main() -> None:
         from sluice.remote_call.handlers import HandlerNotFound
         from sluice.remote_call.server import Serving
     except ImportError as error:
-        _fail(f"{error}; install it with: pip install 'sluice[remote-call]'")
+        from sluice.requirements import requirement
+
+        _fail(f"{error}; install it with: {sys.executable} -m pip install {requirement('remote-call')}")
     code = 0
     try:
         handler, on_startup, on_shutdown = _handler(options)
