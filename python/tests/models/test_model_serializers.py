@@ -173,3 +173,22 @@ def test_columns_that_a_model_was_not_fitted_with_are_said(lay, recwarn):
     assert not [one for one in recwarn.list if "fitted with" in str(one.message)]
     with pytest.warns(UserWarning, match="fitted with the columns sqft, rooms, and input_schema names Sqft, Rooms; .* by position"):
         lay(model, {"Sqft": float, "Rooms": float}, {"y": float})
+
+
+def test_an_onnx_file_brings_the_weights_that_it_keeps_beside_itself(lay, tmp_path):
+    import onnx
+
+    model = LinearRegression().fit(MATRIX, PRICE)
+    proto = skl2onnx.to_onnx(model, MATRIX[:1].astype(np.float32))
+    weights = onnx.numpy_helper.from_array(np.full((1, 1), 1000, np.float32), "offset")
+    proto.graph.initializer.append(weights)
+    proto.graph.node.append(onnx.helper.make_node("Add", [proto.graph.output[0].name, "offset"], ["moved"]))
+    proto.graph.output[0].name = "moved"
+    path = tmp_path / "linear.onnx"
+    onnx.save_model(proto, str(path), save_as_external_data=True, location="linear.onnx.data", size_threshold=0)
+    laid = lay(str(path), INPUTS, {"y": pa.float32()})
+    assert sorted(laid.package.files) == ["model/linear.onnx.data", "model/model.onnx"]
+    np.testing.assert_allclose(laid.predict(TABLE), model.predict(MATRIX) + 1000, rtol=1e-4)
+    (tmp_path / "linear.onnx.data").unlink()
+    with pytest.raises(DeclarationError, match="keeps weights in linear.onnx.data, which is not beside it"):
+        lay(str(path), INPUTS, {"y": pa.float32()})

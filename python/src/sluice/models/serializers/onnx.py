@@ -41,10 +41,32 @@ def save(model: Any, request: SaveRequest) -> Saved:
         serializer="onnx",
         format="onnx",
         why="ONNX holds a graph and weights, and no code",
-        files={NAME: path},
+        files={NAME: path, **_weights_beside(path)},
         path=NAME,
         needs=("onnxruntime",),
     )
+
+
+def _weights_beside(path: Path) -> dict[str, Path]:
+    """The files that a model keeps its weights in, as PyTorch's exporter writes them; the graph names them from its own folder."""
+    found = {name: path.parent / name for name in _named_weights(path)}
+    for name, file in found.items():
+        if Path(name).name != name or name == NAME:
+            raise DeclarationError(f"{path} keeps weights in {name!r}; save it with one file of another name beside it")
+        if not file.is_file():
+            raise DeclarationError(f"{path} keeps weights in {name}, which is not beside it; put it there")
+    return found
+
+
+def _named_weights(path: Path) -> set[str]:
+    try:
+        import onnx
+        from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+    except ImportError:
+        beside = path.with_name(f"{path.name}.data")
+        return {beside.name} if beside.is_file() else set()
+    graph = onnx.load(str(path), load_external_data=False).graph
+    return {ExternalDataInfo(one).location for one in graph.initializer if uses_external_data(one)}
 
 
 def opened(model: Any) -> Any:
