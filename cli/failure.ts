@@ -1,5 +1,5 @@
 /** How a command ends: exit codes, and errors in one sentence with the way on. */
-import { CATALOGUE } from '../shared/errors/catalogue.ts';
+import { CATALOGUE, type ErrorCode } from '../shared/errors/catalogue.ts';
 import { SluiceError } from '../shared/errors/sluice-error.ts';
 
 export const EXIT_FAILED = 1;
@@ -41,11 +41,50 @@ const fileSentence = (error: NodeJS.ErrnoException): string | null => {
   return problem && error.path !== undefined ? `${error.path} ${problem}.` : null;
 };
 
+const { function_not_found, call_not_found, model_not_found, scaling_group_not_found, engine_not_found } =
+  CATALOGUE;
+
+/**
+ * The way on, for the codes whose details say what is wrong and no more. The catalogue's words are for whoever speaks
+ * HTTP; those of other codes would repeat what the detail says, or point to a request that the command made.
+ */
+const WAY_ON: Partial<Readonly<Record<ErrorCode, string>>> = {
+  unauthorized: 'Set SLUICE_API_KEY or give --api-key; `sluice keys create NAME` makes a key.',
+  forbidden: 'Give another key with SLUICE_API_KEY or --api-key.',
+  not_found: 'Check the name, and the server that --url or SLUICE_URL names.',
+  function_not_found: function_not_found.fix,
+  call_not_found: call_not_found.fix,
+  model_not_found: model_not_found.fix,
+  scaling_group_not_found: scaling_group_not_found.fix,
+  engine_not_found: engine_not_found.fix,
+  schema_mismatch: '`sluice functions show NAME` shows the columns that it takes.',
+  result_not_ready: 'Wait for it with `sluice calls wait ID`.',
+  model_deployed: CATALOGUE.model_deployed.fix,
+  engine_in_use: CATALOGUE.engine_in_use.fix,
+  no_earlier_version: 'Name a version with `sluice groups update NAME --model-version VERSION`.',
+  changed_meanwhile: 'Run the command again.',
+  call_gone: CATALOGUE.call_gone.fix,
+  payload_too_large: CATALOGUE.payload_too_large.fix,
+  queue_full: 'Run the command again when there is room.',
+  shutting_down: 'Run the command again in a moment.',
+  store_unavailable: 'Run the command again once it answers.',
+  data_lost: CATALOGUE.data_lost.fix,
+  request_timeout: 'Give more time, or submit a call with --no-wait.',
+  disk_full: CATALOGUE.disk_full.fix,
+  handler_unavailable: CATALOGUE.handler_unavailable.fix,
+};
+
+/** A fix of the error's own goes before the table; a problem document repeats the catalogue's otherwise. */
+const wayOn = ({ code, extra }: SluiceError): string | undefined => {
+  const isOwn = typeof extra.fix === 'string' && extra.fix !== CATALOGUE[code].fix;
+  return isOwn ? (extra.fix as string) : WAY_ON[code];
+};
+
 /** One line for people, without a stack. */
 export const explain = (error: unknown): string => {
   if (error instanceof SluiceError) {
-    const fix = typeof error.extra.fix === 'string' ? error.extra.fix : CATALOGUE[error.code].fix;
-    return `${sentence(error.message)} ${fix}`;
+    const fix = wayOn(error);
+    return fix === undefined ? sentence(error.message) : `${sentence(error.message)} ${fix}`;
   }
   if (!(error instanceof Error)) return sentence(String(error));
   const waited = (error as { callId?: unknown }).callId;

@@ -1,4 +1,5 @@
 /** Tables and JSON on standard output. */
+import type { LogLineJson } from '../sdk/index.ts';
 
 export const printJson = (value: unknown): void => {
   process.stdout.write(`${JSON.stringify(value, jsonValue, 2)}\n`);
@@ -21,6 +22,12 @@ export const printTable = (head: readonly string[], rows: readonly (readonly str
   process.stdout.write(`${[head, ...rows].map((row) => line(row).trimEnd()).join('\n')}\n`);
 };
 
+export const printLogs = (lines: readonly LogLineJson[]): void => {
+  if (lines.length === 0) process.stderr.write('no lines yet\n');
+  for (const { at, replica, stream, text } of lines)
+    process.stdout.write(`${at} ${replica} ${stream}  ${text}\n`);
+};
+
 /** '3 min ago' */
 export const ago = (time: string | null, now: number = Date.now()): string => {
   if (time === null) return '-';
@@ -33,4 +40,20 @@ export const span = (ms: number): string => {
   if (ms < 100_000) return `${Math.round(ms / 1000)} s`;
   if (ms < 6_000_000) return `${Math.round(ms / 60_000)} min`;
   return ms < 172_800_000 ? `${Math.round(ms / 3_600_000)} h` : `${Math.round(ms / 86_400_000)} d`;
+};
+
+/** '1 call', '2 calls' */
+export const counted = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`;
+
+const ROLLED_BACK = /^the update to version \S+ was rolled back/;
+
+/** The last line, where a traceback has its error. */
+export const lastLine = (text: string): string => text.trim().split('\n').at(-1) ?? '';
+
+/** A reason in one line: what happened, and of a traceback its error. */
+export const reasonLine = (reason: string): string => {
+  const [first = ''] = reason.trim().split('\n');
+  const dropped = ROLLED_BACK.exec(first);
+  if (dropped) return dropped[0];
+  return first.startsWith('Traceback') ? lastLine(reason) : first;
 };

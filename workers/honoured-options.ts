@@ -53,7 +53,7 @@ export const ignoredOptions = (spec: FunctionSpec, machine: Machine): IgnoredOpt
     ignored.push({ text: `memory=${bytesText(memoryBytes)}: it is held on Linux only`, isBinding: true });
   if (cpu !== null)
     ignored.push({
-      text: `cpu=${cpu}: sets the thread counts of numeric libraries, no limit`,
+      text: `cpu=${cpu} sets thread counts here, it is no limit`,
       isBinding: false,
     });
   const { base } = spec.environment;

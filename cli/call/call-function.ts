@@ -1,8 +1,9 @@
 /** What `sluice call` does once its options are known. */
 import { readFileSync } from 'node:fs';
-import type { CallInput, CallOptions, Sluice } from '../../sdk/index.ts';
-import { CommandError, UsageError } from '../failure.ts';
-import { jsonValue } from '../print.ts';
+import type { CallHandle, CallInput, CallOptions, CallResult, Sluice } from '../../sdk/index.ts';
+import { CommandError, EXIT_INTERRUPTED, UsageError } from '../failure.ts';
+import { counted, jsonValue } from '../print.ts';
+import { watchWaiting } from './waiting-notice.ts';
 
 export type CallRequest = {
   readonly json: string | null;
@@ -62,6 +63,37 @@ const rowsOf = (values: readonly string[], { json, input }: CallRequest): CallIn
   return [rowOf(values)];
 };
 
+/** The result, with what it waits for said meanwhile. Ctrl-C stops the waiting, not the call. */
+const awaited = async (
+  client: Sluice,
+  name: string,
+  handle: CallHandle,
+  timeoutMs: number | undefined,
+): Promise<CallResult> => {
+  const { callId, submitted } = handle;
+  const stop = new AbortController();
+  const interrupt = (): void =>
+    stop.abort(
+      new CommandError(
+        `Interrupted; call ${callId} goes on. \`sluice calls wait ${callId}\` waits for it, \`sluice calls cancel ${callId}\` cancels it.`,
+        EXIT_INTERRUPTED,
+      ),
+    );
+  // A second one ends the process at once, as it does without a handler.
+  process.once('SIGINT', interrupt);
+  const endWatch = watchWaiting(client, {
+    functionName: name,
+    version: submitted?.version ?? '',
+    ending: `call ${callId} goes on if you stop`,
+  });
+  try {
+    return await handle.result({ timeoutMs, signal: stop.signal });
+  } finally {
+    endWatch();
+    process.off('SIGINT', interrupt);
+  }
+};
+
 export const callFunction = async (
   client: Sluice,
   name: string,
@@ -73,12 +105,12 @@ export const callFunction = async (
     process.stdout.write(`${handle.callId}\n`);
     return;
   }
-  const { values: results, errors } = await handle.result({ timeoutMs: request.timeoutMs });
+  const { values: results, errors } = await awaited(client, name, handle, request.timeoutMs);
   process.stdout.write(`${JSON.stringify(results, jsonValue)}\n`);
   const first = errors.entries().next().value;
   if (first)
     throw new CommandError(
-      `${errors.size} of ${results.length} rows failed; row ${first[0]}: ${first[1].message} ` +
+      `${errors.size} of ${counted(results.length, 'row')} failed; row ${first[0]}: ${first[1].message} ` +
         `(\`sluice calls result ${handle.callId} --json\` shows every error).`,
     );
 };

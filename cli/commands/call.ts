@@ -29,7 +29,7 @@ export const registerCall = (program: Command): void => {
       .argument('[values...]', 'one row as key=value')
       .option('--json <text>', 'rows or columns as JSON')
       .option('--input <file>', 'file with JSON or JSON Lines; - for standard input')
-      .option('--timeout <seconds>', 'how long to wait', wholeNumber(0))
+      .option('--timeout <seconds>', 'how long to wait (default: until it is finished)', wholeNumber(0))
       .option('--no-wait', 'print the call id and do not wait')
       .option('--priority <n>', 'from -100 to 100, higher goes first', wholeNumber(-100, 100))
       .option('--lane <lane>', 'fairness key'),

@@ -4,7 +4,7 @@ import type { CallJson } from '../../sdk/index.ts';
 import { wholeNumber } from '../arguments.ts';
 import { type ConnectionOptions, connect, withConnection } from '../connection.ts';
 import { CommandError, UsageError } from '../failure.ts';
-import { ago, jsonValue, printJson, printTable } from '../print.ts';
+import { ago, counted, jsonValue, printJson, printTable } from '../print.ts';
 
 type ListOptions = ConnectionOptions & {
   readonly function?: string;
@@ -23,7 +23,7 @@ type ResultOptions = ConnectionOptions & {
 const STATUSES = ['pending', 'running', 'completed', 'failed', 'cancelled', 'expired'];
 
 const summary = (call: CallJson): string =>
-  `${call.call_id} ${call.status}: ${call.counts.ok} of ${call.rows} rows ok, ${call.counts.failed} failed, ` +
+  `${call.call_id} ${call.status}: ${call.counts.ok} of ${counted(call.rows, 'row')} ok, ${call.counts.failed} failed, ` +
   `${call.counts.cancelled} cancelled, ${call.counts.expired} expired, ${call.counts.unfinished} unfinished\n`;
 
 const list = async (options: ListOptions): Promise<void> => {
@@ -66,7 +66,9 @@ const result = async (id: string, options: ResultOptions): Promise<void> => {
     printJson({ result: values, errors: [...errors].map(([row, error]) => ({ row, ...error })) });
   else process.stdout.write(`${JSON.stringify(values, jsonValue)}\n`);
   if (errors.size > 0 && !options.partial && !options.json)
-    throw new CommandError(`${errors.size} of ${values.length} rows are not ok; see them with --json.`);
+    throw new CommandError(
+      `${errors.size} of ${counted(values.length, 'row')} ${errors.size === 1 ? 'is' : 'are'} not ok; see them with --json.`,
+    );
 };
 
 const wait = async (
@@ -121,7 +123,7 @@ export const registerCalls = (program: Command): void => {
     calls
       .command('wait <id>')
       .description('Wait until a call is finished; exit code 1 when a row of it is not ok.')
-      .option('--timeout <seconds>', 'at most this long', wholeNumber(0))
+      .option('--timeout <seconds>', 'at most this long (default: until it is finished)', wholeNumber(0))
       .option('--json', 'print the call as JSON'),
   ).action(wait);
   withConnection(calls.command('cancel <id...>').description('Cancel what is not finished.')).action(cancel);

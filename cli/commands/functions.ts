@@ -4,7 +4,7 @@ import type { FunctionJson } from '../../sdk/index.ts';
 import { wholeNumber } from '../arguments.ts';
 import { type ConnectionOptions, connect, withConnection } from '../connection.ts';
 import { UsageError } from '../failure.ts';
-import { ago, printJson, printTable, span } from '../print.ts';
+import { ago, counted, lastLine, printJson, printLogs, printTable, span } from '../print.ts';
 
 type JsonOption = ConnectionOptions & { readonly json?: boolean };
 type UpdateOptions = ConnectionOptions & {
@@ -54,13 +54,10 @@ const list = async (options: JsonOption): Promise<void> => {
   }
 };
 
-const lastLine = (text: string): string => text.trim().split('\n').at(-1) ?? '';
-
 const logs = async (name: string, options: JsonOption & { limit: number }): Promise<void> => {
   const lines = await (await connect(options)).logs(name, { limit: options.limit });
-  if (options.json) return printJson({ lines });
-  for (const { at, replica, stream, text } of lines)
-    process.stdout.write(`${at} ${replica} ${stream}  ${text}\n`);
+  if (options.json) printJson({ lines });
+  else printLogs(lines);
 };
 
 const update = async (name: string, options: UpdateOptions): Promise<void> => {
@@ -123,13 +120,17 @@ const registerMoves = (functions: Command): void => {
       .requiredOption('--to <version>', 'version that they move to'),
   ).action(async (name: string, options: ConnectionOptions & { from: string; to: string }) => {
     const { calls } = await (await connect(options)).repin(name, { from: options.from, to: options.to });
-    process.stdout.write(`${calls} calls of ${name} moved from ${options.from} to ${options.to}.\n`);
+    process.stdout.write(
+      `${counted(calls, 'call')} of ${name} moved from ${options.from} to ${options.to}.\n`,
+    );
   });
   withConnection(
     functions.command('purge <name>').description('Cancel every unfinished call of a function.'),
   ).action(async (name: string, options: ConnectionOptions) => {
     const { calls, rows } = await (await connect(options)).purge(name);
-    process.stdout.write(`${calls} calls of ${name} with ${rows} rows are cancelled.\n`);
+    process.stdout.write(
+      `${counted(calls, 'call')} of ${name} with ${counted(rows, 'row')} ${calls === 1 ? 'is' : 'are'} cancelled.\n`,
+    );
   });
   withConnection(
     functions.command('delete <name>').description('Delete a function that has no unfinished calls.'),
@@ -148,7 +149,7 @@ const registerPause = (program: Command): void => {
   ).action(async (name: string, options: ConnectionOptions) => {
     const fn = await (await connect(options)).pause(name);
     process.stdout.write(
-      `${name} is paused with ${fn.queue.waiting_rows} rows waiting; \`sluice resume ${name}\` goes on.\n`,
+      `${name} is paused with ${counted(fn.queue.waiting_rows, 'row')} waiting; \`sluice resume ${name}\` goes on.\n`,
     );
   });
   withConnection(
@@ -158,6 +159,6 @@ const registerPause = (program: Command): void => {
       .description('Let a paused function go on.'),
   ).action(async (name: string, options: ConnectionOptions) => {
     const fn = await (await connect(options)).resume(name);
-    process.stdout.write(`${name} goes on with ${fn.queue.waiting_rows} waiting rows.\n`);
+    process.stdout.write(`${name} goes on with ${counted(fn.queue.waiting_rows, 'waiting row')}.\n`);
   });
 };

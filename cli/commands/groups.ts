@@ -1,11 +1,13 @@
 /** `sluice groups …`: scaling groups, which run model versions as functions. */
 import type { Command } from 'commander';
-import type { ScalingGroupJson } from '../../sdk/index.ts';
+import { type ScalingGroupJson, SluiceError } from '../../sdk/index.ts';
 import { collected, wholeNumber } from '../arguments.ts';
 import { type ConnectionOptions, connect, withConnection } from '../connection.ts';
+import { ignoredLine, ignoredOf } from '../deploy/ignored-options.ts';
+import { CommandError } from '../failure.ts';
 import type { DeployOptions, ScalingOptions } from '../models/deployment-options.ts';
 import { printGroup, printGroups } from '../models/group-views.ts';
-import { printJson } from '../print.ts';
+import { printJson, printLogs } from '../print.ts';
 
 type JsonOption = ConnectionOptions & { readonly json?: boolean };
 
@@ -22,16 +24,16 @@ const list = async (options: JsonOption): Promise<void> => {
 };
 
 const show = async (name: string, options: JsonOption): Promise<void> => {
-  const group = await (await connect(options)).scalingGroups.get(name);
+  const client = await connect(options);
+  const group = await client.scalingGroups.get(name);
   if (options.json) printJson(group);
-  else printGroup(group);
+  else printGroup(group, await ignoredOf(client, group.function));
 };
 
 const logs = async (name: string, options: JsonOption & { limit: number }): Promise<void> => {
   const lines = await (await connect(options)).logs(`model.${name}`, { limit: options.limit });
-  if (options.json) return printJson({ lines });
-  for (const { at, replica, stream, text } of lines)
-    process.stdout.write(`${at} ${replica} ${stream}  ${text}\n`);
+  if (options.json) printJson({ lines });
+  else printLogs(lines);
 };
 
 const scale = async (name: string, options: ConnectionOptions & ScalingOptions): Promise<void> => {
@@ -48,9 +50,13 @@ const served = async (
   begin: () => Promise<ScalingGroupJson>,
 ): Promise<void> => {
   const { waitForGroup } = await import('../models/group-wait.ts');
+  const client = await connect(options);
   const begun = await begin();
-  const group = options.wait ? await waitForGroup(await connect(options), begun) : begun;
+  const group = options.wait ? await waitForGroup(client, begun) : begun;
   if (options.json) return printJson(group);
+  if (options.wait)
+    for (const option of await ignoredOf(client, group.function))
+      process.stderr.write(ignoredLine(group.name, option));
   process.stdout.write(
     `${group.name} ${options.wait ? 'serves' : 'is to serve'} version ${group.update?.version ?? group.version} of ${group.model} as ${group.function}.\n`,
   );
@@ -132,6 +138,19 @@ const registerRunning = (groups: Command): void => {
   });
 };
 
+const remove = async (name: string, options: ConnectionOptions & { force?: boolean }): Promise<void> => {
+  try {
+    await (await connect(options)).scalingGroups.remove(name, { isForced: options.force });
+  } catch (error) {
+    const isBusy = error instanceof SluiceError && error.code === 'function_busy';
+    if (!isBusy) throw error;
+    throw new CommandError(
+      `${error.message} \`sluice functions purge model.${name}\` cancels them; \`sluice groups delete ${name} --force\` cancels them and deletes the group.`,
+    );
+  }
+  process.stdout.write(`${name} is deleted.\n`);
+};
+
 export const registerGroups = (program: Command): void => {
   const groups = program
     .command('groups')
@@ -171,8 +190,5 @@ export const registerGroups = (program: Command): void => {
       .command('delete <name>')
       .description('Delete a group that has no unfinished calls.')
       .option('--force', 'cancel its unfinished calls'),
-  ).action(async (name: string, options: ConnectionOptions & { force?: boolean }) => {
-    await (await connect(options)).scalingGroups.remove(name, { isForced: options.force });
-    process.stdout.write(`${name} is deleted.\n`);
-  });
+  ).action(remove);
 };

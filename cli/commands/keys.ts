@@ -17,6 +17,7 @@ const create = async (name: string, options: JsonOption & { scope?: string[] }):
   if (options.json) return printJson(key);
   process.stderr.write(`The secret of key ${key.id} (${key.scopes.join(', ')}) is shown this once:\n`);
   process.stdout.write(`${key.secret}\n`);
+  process.stderr.write('From now on: export SLUICE_API_KEY=…\n');
 };
 
 const list = async (options: JsonOption): Promise<void> => {

@@ -41,6 +41,8 @@ const withSettings = (command: Command, shown: readonly SettingName[]): Command 
   return command;
 };
 
+const MORE = '\nMore settings: sluice config print';
+
 /** `sluice dev` stays what it is, and says so where it was told otherwise. */
 const withoutShared = (raw: Flags): Flags => {
   const own = { ...raw };
@@ -136,10 +138,12 @@ const untilStopped = ({ stop, lost }: RunningServer, graceMs: number): Promise<v
 export const registerServe = (program: Command): void => {
   withSettings(program.command('dev'), SHOWN)
     .description('start a server for development: runs what it can and says what it cannot honour')
+    .addHelpText('after', MORE)
     .action((flags: Flags) => serve(flags, false));
   withSettings(program.command('serve'), SHOWN_IN_SERVE)
     .description(
       'start a server, or a part of one (--store, --role): functions whose options this machine cannot honour are refused',
     )
+    .addHelpText('after', MORE)
     .action((flags: Flags) => serve(flags, true));
 };

@@ -5,6 +5,7 @@ import type { FunctionJson, SpecJson } from '../../sdk/index.ts';
 import { type ConnectionOptions, connect } from '../connection.ts';
 import { CommandError, UsageError } from '../failure.ts';
 import { printJson } from '../print.ts';
+import { ignoredBy, ignoredLine } from './ignored-options.ts';
 
 export type DeployOptions = ConnectionOptions & {
   readonly isolated?: boolean;
@@ -34,9 +35,9 @@ const isolated = (spec: SpecJson): SpecJson => ({
   environment: { ...spec.environment, isolated: true },
 });
 
-/** What this server runs without; known once its worker host has seen the function. */
-const ignoredBy = (fn: FunctionJson): readonly string[] =>
-  fn.replicas.filter(({ version }) => version === fn.version).flatMap(({ ignored }) => ignored);
+/** The first function as it is called, with a place for each input. */
+const example = ({ name, spec }: FunctionJson): string =>
+  `try: sluice call ${name} ${spec.inputs?.map((field) => `${field.name}=…`).join(' ') ?? 'column=…'}`;
 
 export const deployFile = async (file: string, options: DeployOptions): Promise<void> => {
   const specs = await specsOf(file, options);
@@ -53,7 +54,8 @@ export const deployFile = async (file: string, options: DeployOptions): Promise<
     process.stdout.write(
       `${fn.name} ${fn.version} ${isNew ? 'is deployed' : 'was deployed before; nothing changed'}\n`,
     );
-    for (const option of ignoredBy(fn)) process.stderr.write(`${fn.name} runs without ${option} here.\n`);
+    for (const option of ignoredBy(fn)) process.stderr.write(ignoredLine(fn.name, option));
   }
   if (options.json) printJson({ functions: deployed });
+  else process.stdout.write(`${example(deployed[0]!)}\n`);
 };

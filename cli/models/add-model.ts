@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { ModelFileJson, ModelVersionJson, RegistrationJson, Sluice } from '../../sdk/index.ts';
+import { ignoredLine, ignoredOf } from '../deploy/ignored-options.ts';
 import { interpreterFor } from '../deploy/python-manifest.ts';
 import { printJson, printTable } from '../print.ts';
 import {
@@ -148,6 +149,9 @@ export const addModel = async (
   });
   const deployed = request.isWaiting ? await waitForGroup(client, begun) : begun;
   if (request.isJson) return printJson({ version, group: deployed });
+  if (request.isWaiting)
+    for (const option of await ignoredOf(client, deployed.function))
+      process.stderr.write(ignoredLine(deployed.name, option));
   process.stdout.write(
     `${deployed.function} is ${request.isWaiting ? 'ready' : 'on its way'}; try: sluice call ${deployed.function} ${model.inputs.map((field) => `${field.name}=…`).join(' ')}\n`,
   );

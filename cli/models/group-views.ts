@@ -1,11 +1,13 @@
 /** Models and scaling groups as tables for people. */
 import type { FieldJson, ModelVersionJson, ScalingGroupJson } from '../../sdk/index.ts';
 import { typeText } from '../../shared/arrow/index.ts';
-import { ago, printTable, span } from '../print.ts';
+import { ago, lastLine, printTable, reasonLine, span } from '../print.ts';
 
-/** `sqft: float64, rooms: float64?`; a question mark where null may be. */
+/** `sqft: float64, rooms: float64 (nullable)` */
 export const fieldList = (fields: readonly FieldJson[]): string =>
-  fields.map(({ name, type, nullable }) => `${name}: ${typeText(type)}${nullable ? '?' : ''}`).join(', ');
+  fields
+    .map(({ name, type, nullable }) => `${name}: ${typeText(type)}${nullable ? ' (nullable)' : ''}`)
+    .join(', ');
 
 export const byteText = (bytes: number): string => {
   if (bytes < 1024) return `${bytes} B`;
@@ -53,16 +55,19 @@ export const printGroups = (groups: readonly ScalingGroupJson[]): void => {
   );
   for (const { name, reason } of groups)
     if (reason !== null)
-      process.stderr.write(`${name}: ${lastLine(reason)} (\`sluice groups show ${name}\`)\n`);
+      process.stderr.write(`${name}: ${reasonLine(reason)} (\`sluice groups show ${name}\`)\n`);
 };
-
-const lastLine = (text: string): string => text.trim().split('\n').at(-1) ?? '';
 
 const line = (label: string, text: string): void => {
   process.stdout.write(`${`${label}:`.padEnd(12)}${text}\n`);
 };
 
-export const printGroup = (group: ScalingGroupJson): void => {
+/** A replica that is a process has its id for a place. */
+const placeText = (place: string | null): string =>
+  place !== null && /^\d+$/.test(place) ? `pid ${place}` : orDash(place);
+
+/** @param ignored what it runs without */
+export const printGroup = (group: ScalingGroupJson, ignored: readonly string[] = []): void => {
   line('group', `${group.name}, called as ${group.function}`);
   line('model', `${group.model} ${versionText(group)}`);
   line(
@@ -72,6 +77,7 @@ export const printGroup = (group: ScalingGroupJson): void => {
   line('replicas', `${replicaText(group)} (${group.backend})`);
   const { engine } = group;
   if (engine !== null) line('engine', `${engine.project}/${engine.name} ${engine.version}`);
+  if (ignored.length > 0) line('without', ignored.join('; '));
   line('inputs', fieldList(group.inputs) || 'any columns');
   line('outputs', fieldList(group.outputs) || 'JSON');
   const { details } = group.replicas;
@@ -84,7 +90,7 @@ export const printGroup = (group: ScalingGroupJson): void => {
         String(replica.version ?? '-'),
         replica.state,
         span(Date.now() - Date.parse(replica.since)),
-        orDash(replica.place),
+        placeText(replica.place),
         orDash(replica.devices.join(',')),
         replica.cpu_percent === null ? '-' : `${Math.round(replica.cpu_percent)} %`,
         replica.memory_bytes === null ? '-' : byteText(replica.memory_bytes),

@@ -5,10 +5,16 @@ import { span } from '../print.ts';
 export type Progress = {
   /** `total` is an estimate where only the end of the file tells. */
   update(rows: number, total: number): void;
+  /** A line on standard error, above the bar. */
+  say(line: string): void;
   stop(): void;
 };
 
-const SILENT: Progress = { update: () => undefined, stop: () => undefined };
+const SILENT: Progress = {
+  update: () => undefined,
+  say: (line) => process.stderr.write(line),
+  stop: () => undefined,
+};
 
 /** Rows/s over the last while, so that a slow start or a resumed beginning does not colour the rest. */
 const WINDOW_MS = 15_000;
@@ -49,6 +55,8 @@ export const makeProgress = (isShown: boolean): Progress => {
         left: perSecond === null || perSecond <= 0 ? '' : `${span(((total - rows) / perSecond) * 1000)} left`,
       });
     },
+    // The bar draws itself again below at its next tick.
+    say: (line) => process.stderr.write(`\r\u001b[K${line}`),
     stop: () => bar.stop(),
   };
 };

@@ -3,6 +3,7 @@ import PQueue from 'p-queue';
 import type { Sluice } from '../../sdk/index.ts';
 import { errorTexts, selectColumns } from '../../sdk/table.ts';
 import { openStream } from '../../shared/arrow/index.ts';
+import { watchWaiting } from '../call/waiting-notice.ts';
 import { CommandError, EXIT_INTERRUPTED, explain, UsageError } from '../failure.ts';
 import { ChunkCalls } from './chunk-calls.ts';
 import { type ColumnPlan, planColumns } from './column-plan.ts';
@@ -59,6 +60,11 @@ class Run {
       stop.abort(error),
     );
     this.#progress = makeProgress(!request.isJson && process.stderr.isTTY === true);
+  }
+
+  /** A line beside the bar. */
+  say(line: string): void {
+    this.#progress.say(line);
   }
 
   async run(): Promise<void> {
@@ -216,6 +222,12 @@ export const runFile = async (client: Sluice, request: RunRequest): Promise<void
   const calls = new ChunkCalls(target, version, request.onError === 'null', stop.signal);
   const run = new Run(request, source, plan, parts, calls, version, stop);
   const release = onInterrupt(stop);
+  const endWatch = watchWaiting(client, {
+    functionName: request.functionName,
+    version,
+    ending: 'finished rows are kept if you stop',
+    say: (line) => run.say(line),
+  });
   try {
     await run.run();
     await parts.remove();
@@ -223,6 +235,7 @@ export const runFile = async (client: Sluice, request: RunRequest): Promise<void
     parts.unlock();
     throw ended(error, run, request);
   } finally {
+    endWatch();
     release();
   }
   report(request, version, run.counts, (performance.now() - begun) / 1000);

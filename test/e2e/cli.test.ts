@@ -49,7 +49,11 @@ onEveryStore((store) => {
   /** A command that is not waited for. */
   const started = (
     args: readonly string[],
-  ): { child: ChildProcess; ended: Promise<{ code: number | null; stderr: string }> } => {
+  ): {
+    child: ChildProcess;
+    said: () => string;
+    ended: Promise<{ code: number | null; stderr: string }>;
+  } => {
     const child = spawn(process.execPath, [path.join(ROOT, 'cli/bin/sluice.mjs'), ...args], {
       cwd: ROOT,
       env: { ...process.env, ...server.env() },
@@ -62,13 +66,14 @@ onEveryStore((store) => {
     const ended = new Promise<{ code: number | null; stderr: string }>((resolve) =>
       child.once('close', (code) => resolve({ code, stderr })),
     );
-    return { child, ended };
+    return { child, said: () => stderr, ended };
   };
 
   describe('deploy and call', () => {
     it('says what a file declares, and that nothing changed the second time', async () => {
       const again = await server.run(['deploy', 'test/fixtures/functions/texts.ts']);
       expect(again.stdout).toMatch(/length \w+ was deployed before; nothing changed\nvector /);
+      expect(again.stdout).toMatch(/\ntry: sluice call length text=…\n$/);
       const { functions } = JSON.parse((await server.run(['functions', '--json'])).stdout);
       expect(functions.map(({ name }: { name: string }) => name).sort()).toEqual(['length', 'vector']);
     });
@@ -92,7 +97,7 @@ onEveryStore((store) => {
     it('hands out call ids to come back to', async () => {
       const id = (await server.run(['call', 'length', 'text=abc', '--no-wait'])).stdout.trim();
       const waited = await server.run(['calls', 'wait', id]);
-      expect(waited.stdout).toContain(`${id} completed: 1 of 1 rows ok`);
+      expect(waited.stdout).toContain(`${id} completed: 1 of 1 row ok`);
       expect((await server.run(['calls', 'result', id])).stdout).toBe('[3]\n');
       expect(JSON.parse((await server.run(['calls', 'show', id])).stdout).call_id).toBe(id);
       expect((await server.run(['calls', '--function', 'length'])).stdout).toContain(id);
@@ -283,12 +288,17 @@ onEveryStore((store) => {
         '50',
       ];
       await client.pause('vector');
-      const { child, ended } = started([...args, '--concurrent-chunks', '3']);
+      const { child, said, ended } = started([...args, '--concurrent-chunks', '3']);
       const pending = async () => (await client.calls({ function: 'vector', status: 'pending' })).calls;
       const inFlight = await eventually('three calls', async () => {
         const calls = await pending();
         return calls.length === 3 && calls;
       });
+      await eventually('the reason of the wait', async () =>
+        said().includes(
+          'waiting: vector is paused (sluice resume vector); finished rows are kept if you stop\n',
+        ),
+      );
       child.kill('SIGINT');
       const { code, stderr } = await ended;
       expect(code).toBe(130);
@@ -343,9 +353,36 @@ onEveryStore((store) => {
       const early = await server.run(['calls', 'result', id]);
       expect([early.code, early.stderr]).toEqual([1, expect.stringContaining(`sluice calls wait ${id}`)]);
       expect((await server.run(['cancel', id])).stdout).toContain(`${id} cancelled`);
-      expect((await server.run(['functions', 'purge', 'length'])).stdout).toContain('0 calls');
+      expect((await server.run(['functions', 'purge', 'length'])).stdout).toContain(
+        '0 calls of length with 0 rows are cancelled',
+      );
       expect((await server.run(['resume', 'length'])).stdout).toContain('length goes on');
       expect((await server.run(['functions', 'update', 'length', '--max-batching-size', '8'])).code).toBe(0);
+    });
+
+    it('says what a call waits for, and that it goes on after Ctrl-C', async () => {
+      await client.pause('length');
+      const { child, said, ended } = started(['call', 'length', 'text=a']);
+      await eventually('the reason of the wait', async () => said().endsWith(' goes on if you stop\n'));
+      const [, id] = /^waiting: length is paused \(sluice resume length\); call (\S+) goes/.exec(said())!;
+      child.kill('SIGINT');
+      const { code, stderr } = await ended;
+      expect([code, stderr]).toEqual([
+        130,
+        expect.stringContaining(`\`sluice calls cancel ${id}\` cancels it`),
+      ]);
+      expect((await client.call(id!).status()).status).toBe('pending');
+      expect((await server.run(['functions', 'purge', 'length'])).stdout).toBe(
+        '1 call of length with 1 row is cancelled.\n',
+      );
+      await client.resume('length');
+    });
+
+    it('says that there are no lines yet, and where the other settings are', async () => {
+      const logs = await server.run(['functions', 'logs', 'length']);
+      expect([logs.code, logs.stdout, logs.stderr]).toEqual([0, '', 'no lines yet\n']);
+      for (const command of ['serve', 'dev'])
+        expect((await sluice([command, '--help'])).stdout).toMatch(/\nMore settings: sluice config print\n$/);
     });
 
     it('prints the settings and where they come from', async () => {
@@ -361,8 +398,13 @@ onEveryStore((store) => {
     it('makes, lists and revokes keys; once there is one, requests need one', async () => {
       const made = await server.run(['keys', 'create', 'ci', '--scope', 'admin']);
       const secret = made.stdout.trim();
+      expect(made.stdout).not.toContain(' ');
+      expect(made.stderr).toMatch(/\nFrom now on: export SLUICE_API_KEY=…\n$/);
       const refused = await server.run(['functions']);
-      expect([refused.code, refused.stderr.includes('sluice keys create')]).toEqual([1, true]);
+      expect([refused.code, refused.stderr]).toEqual([
+        1,
+        expect.stringContaining('Set SLUICE_API_KEY or give'),
+      ]);
       const listed = await server.run(['keys', 'list', '--json', '--api-key', secret]);
       const { keys } = JSON.parse(listed.stdout);
       expect(keys).toMatchObject([{ name: 'ci', scopes: ['admin'] }]);

@@ -89,7 +89,7 @@ describe('models on the command line', () => {
     expect(await ok('call', 'model.sg', 'value=21')).toBe('[63]\n');
     expect(await ok('groups')).toMatch(/sg\s+scaled\s+2\s+ready\s+1 of 1-1\s+process/);
     expect(await ok('groups', 'scale', 'sg', '--max-replicas', '2')).toBe('sg has 1 to 2 replicas.\n');
-    expect(await ok('groups', 'show', 'sg')).toMatch(/state:\s+ready[\s\S]*deployed: /);
+    expect(await ok('groups', 'show', 'sg')).toMatch(/state:\s+ready[\s\S]*pid \d+[\s\S]*deployed: /);
     expect(await ok('groups', 'logs', 'sg')).toContain('the factor is 3');
     const refused = await server.run(['models', 'delete', 'scaled', '2']);
     expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining('delete the group')]);
@@ -98,6 +98,24 @@ describe('models on the command line', () => {
     expect(await ok('groups', 'delete', 'sg')).toBe('sg is deleted.\n');
     expect(await ok('models', 'delete', 'scaled', '1')).toBe('Version 1 of scaled is deleted.\n');
     expect(await ok('models', 'delete', 'scaled')).toBe('scaled is deleted.\n');
+  });
+
+  it('says what a group runs without, and how a busy one is deleted', async () => {
+    await register(5);
+    const args = ['groups', 'deploy', 'busy', '--model', 'scaled', '--cpu', '1'];
+    const deployed = await server.run(args);
+    expect([deployed.code, deployed.stderr]).toEqual([
+      0,
+      expect.stringContaining('busy: cpu=1 sets thread counts here, it is no limit.\n'),
+    ]);
+    expect(await ok('groups', 'show', 'busy')).toMatch(/without:\s+cpu=1 sets thread counts/);
+    await ok('pause', 'model.busy');
+    await ok('call', 'model.busy', 'value=1', '--no-wait');
+    const refused = await server.run(['groups', 'delete', 'busy']);
+    expect(refused.code).toBe(1);
+    expect(refused.stderr).toContain('`sluice functions purge model.busy` cancels');
+    expect(refused.stderr).toContain('`sluice groups delete busy --force`');
+    expect(await ok('groups', 'delete', 'busy', '--force')).toBe('busy is deleted.\n');
   });
 
   it('says why a group does not become ready', async () => {

@@ -87,5 +87,5 @@ it('sizes and fields are shown as people read them', () => {
     { name: 'a', type: 'utf8', nullable: false },
     { name: 'b', type: { list: item }, nullable: true },
   ];
-  expect(fieldList(fields)).toBe('a: utf8, b: list<float32>?');
+  expect(fieldList(fields)).toBe('a: utf8, b: list<float32> (nullable)');
 });

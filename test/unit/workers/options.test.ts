@@ -65,7 +65,7 @@ describe('options', () => {
       ignoredOptions(spec, NO_GPU).map(({ text, isBinding }) => [text.split(':')[0], isBinding]),
     ).toEqual([
       ['gpu="nvidia-l4"', true],
-      ['cpu=2', false],
+      ['cpu=2 sets thread counts here, it is no limit', false],
       ['apt_install ffmpeg', true],
       ['run "make"', true],
     ]);

@@ -1,0 +1,74 @@
+/** While a command waits: what its function waits for, on standard error. */
+import type { FunctionJson, Sluice } from '../../sdk/index.ts';
+import { pause } from '../../sdk/transport.ts';
+import { reasonLine } from '../print.ts';
+
+/** Most calls are answered before the first look. */
+const LOOK_MS = 2000;
+/** A state that comes and goes does not fill a terminal. */
+const SAY_MS = 10_000;
+
+const GROUP_PREFIX = 'model.';
+
+/** `sluice groups show dbl` for model.dbl, which has the reasons by replica. */
+const showCommand = (name: string): string =>
+  name.startsWith(GROUP_PREFIX)
+    ? `sluice groups show ${name.slice(GROUP_PREFIX.length)}`
+    : `sluice functions show ${name}`;
+
+/** Why no row of this version runs, with the way to learn more; null where a replica is ready. */
+export const waitingState = (fn: FunctionJson, version: string): string | null => {
+  if (fn.paused) return `${fn.name} is paused (sluice resume ${fn.name})`;
+  const told = fn.replicas.find((one) => one.version === version);
+  if (told !== undefined && told.ready > 0) return null;
+  const why = told?.reason == null ? '' : `: ${reasonLine(told.reason)}`;
+  const show = `(${showCommand(fn.name)})`;
+  const { starting, failed } = told ?? { starting: 0, failed: 0 };
+  if (failed > 0 || (starting === 0 && why !== '')) return `${fn.name} is failed${why} ${show}`;
+  if (starting === 0 && fn.spec.min_replicas === 0) return `${fn.name} is scaled to zero ${show}`;
+  return `${fn.name} is starting${why} ${show}`;
+};
+
+/** Which states are said when: each change, with `SAY_MS` between two lines. Times are monotonic milliseconds. */
+export class WaitingNotice {
+  #said: string | null = null;
+  #saidAt = Number.NEGATIVE_INFINITY;
+
+  /** Whether this state is to be said now. */
+  isNews(state: string | null, now: number): boolean {
+    if (state === null || state === this.#said || now - this.#saidAt < SAY_MS) return false;
+    this.#said = state;
+    this.#saidAt = now;
+    return true;
+  }
+}
+
+export type WaitingOptions = {
+  readonly functionName: string;
+  /** That which the calls run on. */
+  readonly version: string;
+  /** What becomes of the work when the command is stopped. */
+  readonly ending: string;
+  readonly say?: (line: string) => void;
+};
+
+/** Looks until the function that it returns is called. A look that fails is no matter: the wait itself reports. */
+export const watchWaiting = (client: Sluice, options: WaitingOptions): (() => void) => {
+  const { functionName, version, ending, say = (line) => process.stderr.write(line) } = options;
+  const stop = new AbortController();
+  const notice = new WaitingNotice();
+  const look = async (): Promise<void> => {
+    for (;;) {
+      await pause(LOOK_MS, stop.signal);
+      const fn = await client
+        .function(functionName)
+        .show(stop.signal)
+        .catch(() => null);
+      const state = fn === null ? null : waitingState(fn, version);
+      if (!stop.signal.aborted && notice.isNews(state, performance.now()))
+        say(`waiting: ${state}; ${ending}\n`);
+    }
+  };
+  look().catch(() => undefined);
+  return () => stop.abort();
+};
