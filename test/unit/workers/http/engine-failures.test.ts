@@ -20,6 +20,12 @@ describe('an engine', () => {
     expect(values).toEqual(['a in 3', 'b in 3', 'c in 3']);
   });
 
+  it('may answer anything where a model declares no outputs', async () => {
+    const { rig, record } = await opened({ inputs: null, output: { type: 'json', nullable: true } });
+    expect((await rig.run(record, ['wrong'])).values).toEqual([{ a: 1, b: 2 }]);
+    expect((await rig.run(record, ['a'])).values).toEqual(['a in 1']);
+  });
+
   it('is told its port, its model and its task under both names, and nothing of ours', async () => {
     process.env.SLUICE_TEST_SECRET = 'x';
     const { rig, record } = await opened({

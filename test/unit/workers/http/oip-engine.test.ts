@@ -132,6 +132,15 @@ describe('an engine of the protocol', () => {
     expect(resultOf(await run([rowsToStream({ x: [3] }, [x])], 1))).toEqual([3]);
   });
 
+  it('takes any columns and answers JSON where a model declares neither', async () => {
+    const { run } = await started(echo(), { inputs: null, output: { type: 'json', nullable: true } });
+    const rows = rowsToStream({ in_a: [1.5, 2], b: ['x', 'y'] });
+    expect(resultOf(await run([rows], 2))).toEqual([
+      { out_a: 1.5, b: 'x' },
+      { out_a: 2, b: 'y' },
+    ]);
+  });
+
   it('is told what is wrong with its outputs', async () => {
     const wrong = async (output: FieldJson['type'], options: readonly string[] = []) => {
       const { run } = await started(echo(...options), {
