@@ -159,7 +159,7 @@ describe('an address that others reach', () => {
       logLevel: 'silent',
     });
     const bare = makeIngress({ settings, server, log: silentLog() });
-    await expect(bare.start()).rejects.toThrow(/sluice keys create/);
+    await expect(bare.start()).rejects.toThrow(/`sluice keys create NAME --scope admin`/);
     await bare.stop();
     const store = server.connect();
     await createApiKey(store.keys, 'offline', ['admin']);
