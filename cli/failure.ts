@@ -57,7 +57,6 @@ const WAY_ON: Partial<Readonly<Record<ErrorCode, string>>> = {
   model_not_found: model_not_found.fix,
   scaling_group_not_found: scaling_group_not_found.fix,
   engine_not_found: engine_not_found.fix,
-  schema_mismatch: '`sluice functions show NAME` shows the columns that it takes.',
   result_not_ready: 'Wait for it with `sluice calls wait ID`.',
   model_deployed: CATALOGUE.model_deployed.fix,
   engine_in_use: CATALOGUE.engine_in_use.fix,

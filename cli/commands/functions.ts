@@ -1,9 +1,10 @@
 /** `sluice functions …`, `sluice pause` and `sluice resume`. */
 import type { Command } from 'commander';
 import type { FunctionJson } from '../../sdk/index.ts';
+import { SluiceError } from '../../shared/errors/sluice-error.ts';
 import { wholeNumber } from '../arguments.ts';
 import { type ConnectionOptions, connect, withConnection } from '../connection.ts';
-import { UsageError } from '../failure.ts';
+import { CommandError, UsageError } from '../failure.ts';
 import { ago, counted, lastLine, printJson, printLogs, printTable, span } from '../print.ts';
 
 type JsonOption = ConnectionOptions & { readonly json?: boolean };
@@ -111,6 +112,16 @@ export const registerFunctions = (program: Command): void => {
   registerPause(program);
 };
 
+const remove = async (name: string, options: ConnectionOptions): Promise<void> => {
+  try {
+    await (await connect(options)).delete(name);
+  } catch (error) {
+    if (!(error instanceof SluiceError) || error.code !== 'function_busy') throw error;
+    throw new CommandError(`${error.message} \`sluice functions purge ${name}\` cancels them.`);
+  }
+  process.stdout.write(`${name} is deleted.\n`);
+};
+
 const registerMoves = (functions: Command): void => {
   withConnection(
     functions
@@ -134,10 +145,7 @@ const registerMoves = (functions: Command): void => {
   });
   withConnection(
     functions.command('delete <name>').description('Delete a function that has no unfinished calls.'),
-  ).action(async (name: string, options: ConnectionOptions) => {
-    await (await connect(options)).delete(name);
-    process.stdout.write(`${name} is deleted.\n`);
-  });
+  ).action(remove);
 };
 
 const registerPause = (program: Command): void => {

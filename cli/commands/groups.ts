@@ -1,6 +1,7 @@
 /** `sluice groups …`: scaling groups, which run model versions as functions. */
 import type { Command } from 'commander';
-import { type ScalingGroupJson, SluiceError } from '../../sdk/index.ts';
+import type { ScalingGroupJson } from '../../sdk/index.ts';
+import { SluiceError } from '../../shared/errors/sluice-error.ts';
 import { collected, wholeNumber } from '../arguments.ts';
 import { type ConnectionOptions, connect, withConnection } from '../connection.ts';
 import { ignoredLine, ignoredOf } from '../deploy/ignored-options.ts';

@@ -372,6 +372,11 @@ onEveryStore((store) => {
         expect.stringContaining(`\`sluice calls cancel ${id}\` cancels it`),
       ]);
       expect((await client.call(id!).status()).status).toBe('pending');
+      const busy = await server.run(['functions', 'delete', 'length']);
+      expect([busy.code, busy.stderr]).toEqual([
+        1,
+        expect.stringContaining('`sluice functions purge length`'),
+      ]);
       expect((await server.run(['functions', 'purge', 'length'])).stdout).toBe(
         '1 call of length with 1 row is cancelled.\n',
       );

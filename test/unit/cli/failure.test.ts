@@ -17,6 +17,7 @@ describe('the way on after an error', () => {
       ],
       ['invalid_model', 'There are 10 models, and at most 10; delete some.'],
       ['invalid_scaling_group', 'There are 10 scaling groups, and at most 10; delete some.'],
+      ['schema_mismatch', 'column "b" is no input of the function; its inputs are "a" int64 not null.'],
       ['function_busy', 'Function "f" has 2 unfinished calls; purge it or wait until they are finished.'],
       [
         'internal',
