@@ -12,6 +12,15 @@ import { OutputLines } from '../output-lines.ts';
 import type { ProcessCommand } from '../process.ts';
 import { treeUsage } from '../process-tree.ts';
 
+/**
+ * An engine knows nothing of us, and would outlive a server that was killed: a keeper in its group reads a pipe that ends
+ * with the server, and then ends the group. The engine itself takes the shell's place, so that its pid is the child's.
+ * Only what the shell has built in: the engine's PATH may lead nowhere.
+ */
+const KEPT =
+  '( trap "" TERM INT HUP; exec >/dev/null 2>&1; while read -r _ <&3; do :; done; kill -KILL 0 ) & exec "$@" 3<&-';
+/** What a shell leaves with when there is no such program, or it may not be run. */
+const UNSTARTED = new Set([126, 127]);
 /** What the reason of a failed start quotes of its last output. */
 const TAIL_LINES = 20;
 
@@ -30,7 +39,14 @@ export class EngineProcess implements Behind {
   #cause: string | null = null;
 
   constructor({ command: { command, args, env, cwd }, memoryBytesMax, onLine }: EngineProcessOptions) {
-    this.#child = spawn(command, args, { cwd, env, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
+    this.#child = spawn('/bin/sh', ['-c', KEPT, 'sh', command, ...args], {
+      cwd,
+      env,
+      detached: true,
+      stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
+    });
+    // It carries nothing; that it breaks when the engine goes is no error.
+    this.#child.stdio?.[3]?.on('error', () => undefined);
     for (const name of ['stdout', 'stderr'] as const) {
       // Without a descriptor left, Node makes no pipes and tells the error in the next turn.
       const stream = this.#child[name] as Readable | null | undefined;
@@ -84,7 +100,8 @@ export class EngineProcess implements Behind {
         // What it started and left behind holds its port and its memory.
         this.#signal('SIGKILL');
         this.#hasExited = true;
-        resolve(signal === null ? `it left with code ${code}` : `it died of ${signal}`);
+        if (signal === null && UNSTARTED.has(code ?? 0)) resolve(`${command} could not be started`);
+        else resolve(signal === null ? `it left with code ${code}` : `it died of ${signal}`);
       });
     });
     unwatch();

@@ -1,6 +1,10 @@
 /** How an engine is started and ended, as a process, and what containers and pods of one are told. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
+import { type AddressInfo, createServer, type Socket } from 'node:net';
 import path from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { engineStart, type ownStart, runCommand } from '../../../../workers/container/run-command.ts';
 import { EngineProcess } from '../../../../workers/http/engine-process.ts';
@@ -89,7 +93,29 @@ describe('an engine as a process', () => {
   it('that is not there is named', async () => {
     const command = { command: '/no/such/engine', args: [], env: {}, cwd: '/' };
     const behind = new EngineProcess({ command, memoryBytesMax: null, onLine: () => undefined });
-    expect(await behind.gone).toMatch(/^\/no\/such\/engine could not be started \(.*ENOENT/);
+    expect(await behind.gone).toBe('/no/such/engine could not be started');
+    expect(behind.tail().join()).toContain('not found');
+  });
+
+  it('ends with a server that is killed', async () => {
+    const connected = Promise.withResolvers<Socket>();
+    const witness = createServer((socket) => connected.resolve(socket)).listen(0, '127.0.0.1');
+    onTestFinished(() => void witness.close());
+    await once(witness, 'listening');
+    const { port } = witness.address() as AddressInfo;
+    const engine = `require('node:net').connect(${port}, '127.0.0.1'); process.on('SIGTERM', () => {});`;
+    const module = pathToFileURL(path.resolve('workers/http/engine-process.ts')).href;
+    const command = { command: process.execPath, args: ['-e', engine], env: {}, cwd: '/' };
+    const server = spawn(process.execPath, [
+      '--input-type=module',
+      '-e',
+      `import { EngineProcess } from ${JSON.stringify(module)};
+       new EngineProcess({ command: ${JSON.stringify(command)}, memoryBytesMax: null, onLine: () => {} });`,
+    ]);
+    const socket = await connected.promise;
+    const ended = once(socket.resume(), 'close');
+    server.kill('SIGKILL');
+    await ended;
   });
 
   it('that does not leave when it is told is killed, and all that it started with it', async () => {
