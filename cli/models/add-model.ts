@@ -145,6 +145,7 @@ export const addModel = async (
     version: version.version,
     resources: variant.resources,
     env: variant.env,
+    ...(model.task === undefined ? {} : { task: model.task }),
     ...variant.batching,
   });
   const deployed = request.isWaiting ? await waitForGroup(client, begun) : begun;

@@ -64,6 +64,8 @@ const curatedModel = Type.Object(
     homepage: Type.String({ pattern: '^https://' }),
     inputs: fields,
     outputs: fields,
+    /** What OpenAI's API takes it for; left out: not served there. */
+    task: Type.Optional(Type.Union([Type.Literal('embedding'), Type.Literal('completion')])),
     variants: Type.Object({ cpu: Type.Optional(variant), gpu: Type.Optional(variant) }, closed),
   },
   closed,

@@ -52,7 +52,9 @@ describe('the README', () => {
       DEMO_ROWS: '60',
     });
     expect(code, output).toBe(0);
-    if (command.startsWith('curl')) expect(output).toContain('"result":["A","B"]');
+    if (command.includes('/v1/embeddings')) expect(output).toMatch(/"embedding":\[-?\d/);
+    if (command.includes('/v2/models/')) expect(output).toContain('"datatype":"FP32"');
+    if (command.includes('/v1/functions/')) expect(output).toContain('"result":["A","B"]');
     if (command.startsWith('npx sluice call shout')) expect(output).toContain('A MAN IS EATING');
     if (command.startsWith('npx sluice call model.')) expect(output).toMatch(/\[\d+\.\d+/);
     if (command.includes('house_price.py')) expect(output).toContain('5000 prices, the same as here: True');
