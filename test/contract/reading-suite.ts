@@ -186,6 +186,19 @@ export const readingSuite = (factory: StoreFactory): void => {
     expect(await ended(shop, id)).toMatchObject({ status: 'cancelled' });
   });
 
+  it('tells who attaches to a call while another one stops watching it', async () => {
+    await using shop = await Workshop.make(factory);
+    const idempotency = { key: 'k', bodyDigest: 'd' };
+    const id = await shop.admit(1, { idempotency, watch: true });
+    const stop = shop.queue.watch({ kind: 'call', callId: id }, () => undefined);
+    const attaching = shop.admitted(1, { idempotency, watch: true });
+    stop();
+    await attaching;
+    const end = ended(shop, id);
+    await shop.queue.cancel({ now: shop.now, callId: id });
+    expect(await end).toMatchObject({ status: 'cancelled' });
+  });
+
   it('tells every client of new waiting rows, ready batches and functions', async () => {
     await using shop = await Workshop.make(factory);
     const other = shop.server.connect();

@@ -143,12 +143,10 @@ class Connection {
       }
       const at = index * ADMITTED_WIDTH;
       const callId = numbers[at]!;
-      if (admission.watch === true) this.subscriptions.expect(callId);
-      const admitted: Admitted = {
-        callId,
-        status: STATUSES[numbers[at + 1]!]!,
-        attached: numbers[at + 2] === 1,
-      };
+      const attached = numbers[at + 2] === 1;
+      // Of an older call another may have told the thread meanwhile that nobody here listens: its watch is told anew.
+      if (admission.watch === true && !attached) this.subscriptions.expect(callId);
+      const admitted: Admitted = { callId, status: STATUSES[numbers[at + 1]!]!, attached };
       resolve(admitted as never);
     });
   }
