@@ -66,7 +66,11 @@ describe('a readiness probe', () => {
   });
 
   it('may have a port of its own', async () => {
-    const server = createServer((socket) => socket.end('HTTP/1.1 204 No Content\r\n\r\n'));
+    const server = createServer((socket) => {
+      // A probe that is stopped resets its connection.
+      socket.on('error', () => undefined);
+      socket.end('HTTP/1.1 204 No Content\r\n\r\n');
+    });
     const port = await new Promise<number>((resolve) => {
       server.listen(0, '127.0.0.1', () => resolve((server.address() as { port: number }).port));
     });
