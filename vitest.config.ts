@@ -1,7 +1,31 @@
 import { defineConfig } from 'vitest/config';
+import { BaseSequencer, type TestSpecification } from 'vitest/node';
+
+/** A long file that begins last runs alone at the end, while all other cores wait for it. */
+const LONGEST = [
+  'test/sim/queue.test.ts',
+  'test/e2e/kills.test.ts',
+  'test/e2e/containers.test.ts',
+  'test/e2e/cli.test.ts',
+  'test/e2e/openai-batches.test.ts',
+  'test/e2e/readme.test.ts',
+  'test/contract/embedded.test.ts',
+];
+
+const rank = ({ moduleId }: TestSpecification): number => {
+  const at = LONGEST.findIndex((file) => moduleId.endsWith(file));
+  return at < 0 ? LONGEST.length : at;
+};
+
+class LongestFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    return (await super.sort(files)).toSorted((a, b) => rank(a) - rank(b));
+  }
+}
 
 export default defineConfig({
   test: {
+    sequence: { sequencer: LongestFirst },
     projects: [
       {
         test: {

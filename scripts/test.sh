@@ -11,9 +11,17 @@ step "verify: format, lint, types, unit, contract and house-rule tests"
 npm run --silent verify
 step "podman, for the test that builds the image"
 bash scripts/podman.sh
-step "end to end: the real command, server and handlers"
-npm run --silent test:e2e
+step "end to end: the real command, server and handlers; beside it the Python tests, which are shown after it"
+# Both mostly wait for processes. Numeric libraries need no threads of theirs beside test processes.
+python_log=$(mktemp)
+processes=$(($(getconf _NPROCESSORS_ONLN) / 2))
+OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 .venv/bin/python -m pytest -q -n "$((processes > 0 ? processes : 1))" --dist loadfile \
+  python/tests examples >"$python_log" 2>&1 &
+python=$!
+trap 'kill "$python" 2>/dev/null; rm -f "$python_log"' EXIT
+code=0
+npm run --silent test:e2e || code=$?
 step "Python: the sluice package"
-# One process for each core, each with servers of its own; numeric libraries then need no threads of theirs beside them.
-export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
-.venv/bin/python -m pytest -q -n auto --dist loadfile python/tests examples
+wait "$python" || code=$?
+cat "$python_log"
+exit "$code"
