@@ -40,13 +40,14 @@ export class DirectoryArtifacts implements Artifacts {
 
   async state(digest: Digest): Promise<ArtifactState> {
     const hex = hexOf(digest);
-    const whole = await this.#whole(hex);
-    if (whole !== null) {
-      await this.#renew(hex, whole);
-      return { digest, isComplete: true, receivedBytes: whole.bytes, bytes: whole.bytes };
-    }
-    const [best] = await this.#partial.find(hex);
-    return { digest, isComplete: false, receivedBytes: best?.bytes ?? 0, bytes: best?.total ?? null };
+    let whole = await this.#whole(hex);
+    const [best] = whole === null ? await this.#partial.find(hex) : [];
+    // An upload that became whole between the two looks is found by neither.
+    if (best === undefined) whole ??= await this.#whole(hex);
+    if (whole === null)
+      return { digest, isComplete: false, receivedBytes: best?.bytes ?? 0, bytes: best?.total ?? null };
+    await this.#renew(hex, whole);
+    return { digest, isComplete: true, receivedBytes: whole.bytes, bytes: whole.bytes };
   }
 
   async append(piece: Piece): Promise<ArtifactState> {

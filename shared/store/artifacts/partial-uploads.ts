@@ -21,6 +21,8 @@ import { busy, offsetConflict, type Piece, startsAnew } from './refusals.ts';
 /** How long a piece waits for the one before it, and how often it looks: below the time that clients wait for an answer. */
 const WAIT_MS = 20_000;
 const LOOK_MS = 40;
+/** A file is renamed when it is taken and given back: twice in a request, so that the next look finds it. */
+const LOOKS_MAX = 10;
 const NAME = /^(\d{1,16})\.(?:([0-9a-f]{16}-\d+-\d+-[0-9a-f]{16})\.(held|copy)|part)$/;
 
 export type PartialUpload = FileFacts & {
@@ -151,17 +153,31 @@ export class PartialUploads {
   async #entries(hex: string): Promise<PartialUpload[]> {
     const directory = join(this.#root, hex);
     if (!(await checkDirectory(this.#root)) || !(await checkDirectory(directory))) return [];
-    const found: PartialUpload[] = [];
-    for (const name of (await orNull(readdir(directory))) ?? []) {
-      const match = NAME.exec(name);
-      const path = join(directory, name);
-      const facts = match && (await factsOf(path));
-      if (!match || !facts) continue;
+    for (let look = 1; ; look += 1) {
+      const { found, isMoving } = await entriesIn(directory);
+      // A listing may miss what gets another name meanwhile; the directory is there for the sake of an upload.
+      if ((!isMoving && found.length > 0) || look === LOOKS_MAX) return found;
+    }
+  }
+}
+
+/** `isMoving`: one was there and had another name when it was looked at, so that it may be missing here. */
+const entriesIn = async (
+  directory: string,
+): Promise<{ readonly found: PartialUpload[]; readonly isMoving: boolean }> => {
+  const found: PartialUpload[] = [];
+  let isMoving = false;
+  for (const name of (await orNull(readdir(directory))) ?? []) {
+    const match = NAME.exec(name);
+    if (!match) continue;
+    const path = join(directory, name);
+    const facts = await factsOf(path);
+    if (facts)
       found.push({
         ...facts,
         ...{ path, name, total: Number(match[1]), owner: match[2] ?? null, isCopy: match[3] === 'copy' },
       });
-    }
-    return found;
+    else isMoving = true;
   }
-}
+  return { found, isMoving };
+};

@@ -175,6 +175,21 @@ describe('an owner', () => {
     expect((await sending).isComplete).toBe(true);
   });
 
+  it('that takes an upload and gives it back never hides what was received', async () => {
+    const one = file(60);
+    await one.send(0, 1);
+    let isSending = true;
+    const seen: number[] = [];
+    const looking = (async () => {
+      while (isSending) seen.push((await artifacts.state(one.digest)).receivedBytes);
+    })();
+    for (let at = 1; at < 60; at += 1) await one.send(at, at + 1);
+    isSending = false;
+    await looking;
+    expect(seen.length).toBeGreaterThan(59);
+    expect(seen).toEqual(seen.toSorted((a, b) => a - b));
+  });
+
   it('whose upload was taken from it is told so, and publishes nothing', async () => {
     const one = file(2 * MiB);
     const begun = Promise.withResolvers<void>();
