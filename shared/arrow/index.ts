@@ -11,6 +11,7 @@ export { buildInput, type InputPart } from './input-build.ts';
 export { matchInputs } from './input-match.ts';
 export { columnStream, joinedStream } from './joined-stream.ts';
 export { type JsonBody, type JsonPayload, jsonToPayload } from './json-payload.ts';
+export { NUMBER_ARRAYS, type Numbers } from './number-arrays.ts';
 export { checkOutput, type Output } from './output-check.ts';
 export { rowsToStream, streamToColumns, type TypedArray } from './plain-columns.ts';
 export { type ResultOptions, resultArrow } from './result-arrow.ts';

@@ -6,28 +6,13 @@ import type { TypeJson } from '../domain/function.ts';
 import { BugError, SluiceError } from '../errors/sluice-error.ts';
 import { type Node, noBytes } from './array-node.ts';
 import { BatchSink } from './batch-sink.ts';
+import { NARROW_ARRAYS } from './number-arrays.ts';
 import { DAY_MS, parseDecimal, parseTime, parseTimestamp } from './time-text.ts';
 import { isObject, mapPairs, ownValue } from './value-check.ts';
 
 export type Values = ArrayLike<unknown>;
 /** Dictionary messages that must precede the batch are pushed here. */
 type Prelude = Uint8Array[];
-
-type NumberArray = new (length: number) => { [index: number]: number; readonly buffer: ArrayBuffer };
-/** In Node 24 and later; its types are not in the library version that is compiled against. */
-const { Float16Array } = globalThis as unknown as { readonly Float16Array: NumberArray };
-
-const NUMBERS: Readonly<Record<string, NumberArray>> = {
-  int8: Int8Array,
-  int16: Int16Array,
-  int32: Int32Array,
-  uint8: Uint8Array,
-  uint16: Uint16Array,
-  uint32: Uint32Array,
-  float16: Float16Array,
-  float32: Float32Array,
-  float64: Float64Array,
-};
 
 const encoder = new TextEncoder();
 const isNull = (v: unknown): boolean => v === null || v === undefined;
@@ -80,7 +65,7 @@ function bitsOf(values: Values, isSet: (value: unknown) => boolean): Uint8Array 
 }
 
 function fixedBytes(type: TypeJson, width: number, values: Values): Uint8Array {
-  const numbers = typeof type === 'string' ? NUMBERS[type] : undefined;
+  const numbers = typeof type === 'string' ? NARROW_ARRAYS[type] : undefined;
   if (numbers !== undefined) {
     if (values instanceof numbers) return bytesOf(values as unknown as ArrayBufferView);
     const out = new numbers(values.length);
@@ -273,7 +258,7 @@ function fixedListInto(sink: BatchSink, node: Node, values: Values, prelude: Pre
 function flatten(item: Node, lists: readonly Values[]): Values {
   let total = 0;
   for (const list of lists) total += list.length;
-  const numbers = typeof item.type === 'string' ? NUMBERS[item.type] : undefined;
+  const numbers = typeof item.type === 'string' ? NARROW_ARRAYS[item.type] : undefined;
   if (numbers !== undefined && lists.every((list) => ArrayBuffer.isView(list))) {
     const out = new numbers(total) as unknown as Float64Array;
     let at = 0;

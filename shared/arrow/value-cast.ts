@@ -5,6 +5,7 @@
 import type { TimeUnit, TypeJson } from '../domain/function.ts';
 import { type ArrayData, isValidAt } from './array-node.ts';
 import { castsTo } from './input-match.ts';
+import { NUMBER_ARRAYS, type Numbers } from './number-arrays.ts';
 import { TIME_UNITS, typeText } from './type-text.ts';
 import { wideInt } from './value-text.ts';
 
@@ -15,30 +16,8 @@ export const refuseCast = (from: TypeJson, to: TypeJson): never => {
   throw new CastError(`${typeText(from)} does not cast to ${typeText(to)}`);
 };
 
-type Numbers = {
-  readonly length: number;
-  readonly buffer: ArrayBufferLike;
-  [index: number]: number | bigint;
-};
-type NumbersOf = new (source: ArrayBufferLike | number) => Numbers;
-/** In Node 24 and later; its types are not in the library version that is compiled against. */
-const { Float16Array } = globalThis as unknown as { readonly Float16Array: NumbersOf };
-
-const NUMBERS: Readonly<Record<string, NumbersOf>> = {
-  int8: Int8Array as unknown as NumbersOf,
-  int16: Int16Array as unknown as NumbersOf,
-  int32: Int32Array as unknown as NumbersOf,
-  int64: BigInt64Array as unknown as NumbersOf,
-  uint8: Uint8Array as unknown as NumbersOf,
-  uint16: Uint16Array as unknown as NumbersOf,
-  uint32: Uint32Array as unknown as NumbersOf,
-  uint64: BigUint64Array as unknown as NumbersOf,
-  float16: Float16Array,
-  float32: Float32Array as unknown as NumbersOf,
-  float64: Float64Array as unknown as NumbersOf,
-};
-
-const isNumber = (type: TypeJson): type is string => typeof type === 'string' && Object.hasOwn(NUMBERS, type);
+const isNumber = (type: TypeJson): type is string =>
+  typeof type === 'string' && Object.hasOwn(NUMBER_ARRAYS, type);
 const isFloat = (type: string): boolean => type.startsWith('float');
 
 /** Rows [from, from + count) of an array of fixed width as bytes of `to`. */
@@ -54,12 +33,12 @@ function numbersAt(array: ArrayData, from: number, count: number, type: string):
   const { width } = array.node.layout;
   const bytes = new Uint8Array(count * width);
   bytes.set(array.values.subarray(from * width, (from + count) * width));
-  return new NUMBERS[type]!(bytes.buffer);
+  return new NUMBER_ARRAYS[type]!(bytes.buffer);
 }
 
 function castNumbers(array: ArrayData, from: number, count: number, type: string, to: string): Uint8Array {
   const read = numbersAt(array, from, count, type);
-  const out = new NUMBERS[to]!(count);
+  const out = new NUMBER_ARRAYS[to]!(count);
   const convert = to.endsWith('int64') ? toWide : toNumber;
   // Narrower floats round, everywhere; a whole number that is another one afterwards is a loss.
   const mayRound = isFloat(type) && isFloat(to);

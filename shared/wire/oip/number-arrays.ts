@@ -1,41 +1,18 @@
-/** The typed array of each datatype with numbers. All machines that Node runs on are little-endian, as the protocol is. */
-import type { Datatype } from './datatypes.ts';
-
-type Numbers = {
-  readonly length: number;
-  readonly buffer: ArrayBufferLike;
-  readonly byteOffset: number;
-  readonly byteLength: number;
-  [index: number]: number | bigint;
-  join(): string;
-};
-type NumbersOf = {
-  new (source: number): Numbers;
-  new (buffer: ArrayBufferLike, byteOffset: number, length: number): Numbers;
-};
-/** In Node 24 and later; its types are not in the library version that is compiled against. */
-const { Float16Array } = globalThis as unknown as { readonly Float16Array: NumbersOf };
+/** Tensors' numbers as typed arrays. All machines that Node runs on are little-endian, as the protocol is. */
+import { NUMBER_ARRAYS, type Numbers } from '../../arrow/index.ts';
+import { DATATYPES, type Datatype } from './datatypes.ts';
 
 export type NumberDatatype = Exclude<Datatype, 'BOOL' | 'BYTES'>;
 
-export const NUMBER_ARRAYS: Readonly<Record<NumberDatatype, NumbersOf>> = {
-  UINT8: Uint8Array as unknown as NumbersOf,
-  UINT16: Uint16Array as unknown as NumbersOf,
-  UINT32: Uint32Array as unknown as NumbersOf,
-  UINT64: BigUint64Array as unknown as NumbersOf,
-  INT8: Int8Array as unknown as NumbersOf,
-  INT16: Int16Array as unknown as NumbersOf,
-  INT32: Int32Array as unknown as NumbersOf,
-  INT64: BigInt64Array as unknown as NumbersOf,
-  FP16: Float16Array,
-  FP32: Float32Array as unknown as NumbersOf,
-  FP64: Float64Array as unknown as NumbersOf,
-};
+/** `count` zeros. */
+export const zerosOf = (datatype: NumberDatatype, count: number): Numbers =>
+  new NUMBER_ARRAYS[DATATYPES[datatype].arrow]!(count);
 
 /** A view of the bytes, or of a copy where they are not aligned. */
 export const numbersOf = (datatype: NumberDatatype, bytes: Uint8Array, width: number): Numbers => {
   const aligned = bytes.byteOffset % width === 0 ? bytes : new Uint8Array(bytes);
-  return new NUMBER_ARRAYS[datatype](aligned.buffer, aligned.byteOffset, aligned.byteLength / width);
+  const NumberArray = NUMBER_ARRAYS[DATATYPES[datatype].arrow]!;
+  return new NumberArray(aligned.buffer, aligned.byteOffset, aligned.byteLength / width);
 };
 
 type Check = (value: unknown) => number | bigint | null;

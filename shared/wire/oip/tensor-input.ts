@@ -1,7 +1,7 @@
 /** A tensor's elements from what clients send: JSON data, the binary form, and the typed contents of gRPC. */
 import { BugError } from '../../errors/sluice-error.ts';
 import { DATATYPES } from './datatypes.ts';
-import { JSON_CHECKS, NUMBER_ARRAYS, type NumberDatatype } from './number-arrays.ts';
+import { JSON_CHECKS, type NumberDatatype, zerosOf } from './number-arrays.ts';
 import { refuseInput, shapeText, type Tensor, type TensorHead, type TensorValues } from './tensor.ts';
 
 /** Arrow's 32-bit offsets hold so much text in one column. */
@@ -102,7 +102,7 @@ const refuseElement = ({ name, datatype, shape }: TensorHead, at: number, value:
 
 const numberBytes = (head: TensorHead, datatype: NumberDatatype, flat: readonly unknown[]): Uint8Array => {
   const check = JSON_CHECKS[datatype];
-  const out = new NUMBER_ARRAYS[datatype](flat.length);
+  const out = zerosOf(datatype, flat.length);
   for (let i = 0; i < flat.length; i += 1) out[i] = check(flat[i]) ?? refuseElement(head, i, flat[i]);
   return new Uint8Array(out.buffer);
 };
