@@ -11,6 +11,7 @@ import { Metadata, type ServiceError, status } from '@grpc/grpc-js';
 import { CastError, joinedStream, rowsToStream } from '../../shared/arrow/index.ts';
 import type { FunctionSpec } from '../../shared/domain/function.ts';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
+import { contextHeaders } from '../context-headers.ts';
 import type { Handler, HandlerAnswer, HandlerBatch, HandlerContext, HandlerOutput } from '../handler.ts';
 import { outputOfMessage } from './answer-columns.ts';
 import { failureOf, isCrash, remoteException } from './call-failure.ts';
@@ -202,14 +203,6 @@ export class RemoteHandler implements Handler {
 /** What handlers find in their context's metadata. */
 const metadataOf = (context: HandlerContext): Metadata => {
   const metadata = new Metadata();
-  const headers = {
-    'x-sluice-function': context.functionName,
-    'x-sluice-version': context.version,
-    'x-sluice-batch': String(context.batchId),
-    'x-sluice-attempt': String(context.attempt),
-    'x-sluice-deadline-ms': context.deadlineAt === null ? null : String(context.deadlineAt),
-    traceparent: context.traceparent,
-  };
-  for (const [name, value] of Object.entries(headers)) if (value !== null) metadata.set(name, value);
+  for (const [name, value] of Object.entries(contextHeaders(context))) metadata.set(name, value);
   return metadata;
 };
