@@ -25,12 +25,36 @@ export type WaitedCall = Pick<CallEvent, 'callId' | 'rows' | 'counts' | 'queueMs
 /** The caller has gone: nobody is there to be answered. */
 export class CallerGone extends Error {}
 
+/** Whoever waits for the answer. `onGone` returns what takes the listener off again. */
+export type Waiter = {
+  readonly isGone: () => boolean;
+  readonly onGone: (listener: () => void) => () => void;
+};
+
+export const responseWaiter = (response: ServerResponse): Waiter => ({
+  isGone: () => response.destroyed,
+  onGone: (listener) => {
+    response.on('close', listener);
+    return () => response.off('close', listener);
+  },
+});
+
+/** @param what the protocol's word for what is cancelled */
+export const timeOver = (what: string, ms: number): SluiceError =>
+  new SluiceError(
+    'request_timeout',
+    `There was no answer within ${Math.round(ms)} ms; the ${what} is cancelled.`,
+  );
+
 export class WaitedCalls {
   readonly #room: Room;
+  readonly #what: string;
   readonly #outputs = new OutputCache();
 
-  constructor(room: Room) {
+  /** @param what the protocol's word for what is cancelled: `call`, `request` */
+  constructor(room: Room, what: string) {
     this.#room = room;
+    this.#what = what;
   }
 
   /**
@@ -41,7 +65,7 @@ export class WaitedCalls {
     record: FunctionRecord,
     admission: Admission,
     waitMs: number,
-    response: ServerResponse,
+    waiter: Waiter,
   ): Promise<WaitedCall> {
     const { store, waits, state } = this.#room;
     waits.check();
@@ -51,12 +75,14 @@ export class WaitedCalls {
       metrics.rowsAdmitted.labels(record.name).inc(admission.rows);
     }
     const isOwn = admission.idempotency === null;
-    if (isFinished(status) || response.destroyed) {
+    if (isFinished(status) || waiter.isGone()) {
       // The store watches the call for this thread since its admission; nobody waits for it any more.
       store.queue.watch({ kind: 'call', callId }, () => undefined)();
-      return response.destroyed ? this.#abandon(callId, isOwn, new CallerGone()) : this.#stored(callId);
+      return waiter.isGone() ? this.#abandon(callId, isOwn, new CallerGone()) : this.#stored(callId);
     }
-    const event = await this.#wait(callId, waitMs, response);
+    const event = await this.#wait(callId, waitMs, waiter).catch((error: Error) =>
+      this.#abandon(callId, isOwn, error),
+    );
     if (event === 'gone') return this.#abandon(callId, isOwn, new CallerGone());
     if (event !== null) {
       // The version that ran is the one of the admission, unless the call is an older one of the same key.
@@ -64,34 +90,27 @@ export class WaitedCalls {
       return { ...event, parts: this.#outputs.shared(event.parts), output: record.current.spec.output };
     }
     waits.checkKept();
-    if (state.isDraining)
-      return this.#abandon(
-        callId,
-        isOwn,
-        new SluiceError('shutting_down', 'The server is shutting down; the request is cancelled.'),
-      );
-    const detail = `There was no answer within ${Math.round(waitMs)} ms; the request is cancelled.`;
-    return this.#abandon(callId, isOwn, new SluiceError('request_timeout', detail));
+    const why = state.isDraining
+      ? new SluiceError('shutting_down', `The server is shutting down; the ${this.#what} is cancelled.`)
+      : timeOver(this.#what, waitMs);
+    return this.#abandon(callId, isOwn, why);
   }
 
-  #wait(callId: number, waitMs: number, response: ServerResponse): Promise<CallEvent | 'gone' | null> {
-    return new Promise((resolve, reject) => {
-      try {
-        const wait = this.#room.waits.wait(callId, waitMs, (event) => {
-          response.off('close', onClose);
-          resolve(event);
-        });
-        const onClose = (): void => {
-          wait.cancel();
-          resolve('gone');
-        };
-        response.once('close', onClose);
-      } catch (error) {
-        reject(error as Error);
-      }
+  #wait(callId: number, waitMs: number, waiter: Waiter): Promise<CallEvent | 'gone' | null> {
+    return new Promise((resolve) => {
+      const wait = this.#room.waits.wait(callId, waitMs, (event) => {
+        stop();
+        resolve(event);
+      });
+      const stop = waiter.onGone(() => {
+        wait.cancel();
+        stop();
+        resolve('gone');
+      });
     });
   }
 
+  /** A call that somebody may ask for again, by its idempotency key, is left alone. */
   async #abandon(callId: number, isOwn: boolean, why: Error): Promise<never> {
     if (isOwn) await this.#room.store.queue.cancel({ now: Date.now(), callId });
     throw why;

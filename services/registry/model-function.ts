@@ -7,11 +7,13 @@ const GROUP = 'model.';
 
 /**
  * The function of this name, or that of the scaling group of this name.
+ * @param field what the protocol calls the name, for the error
  * @throws SluiceError `function_not_found`
  */
 export const modelFunction = async (
   catalogue: Pick<Catalogue, 'known' | 'refresh'>,
   name: string,
+  field = 'model',
 ): Promise<FunctionRecord> => {
   const found =
     catalogue.known(name) ??
@@ -21,6 +23,6 @@ export const modelFunction = async (
   if (found !== undefined) return found;
   const shown = JSON.stringify(name.slice(0, 128));
   throw new SluiceError('function_not_found', `There is no function or scaling group ${shown}.`, {
-    field: 'model',
+    field,
   });
 };

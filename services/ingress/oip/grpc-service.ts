@@ -11,10 +11,11 @@ import { loadSync } from '@grpc/proto-loader';
 import { metrics } from '../../../shared/runtime/metrics.ts';
 import { expectedError, internalError } from '../problem.ts';
 import { countAnswer, type Room } from '../room.ts';
+import { CallerGone, type Waiter } from '../waited-call.ts';
 import type { GrpcDoor } from './grpc-door.ts';
 import { type GrpcStatus, grpcStatus } from './grpc-error.ts';
 import { grpcAnswer, grpcInference, type ModelInferRequest, type ModelQuestion } from './grpc-messages.ts';
-import { CallerGone, type Inferences, type Waiter } from './inference.ts';
+import type { Inferences } from './inference.ts';
 import {
   currentOf,
   EXTENSIONS,

@@ -4,35 +4,16 @@
  */
 import { createHash } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
-import { isFinished } from '../../../shared/domain/call.ts';
 import type { FunctionRecord } from '../../../shared/domain/function.ts';
 import { isErrorCode } from '../../../shared/errors/catalogue.ts';
 import { SluiceError } from '../../../shared/errors/sluice-error.ts';
-import { metrics } from '../../../shared/runtime/metrics.ts';
-import type { Admission, Admitted, CallEvent, ResultPart } from '../../../shared/store/ports/queue.ts';
-import {
-  type Output,
-  outputFields,
-  outputTensors,
-  type Tensor,
-  tensorRows,
-} from '../../../shared/wire/oip/index.ts';
+import type { Admission } from '../../../shared/store/ports/queue.ts';
+import { outputFields, outputTensors, type Tensor, tensorRows } from '../../../shared/wire/oip/index.ts';
 import { headerOptions, idempotencyKey, type SubmitOptions } from '../../calls/options.ts';
 import type { Caller } from '../../calls/submission.ts';
 import { startCallSpan } from '../../calls/tracing.ts';
-import { OutputCache } from '../../results/output-cache.ts';
 import type { Room } from '../room.ts';
-
-/** Output bytes of one answer at most: it is held in memory while it is written. */
-const ANSWER_BYTES_MAX = 256 * 2 ** 20;
-/** Output bytes that are read at once. */
-const PAGE_BYTES = 16 * 2 ** 20;
-
-/** Whoever waits for the answer. `onGone` returns what takes the listener off again. */
-export type Waiter = {
-  readonly isGone: () => boolean;
-  readonly onGone: (listener: () => void) => () => void;
-};
+import { timeOver, type WaitedCall, WaitedCalls, type Waiter } from '../waited-call.ts';
 
 export type Inference = {
   readonly record: FunctionRecord;
@@ -53,20 +34,8 @@ export type Inferred = {
   readonly handlerMs: number;
 };
 
-/** The end of a call with all that it answers. */
-type Ended = Pick<CallEvent, 'callId' | 'rows' | 'counts' | 'queueMs' | 'handlerMs'> & {
-  readonly parts: readonly ResultPart[];
-  readonly output: Output;
-};
-
-/** The caller has gone: nobody is there to be answered. */
-export class CallerGone extends Error {}
-
-const timeOver = (ms: number): SluiceError =>
-  new SluiceError(
-    'request_timeout',
-    `There was no answer within ${Math.round(ms)} ms; the call is cancelled.`,
-  );
+/** The protocol's word for what a client's time or leave ends. */
+const WHAT = 'call';
 
 /** @throws SluiceError naming outputs that are not there */
 const checkWanted = ({ record, wanted }: Inference): void => {
@@ -86,21 +55,23 @@ const shortest = (...times: readonly (number | null)[]): number =>
 
 export class Inferences {
   readonly #room: Room;
-  readonly #outputs = new OutputCache();
+  readonly #calls: WaitedCalls;
 
   constructor(room: Room) {
     this.#room = room;
+    this.#calls = new WaitedCalls(room, WHAT);
   }
 
   /** @throws SluiceError of the catalogue; CallerGone */
   async infer(inference: Inference, waiter: Waiter): Promise<Inferred> {
     const { state, waits, settings, ids } = this.#room;
     if (state.isDraining) throw new SluiceError('shutting_down', 'The server is shutting down.');
+    // Before the tensors are looked at; asked again at the call's own door.
     waits.check();
     const options = headerOptions(inference.headers);
     const waitMs = shortest(inference.timeoutMs, options.deadlineMs, settings.waitMaxMs);
     const admission = admissionOf(inference, options, waitMs);
-    const ended = await this.#run(inference.record, admission, waitMs, waiter);
+    const ended = await this.#calls.run(inference.record, admission, waitMs, waiter);
     refuseFailed(ended, ids.encode(ended.callId), waitMs);
     const runs = ended.parts.flatMap((part) =>
       part.state === 'ok' ? [{ ...part, bytes: part.output.bytes }] : [],
@@ -111,90 +82,6 @@ export class Inferences {
       queueMs: ended.queueMs,
       handlerMs: ended.handlerMs,
     };
-  }
-
-  async #run(record: FunctionRecord, admission: Admission, waitMs: number, waiter: Waiter): Promise<Ended> {
-    const { queue } = this.#room.store;
-    const admitted = await queue.admit(admission);
-    const { callId } = admitted;
-    const isOwn = admission.idempotency === null;
-    if (!admitted.attached) {
-      metrics.callsAdmitted.labels(record.name).inc();
-      metrics.rowsAdmitted.labels(record.name).inc(admission.rows);
-    }
-    if (isFinished(admitted.status) || waiter.isGone()) {
-      // The store watches the call for this thread since its admission; nobody waits for it any more.
-      queue.watch({ kind: 'call', callId }, () => undefined)();
-      if (waiter.isGone()) return this.#abandon(callId, isOwn, new CallerGone());
-      return this.#stored(callId);
-    }
-    const event = await this.#wait(callId, waitMs, waiter).catch((error: Error) =>
-      this.#abandon(callId, isOwn, error),
-    );
-    if (event === 'gone') return this.#abandon(callId, isOwn, new CallerGone());
-    if (event !== null) return this.#finished(event, admitted, record);
-    this.#room.waits.checkKept();
-    const why = this.#room.state.isDraining
-      ? new SluiceError('shutting_down', 'The server is shutting down; the call is cancelled.')
-      : timeOver(waitMs);
-    return this.#abandon(callId, isOwn, why);
-  }
-
-  #wait(callId: number, waitMs: number, waiter: Waiter): Promise<CallEvent | 'gone' | null> {
-    return new Promise((resolve) => {
-      const wait = this.#room.waits.wait(callId, waitMs, (event) => {
-        stop();
-        resolve(event);
-      });
-      const stop = waiter.onGone(() => {
-        wait.cancel();
-        stop();
-        resolve('gone');
-      });
-    });
-  }
-
-  /** A call that somebody may ask for again, by its idempotency key, is left alone. */
-  async #abandon(callId: number, isOwn: boolean, why: Error): Promise<never> {
-    if (isOwn) await this.#room.store.queue.cancel({ now: Date.now(), callId });
-    throw why;
-  }
-
-  /** The version that ran is the one of the admission, unless the call is an older one of the same key. */
-  async #finished(event: CallEvent, admitted: Admitted, record: FunctionRecord): Promise<Ended> {
-    if (event.parts === null || admitted.attached) return this.#stored(event.callId);
-    return {
-      ...event,
-      parts: this.#outputs.shared(event.parts),
-      output: record.current.spec.output,
-    };
-  }
-
-  async #stored(callId: number): Promise<Ended> {
-    const { store, catalogue, ids } = this.#room;
-    const parts: ResultPart[] = [];
-    const outputs = new Map<number, number>();
-    for (let from: number | null = 0; ; ) {
-      const page = await store.queue.result({ callId, from, bytesMax: PAGE_BYTES });
-      if (page === undefined || page === 'gone')
-        throw new SluiceError('call_gone', `The result of call ${ids.encode(callId)} is past its retention.`);
-      parts.push(...page.parts);
-      for (const part of page.parts)
-        if (part.state === 'ok') outputs.set(part.output.batchId, part.output.bytes.byteLength);
-      const bytes = [...outputs.values()].reduce((sum, one) => sum + one, 0);
-      if (bytes > ANSWER_BYTES_MAX)
-        throw new SluiceError(
-          'not_acceptable',
-          `The answer has more than ${ANSWER_BYTES_MAX} bytes; send fewer rows.`,
-        );
-      from = page.next;
-      if (from !== null) continue;
-      const { call } = page;
-      const version = await catalogue.version(call.functionName, call.versionId);
-      if (version === undefined)
-        throw new SluiceError('function_not_found', `There is no function ${call.functionName} any more.`);
-      return { ...call, callId, parts, output: version.spec.output };
-    }
   }
 }
 
@@ -235,10 +122,10 @@ const admissionOf = (inference: Inference, options: SubmitOptions, waitMs: numbe
 };
 
 /** A tensor has no place for a row that failed: the first one is the answer. */
-const refuseFailed = ({ parts, rows, counts }: Ended, callId: string, waitMs: number): void => {
+const refuseFailed = ({ parts, rows, counts }: WaitedCall, callId: string, waitMs: number): void => {
   const part = parts.find(({ state }) => state !== 'ok');
   if (part === undefined) return;
-  if (part.state === 'expired') throw timeOver(waitMs);
+  if (part.state === 'expired') throw timeOver(WHAT, waitMs);
   const failed = `${rows - counts.ok} of ${rows} rows of call ${callId} are without an answer; row ${part.from}`;
   if (part.state !== 'failed') throw new SluiceError('row_cancelled', `${failed} was cancelled.`);
   const { code, kind, message } = part.error;

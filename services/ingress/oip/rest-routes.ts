@@ -11,7 +11,8 @@ import { takeBody } from '../body.ts';
 import { expectedError, internalError } from '../problem.ts';
 import { countAnswer, identityOf, type Room, type Routes, sendJson } from '../room.ts';
 import { answer, secured } from '../route-schema.ts';
-import { CallerGone, type Inferences, type Inferred, type Waiter, withinStack } from './inference.ts';
+import { CallerGone, responseWaiter } from '../waited-call.ts';
+import { type Inferences, type Inferred, withinStack } from './inference.ts';
 import { OIP_JSON, oipProblem } from './oip-error.ts';
 import {
   currentOf,
@@ -218,7 +219,7 @@ const addInferRoute = (app: FastifyInstance, room: Room, inferences: Inferences,
       const names = outputs === null ? null : new Set(outputs.map((output) => output.name));
       const inference = { record, tensors, wanted: names, timeoutMs, headers, caller: identityOf(request) };
       try {
-        const found = await inferences.infer(inference, waiterOf(reply.raw));
+        const found = await inferences.infer(inference, responseWaiter(reply.raw));
         const isBinary = (tensor: string): boolean =>
           outputs?.find((output) => output.name === tensor)?.isBinary ?? asked.isBinary;
         const head = { model: name, version: versionName(current), id };
@@ -234,14 +235,6 @@ const addInferRoute = (app: FastifyInstance, room: Room, inferences: Inferences,
     },
   );
 };
-
-const waiterOf = (response: ServerResponse): Waiter => ({
-  isGone: () => response.destroyed,
-  onGone: (listener) => {
-    response.on('close', listener);
-    return () => response.off('close', listener);
-  },
-});
 
 /** A reader that takes nothing for so long has gone, and its answer is freed. */
 const STALL_MS = 60_000;

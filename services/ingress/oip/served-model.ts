@@ -2,6 +2,7 @@
 import type { FunctionRecord, FunctionVersion } from '../../../shared/domain/function.ts';
 import { SluiceError } from '../../../shared/errors/sluice-error.ts';
 import { outputFields, tensorMetadata } from '../../../shared/wire/oip/index.ts';
+import { modelFunction } from '../../registry/model-function.ts';
 import type { Room } from '../room.ts';
 
 export const EXTENSIONS: readonly string[] = ['binary_tensor_data'];
@@ -21,22 +22,9 @@ export type IndexEntry = {
   readonly reason: string;
 };
 
-/**
- * The function of this name, or that of the scaling group of this name.
- * @throws SluiceError `function_not_found`
- */
-export const modelOf = async ({ catalogue }: Room, name: string): Promise<FunctionRecord> => {
-  const known = catalogue.known(name) ?? catalogue.known(`model.${name}`);
-  if (known !== undefined) return known;
-  return (await catalogue.refresh(name)) ?? (await catalogue.refresh(`model.${name}`)) ?? refuseName(name);
-};
-
-const refuseName = (name: string): never => {
-  const shown = JSON.stringify(name.slice(0, 128));
-  throw new SluiceError('function_not_found', `There is no function or scaling group ${shown}.`, {
-    field: 'name',
-  });
-};
+/** @throws SluiceError `function_not_found` */
+export const modelOf = ({ catalogue }: Room, name: string): Promise<FunctionRecord> =>
+  modelFunction(catalogue, name, 'name');
 
 /** What clients call a version: the number of the model version that it serves, else its digest. */
 export const versionName = ({ digest, spec }: FunctionVersion): string =>

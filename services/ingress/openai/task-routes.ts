@@ -22,7 +22,7 @@ import { startCallSpan } from '../../calls/tracing.ts';
 import { modelFunction } from '../../registry/model-function.ts';
 import { countAnswer, identityOf, type Room, type Routes } from '../room.ts';
 import { secured } from '../route-schema.ts';
-import { type WaitedCall, WaitedCalls } from '../waited-call.ts';
+import { responseWaiter, type WaitedCall, WaitedCalls } from '../waited-call.ts';
 import { failures } from './openai-answer.ts';
 
 /** 2,048 inputs of 8,192 tokens, and as much again. */
@@ -51,7 +51,7 @@ const ROUTES: readonly Route[] = [
 ];
 
 export const taskRoutes: Routes = (app, room) => {
-  const calls = new WaitedCalls(room);
+  const calls = new WaitedCalls(room, 'request');
   for (const { url, summary, body, view } of ROUTES) {
     const label = `POST ${url}`;
     app.post<{ Body: Buffer | undefined }>(
@@ -92,7 +92,7 @@ type Asking = {
 const answerOf = async (room: Room, calls: WaitedCalls, asking: Asking): Promise<string> => {
   const { asked, record, reply } = asking;
   const { admission, waitMs } = admissionOf(room, asking);
-  const call = await calls.run(record, admission, waitMs, reply.raw);
+  const call = await calls.run(record, admission, waitMs, responseWaiter(reply.raw));
   refuseFailed(asked, call.parts);
   const id = room.ids.encode(call.callId);
   reply.headers({ 'x-call-id': id, 'x-handler-ms': rounded(call.handlerMs) });
