@@ -18,10 +18,15 @@ processes=$(($(getconf _NPROCESSORS_ONLN) / 2))
 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 .venv/bin/python -m pytest -q -n "$((processes > 0 ? processes : 1))" --dist loadfile \
   python/tests examples >"$python_log" 2>&1 &
 python=$!
-trap 'kill "$python" 2>/dev/null; rm -f "$python_log"' EXIT
+e2e_log=$(mktemp)
+trap 'kill "$python" 2>/dev/null; rm -f "$python_log" "$e2e_log"' EXIT
 code=0
-npm run --silent test:e2e || code=$?
+npm run --silent test:e2e 2>&1 | tee "$e2e_log" || code=$?
 step "Python: the sluice package"
 wait "$python" || code=$?
 cat "$python_log"
+if grep -q 'Failed Tests\|Failed Suites\|Unhandled Error' "$e2e_log"; then
+  step "end to end, once more: what failed"
+  sed -n '/Failed Tests\|Failed Suites\|Unhandled Error/,$p' "$e2e_log"
+fi
 exit "$code"
