@@ -1,5 +1,6 @@
 /** The words of a function: what a deploy registers and what batching, retries and handlers read. */
 import type { EngineSpec } from './engine.ts';
+import type { InferenceStoreSpec } from './inference.ts';
 import type { Backend, ContainerSpec, ModelBinding } from './model.ts';
 import type { Scaling } from './scaling.ts';
 
@@ -106,6 +107,8 @@ export type FunctionSpec = {
   readonly backend?: Backend;
   /** Left out: none. */
   readonly task?: Task;
+  /** Left out: nothing is sampled. */
+  readonly inferenceStore?: InferenceStoreSpec;
 };
 
 /** A registered version: immutable but for the batching limits, which a live update may change. */

@@ -14,6 +14,8 @@ export const DOCUMENT_KINDS = [
   'openai-part',
   'openai-batch',
   'openai-run',
+  'inference-file',
+  'drift',
   'sweep',
 ] as const;
 export type DocumentKind = (typeof DOCUMENT_KINDS)[number];
