@@ -95,6 +95,7 @@ const withDeployment = (command: Command): Command =>
     .option('--on-startup <module.attribute>', 'what runs once a replica before the first batch')
     .option('--port <port>', 'where the image listens', wholeNumber(1, 65_535))
     .option('--skip-artifacts', "leave the version's files out of the container")
+    .option('--no-skip-artifacts', 'put them in again')
     .option('--ready-timeout <ms>', 'a version that is not ready by then is dropped', wholeNumber(1))
     .option('--no-wait', 'do not wait until it is ready')
     .option('--json', 'print JSON');

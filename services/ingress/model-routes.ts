@@ -5,6 +5,7 @@ import * as wire from '../../shared/wire/model-schemas.ts';
 import { MODELS_PAGE_MAX, VERSIONS_PAGE_MAX } from '../../shared/wire/model-schemas.ts';
 import { openaiModel } from '../../shared/wire/openai/schemas.ts';
 import { idempotencyKey } from '../calls/options.ts';
+import { versionFor } from './hidden-variables.ts';
 import { eitherModel, openaiModels } from './openai/model-list.ts';
 import { identityOf, type Routes } from './room.ts';
 import { addEntry, type TableEntry } from './table-routes.ts';
@@ -101,15 +102,16 @@ const VERSION_ENTRIES: readonly TableEntry[] = [
   {
     ...{ method: 'GET', path: VERSIONS, tag, summary: 'List versions, newest first, without source' },
     ...{ scope: 'call', query: wire.versionsQuery, view: wire.versionList },
-    work: async ({ room, params, query: { limit = VERSIONS_PAGE_MAX, after = null } }) => ({
-      value: { versions: await room.models.versions(params.model!, limit as number, after as number | null) },
-    }),
+    work: async ({ room, params, request, query: { limit = VERSIONS_PAGE_MAX, after = null } }) => {
+      const found = await room.models.versions(params.model!, limit as number, after as number | null);
+      return { value: { versions: found.map((version) => versionFor(identityOf(request), version)) } };
+    },
   },
   {
     ...{ method: 'GET', path: VERSION, tag, summary: 'Show a version, with its source', scope: 'call' },
     view: wire.modelVersion,
-    work: async ({ room, params }) => ({
-      value: await room.models.showVersion(params.model!, params.version!),
+    work: async ({ room, params, request }) => ({
+      value: versionFor(identityOf(request), await room.models.showVersion(params.model!, params.version!)),
     }),
   },
   {

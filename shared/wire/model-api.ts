@@ -204,6 +204,14 @@ export type ScalingGroupJson = {
   readonly env: Readonly<Record<string, string>>;
   readonly inputs: readonly FieldJson[];
   readonly outputs: readonly FieldJson[];
+  /** In place of the version's, as its deployment said; null: the version's own. So `handler` to `entrypoint`. */
+  readonly image: ModelImageJson | null;
+  readonly handler: string | null;
+  readonly on_startup: string | null;
+  readonly entrypoint: readonly string[] | null;
+  /** Where an image listens. */
+  readonly port: number;
+  readonly skip_artifacts: boolean;
   readonly max_batching_size: number | null;
   readonly max_buffer_duration: number | null;
   readonly max_batch_bytes: number;

@@ -264,6 +264,12 @@ export const scalingGroup = Type.Object({
   engine: nullable(groupEngine),
   predictor_env_var: groupValues,
   events: Type.Array(Type.Object({ at: instant, kind: Type.Enum([...EVENT_KINDS]), text: Type.String() })),
+  image: nullable(image),
+  handler: nullable(Type.String()),
+  on_startup: nullable(Type.String()),
+  entrypoint: nullable(Type.Array(Type.String())),
+  port: Type.Integer({ minimum: 1, maximum: 65_535 }),
+  skip_artifacts: Type.Boolean(),
   created_at: instant,
   updated_at: instant,
 });

@@ -62,9 +62,24 @@ describe('options of a deployment', () => {
   it('change what is named of a group, and keep the rest', () => {
     const scaling = { min_replicas: 1, max_replicas: 4 };
     const resources = { cpu: 1, memory_bytes: null, gpu: null };
-    const group = { model: 'm', backend: 'process', env: { A: 'b' }, scaling, resources } as unknown;
+    const start = {
+      ...{ image: { reference: 'name:tag' }, handler: 'model.handler', on_startup: 'model.load' },
+      ...{ entrypoint: ['serve'], port: 9000, skip_artifacts: true },
+    };
+    const group = {
+      model: 'm',
+      backend: 'process',
+      env: { A: 'b' },
+      scaling,
+      resources,
+      ...start,
+    } as unknown;
     const changed = updateOf(group as ScalingGroupJson, { modelVersion: '2', maxReplicas: 8 });
+    expect(updateOf(group as ScalingGroupJson, { port: 9001, skipArtifacts: false })).toMatchObject({
+      ...{ ...start, port: 9001, skip_artifacts: false },
+    });
     expect(changed).toMatchObject({
+      ...start,
       ...{ model: 'm', version: 2, backend: 'process', env: { A: 'b' }, resources },
       scaling: { min_replicas: 1, max_replicas: 8 },
     });

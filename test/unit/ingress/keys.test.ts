@@ -88,6 +88,30 @@ describe('with keys, the server', () => {
     }
   });
 
+  it('shows Containerfiles, which set variables too, to those who may deploy', async () => {
+    const both = (await keyOf('builder', 'call', 'deploy')).secret;
+    const caller = (await keyOf('onlooker', 'call')).secret;
+    const image = { containerfile: 'FROM debian\nENV TOKEN=hunter2\n', context: [] };
+    const registration = { ...REGISTRATION, image, handler: null, source: [] };
+    expect((await rig.post('/v1/models/built/versions', registration, bearer(both))).status).toBe(201);
+    const { status } = await rig.ask('/v1/scaling-groups/built', {
+      method: 'PUT',
+      headers: { ...bearer(both), 'content-type': 'application/json' },
+      body: JSON.stringify({ model: 'built', image }),
+    });
+    expect(status).toBe(201);
+    const versions = ['/v1/models/built/versions', '/v1/models/built/versions/1'];
+    for (const route of [...versions, '/v1/scaling-groups/built', '/v1/functions/model.built']) {
+      expect((await rig.ask(route, { headers: bearer(both) })).text, route).toContain('hunter2');
+      const read = await rig.ask(route, { headers: bearer(caller) });
+      expect([read.status, read.text], route).toEqual([
+        200,
+        expect.stringContaining('"containerfile":"***"'),
+      ]);
+      expect(read.text, route).not.toContain('hunter2');
+    }
+  });
+
   it("hides another key's calls, but not from admin, and lanes them by key", async () => {
     await rig.post('/v1/functions', { function: spec('shared') }, bearer(admin));
     const a = await keyOf('a', 'call');

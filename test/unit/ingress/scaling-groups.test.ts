@@ -78,6 +78,9 @@ describe('a scaling group', () => {
     };
     const made = await deploy('boxed', { model: 'boxed', ...start });
     expect(made.json).toMatchObject({ backend: 'container', max_batch_bytes: 16 * 2 ** 20 });
+    expect(made.json).toMatchObject({ ...start, image: null, skip_artifacts: false });
+    const other = { image: { reference: 'models/boxed:2' }, skip_artifacts: true };
+    expect((await deploy('reboxed', { model: 'boxed', ...other })).json).toMatchObject(other);
     const { json } = await functionOf('boxed');
     expect(json.spec).toMatchObject({
       ...{ runtime: 'container', backend: 'container' },
