@@ -19,6 +19,7 @@ import { engineRoutes } from './engine-routes.ts';
 import { eventRoutes } from './event-routes.ts';
 import { functionRoutes } from './function-routes.ts';
 import { checkScope, type Identity } from './guard.ts';
+import { inferenceRoutes } from './inference-routes.ts';
 import { keyRoutes } from './key-routes.ts';
 import { modelRoutes } from './model-routes.ts';
 import type { Inferences } from './oip/inference.ts';
@@ -100,6 +101,7 @@ export const makeHttpServer = async (
     modelRoutes,
     openaiRoutes,
     scalingGroupRoutes,
+    inferenceRoutes,
     engineRoutes,
     oipRoutes(inferences),
     serverRoutes,

@@ -40,6 +40,7 @@ export const groupSpec = (
         loader: engine === null ? version.loader : null,
       },
       ...taskOf(version, deployment),
+      ...(deployment.inferenceStore == null ? {} : { inferenceStore: deployment.inferenceStore }),
     };
     return spec;
   });

@@ -1,6 +1,7 @@
 /** How a group is doing, from its document, its function and what workers report: for people, and for events. */
 import type { FunctionRecord, ReplicaReport } from '../../shared/domain/function.ts';
 import { presentSelector } from '../../shared/wire/engines.ts';
+import { presentInferenceStore } from '../../shared/wire/inference-store.ts';
 import type { GroupState, ReplicaJson, ScalingGroupJson } from '../../shared/wire/model-api.ts';
 import { presentScaling } from '../../shared/wire/scaling-groups.ts';
 import { batchingJson, presentResources, presentRetry } from '../../shared/wire/spec.ts';
@@ -141,13 +142,13 @@ export const presentGroup = (sight: GroupSight): ScalingGroupJson => {
     scaling: presentScaling(scaling),
     resources: presentResources(deployment.resources),
     env: deployment.env,
-    inputs: current.inputs,
     image: deployment.image,
     handler: deployment.handler,
     on_startup: deployment.onStartup,
     entrypoint: deployment.entrypoint,
     port: deployment.port,
     skip_artifacts: deployment.skipsArtifacts,
+    inputs: current.inputs,
     outputs: current.outputs,
     ...(batchingJson(batching) as Required<ReturnType<typeof batchingJson>>),
     retry: presentRetry(deployment.retry),
@@ -156,6 +157,8 @@ export const presentGroup = (sight: GroupSight): ScalingGroupJson => {
     ready_timeout_ms: deployment.readyTimeoutMs,
     ...enginePart(current),
     task: deployment.task ?? null,
+    inference_store:
+      deployment.inferenceStore == null ? null : presentInferenceStore(deployment.inferenceStore),
     events: group.events.map(({ at, kind, text }) => ({ at: time(at), kind, text })),
     created_at: time(group.createdAt),
     updated_at: time(group.updatedAt),

@@ -1,6 +1,9 @@
 /** The inference store: what is sampled of a function's rows, and what is kept of it (docs/decisions/0018). */
 import type { Digest } from './model.ts';
 
+/** So that a file's rows lie within an hour of its first. */
+export const INFERENCE_FLUSH_MS_MAX = 3_600_000;
+
 export type InferenceStoreSpec = {
   /** Share of rows, above 0 to 1. */
   readonly sampleRate: number;
@@ -10,7 +13,7 @@ export type InferenceStoreSpec = {
   readonly flushMs: number;
 };
 
-/** One Parquet file: the document `inference-file/GROUP/TIME-UUID`. */
+/** One Parquet file: the document `inference-file/GROUP/TIME-UUID`; TIME is `from` in 13 digits, so that keys go by time. */
 export type InferenceFile = {
   readonly group: string;
   /** The artifact. */
@@ -27,6 +30,16 @@ export type InferenceFile = {
   /** Of the version that wrote it. */
   readonly retentionMs: number;
 };
+
+const TIME_DIGITS = 13;
+const TIME_MAX = 10 ** TIME_DIGITS - 1;
+/** Keys of a group's files begin with it. */
+export const inferenceFilePrefix = (group: string): string => `${group}/`;
+/** What comes after the prefix in keys of files that begin at `at` or later. */
+export const inferenceFileTime = (at: number): string =>
+  String(Math.min(TIME_MAX, Math.max(0, Math.floor(at)))).padStart(TIME_DIGITS, '0');
+export const inferenceFileKey = ({ group, from }: InferenceFile, uuid: string): string =>
+  `${inferenceFilePrefix(group)}${inferenceFileTime(from)}-${uuid}`;
 
 /** What a group's figures compare: the document `drift/GROUP`. */
 export type DriftSettings = {

@@ -79,6 +79,12 @@ export const metrics = {
     labelNames: ['function'],
     registers: [registry],
   }),
+  inferenceRows: new Counter({
+    name: 'sluice_inference_rows_total',
+    help: 'Rows sampled for the inference store, by status: stored, or dropped since they could not be written in time.',
+    labelNames: ['function', 'status'],
+    registers: [registry],
+  }),
   handlerRestarts: new Counter({
     name: 'sluice_handler_restarts_total',
     help: 'Replicas started again.',

@@ -2,6 +2,7 @@
 import type { CallStatus, RowCounts } from '../domain/call.ts';
 import type { FieldJson, ImageStep, Task, TypeJson } from '../domain/function.ts';
 import type { EngineMemberJson } from './engine-member.ts';
+import type { InferenceStoreJson } from './inference-store.ts';
 import type { BackendName, ModelFileJson, ModelImageJson } from './model-api.ts';
 
 export const ARROW_STREAM = 'application/vnd.apache.arrow.stream';
@@ -101,6 +102,8 @@ export type SpecJson = {
   readonly engine?: EngineMemberJson;
   readonly backend?: BackendName;
   readonly task?: Task | null;
+  /** Of scaling groups' functions. */
+  readonly inference_store?: InferenceStoreJson | null;
 };
 
 export type FunctionJson = {

@@ -2,6 +2,7 @@
 import type { FieldJson, Task } from '../domain/function.ts';
 import type { RetryJson } from './api.ts';
 import type { EngineSelectorJson } from './engines-api.ts';
+import type { InferenceStoreJson } from './inference-store.ts';
 
 export type ModelFileJson = { readonly path: string; readonly digest: string; readonly bytes: number };
 
@@ -131,6 +132,7 @@ export type DeploymentJson = {
   /** Cast by the engine's schema; null is left out. */
   readonly predictor_env_var?: Readonly<Record<string, string | number | boolean | null>> | null;
   readonly task?: Task | null;
+  readonly inference_store?: Partial<InferenceStoreJson> | null;
 };
 
 export type GroupPatchJson = {
@@ -202,8 +204,6 @@ export type ScalingGroupJson = {
   readonly scaling: ScalingJson;
   readonly resources: GroupResourcesJson;
   readonly env: Readonly<Record<string, string>>;
-  readonly inputs: readonly FieldJson[];
-  readonly outputs: readonly FieldJson[];
   /** In place of the version's, as its deployment said; null: the version's own. So `handler` to `entrypoint`. */
   readonly image: ModelImageJson | null;
   readonly handler: string | null;
@@ -212,6 +212,8 @@ export type ScalingGroupJson = {
   /** Where an image listens. */
   readonly port: number;
   readonly skip_artifacts: boolean;
+  readonly inputs: readonly FieldJson[];
+  readonly outputs: readonly FieldJson[];
   readonly max_batching_size: number | null;
   readonly max_buffer_duration: number | null;
   readonly max_batch_bytes: number;
@@ -231,6 +233,8 @@ export type ScalingGroupJson = {
   } | null;
   /** As they were asked for. */
   readonly predictor_env_var: Readonly<Record<string, string | number | boolean>>;
+  /** null: nothing is sampled. */
+  readonly inference_store: InferenceStoreJson | null;
   /** Oldest first, the newest 100. */
   readonly events: readonly GroupEventJson[];
   readonly created_at: string;

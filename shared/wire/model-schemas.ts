@@ -180,6 +180,19 @@ const retry = Type.Object({
   retry_on: Type.Array(Type.String()),
   terminal_on: Type.Array(Type.String()),
 });
+const inferenceStore = Type.Object({
+  sample_rate: Type.Number({ exclusiveMinimum: 0, maximum: 1 }),
+  retention_ms: Type.Integer({ minimum: 60_000, description: 'At most 400 days.' }),
+  flush_ms: Type.Integer({ minimum: 100, maximum: 3_600_000 }),
+});
+const inferenceStoreRequest = Type.Partial(
+  Type.Object(
+    Object.fromEntries(
+      Object.entries(inferenceStore.properties).map(([k, v]) => [k, nullable(v as TSchema)]),
+    ),
+  ),
+  closed,
+);
 const limits = {
   max_batching_size: optional(positive),
   max_buffer_duration: optional(count),
@@ -212,6 +225,7 @@ export const groupDeployment = Type.Object(
     task: optional(Type.Enum([...TASKS])),
     engine_selector: optional(engineSelector),
     predictor_env_var: optional(predictorValues),
+    inference_store: optional(inferenceStoreRequest),
   },
   closed,
 );
@@ -250,6 +264,12 @@ export const scalingGroup = Type.Object({
   scaling,
   resources,
   env: texts,
+  image: nullable(image),
+  handler: nullable(Type.String()),
+  on_startup: nullable(Type.String()),
+  entrypoint: nullable(Type.Array(Type.String())),
+  port: Type.Integer({ minimum: 1, maximum: 65_535 }),
+  skip_artifacts: Type.Boolean(),
   inputs: Type.Array(field),
   outputs: Type.Array(field),
   max_batching_size: nullable(positive),
@@ -263,13 +283,8 @@ export const scalingGroup = Type.Object({
   engine_selector: nullable(groupSelector),
   engine: nullable(groupEngine),
   predictor_env_var: groupValues,
+  inference_store: nullable(inferenceStore),
   events: Type.Array(Type.Object({ at: instant, kind: Type.Enum([...EVENT_KINDS]), text: Type.String() })),
-  image: nullable(image),
-  handler: nullable(Type.String()),
-  on_startup: nullable(Type.String()),
-  entrypoint: nullable(Type.Array(Type.String())),
-  port: Type.Integer({ minimum: 1, maximum: 65_535 }),
-  skip_artifacts: Type.Boolean(),
   created_at: instant,
   updated_at: instant,
 });

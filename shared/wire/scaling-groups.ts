@@ -1,10 +1,12 @@
 /** Scaling groups: what a deployment says into the domain's words, and back. */
 import type { EngineSelector, PredictorValue } from '../domain/engine.ts';
 import type { Isolation, Resources, RetryPolicy, Task } from '../domain/function.ts';
+import type { InferenceStoreSpec } from '../domain/inference.ts';
 import type { Backend, ModelImage } from '../domain/model.ts';
 import { REPLICAS_MAX, type Scaling } from '../domain/scaling.ts';
 import { engineSelectorOf } from './engines.ts';
 import { predictorValuesOf } from './engines-variables.ts';
+import { inferenceStoreOf } from './inference-store.ts';
 import type { ScalingJson } from './model-api.ts';
 import {
   BACKENDS,
@@ -54,6 +56,8 @@ export type Deployment = ContainerStart & {
   readonly predictorEnv?: Readonly<Record<string, PredictorValue>>;
   /** Left out by groups that were deployed before there were tasks. */
   readonly task?: Task | null;
+  /** Left out by groups that were deployed before there was one; null: nothing is sampled. */
+  readonly inferenceStore?: InferenceStoreSpec | null;
 };
 
 const DEPLOYMENT = [
@@ -77,6 +81,7 @@ const DEPLOYMENT = [
   'task',
   'engine_selector',
   'predictor_env_var',
+  'inference_store',
 ] as const;
 
 const invalid = <T>(check: () => T): T => refusedAs('invalid_scaling_group', check);
@@ -113,6 +118,7 @@ export const compileDeployment = (
       task: taskOf(bag) ?? null,
       engine: engineSelectorOf(bag.raw('engine_selector')),
       predictorEnv: predictorValuesOf(bag.raw('predictor_env_var'), 'predictor_env_var'),
+      inferenceStore: inferenceStoreOf(bag.raw('inference_store')),
     };
     return { deployment, scaling: scalingOf(bag.raw('scaling')) };
   });

@@ -16,6 +16,7 @@ import type { ContainerSpec } from '../domain/model.ts';
 import type { SpecJson } from './api.ts';
 import { checkEngine, engineOf, presentEngine } from './engine-member.ts';
 import { sourceOf } from './files.ts';
+import { presentInferenceStore } from './inference-store.ts';
 import { BACKENDS, bindingOf, containerOf, presentContainer } from './model-members.ts';
 import { checkTask } from './openai/task-shape.ts';
 import { type Bag, bagOf, refuse } from './option-bag.ts';
@@ -70,6 +71,7 @@ const OPTIONS = [
   'engine',
   'backend',
   'task',
+  'inference_store',
 ] as const;
 
 /**
@@ -80,6 +82,8 @@ export const compileSpec = (value: unknown): FunctionSpec => {
   const bag = bagOf(value, '', OPTIONS);
   const runtime = bag.choice('runtime', ['python', 'node', 'container', 'http'] as const);
   const inputMode = bag.choice('input_mode', ['columns', 'row', 'table'] as const, 'columns');
+  if ((bag.raw('inference_store') ?? null) !== null)
+    refuse('inference_store', bag.raw('inference_store'), 'null: scaling groups alone have one');
   const source = sourceOf(bag, runtime === 'python' || runtime === 'node');
   const served = servedOf(bag, runtime);
   return withTask(bag, {
@@ -364,6 +368,7 @@ export const presentSpec = (spec: FunctionSpec): Omit<SpecJson, 'source'> => ({
   ...(spec.engine == null ? {} : { engine: presentEngine(spec.engine) }),
   ...(spec.backend === undefined ? {} : { backend: spec.backend }),
   ...(spec.task === undefined ? {} : { task: spec.task }),
+  ...(spec.inferenceStore == null ? {} : { inference_store: presentInferenceStore(spec.inferenceStore) }),
 });
 
 export const presentRetry = (retry: RetryPolicy) => ({
