@@ -21,6 +21,8 @@ export type ReadyOptions = {
   readonly since?: ScalingGroupJson | undefined;
 };
 
+/** Of one page; the server has no larger ones. */
+const GROUPS_PAGE = 100;
 const LOOK_FIRST_MS = 100;
 const LOOK_LONGEST_MS = 2000;
 const DONE: readonly GroupState[] = ['ready', 'idle'];
@@ -32,12 +34,17 @@ export class ScalingGroups {
     this.#transport = transport;
   }
 
+  /** All groups, by name. */
   async list(): Promise<readonly ScalingGroupJson[]> {
-    const answer = await this.#transport.json<{ scaling_groups: readonly ScalingGroupJson[] }>(
-      '/v1/scaling-groups',
-      { isSafe: true },
-    );
-    return answer.scaling_groups;
+    const groups: ScalingGroupJson[] = [];
+    for (;;) {
+      const question = queryText({ limit: GROUPS_PAGE, after: groups.at(-1)?.name });
+      const { scaling_groups: page } = await this.#transport.json<{
+        scaling_groups: readonly ScalingGroupJson[];
+      }>(`/v1/scaling-groups${question}`, { isSafe: true });
+      groups.push(...page);
+      if (page.length < GROUPS_PAGE) return groups;
+    }
   }
 
   /** @throws SluiceError `scaling_group_not_found` */

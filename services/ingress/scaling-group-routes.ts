@@ -13,10 +13,10 @@ const tag = 'scaling groups';
 
 const ENTRIES: readonly TableEntry[] = [
   {
-    ...{ method: 'GET', path: GROUPS, tag, summary: 'List scaling groups', scope: 'call' },
-    view: wire.scalingGroupList,
-    work: async ({ room, request }) => {
-      const groups = await room.groups.list();
+    ...{ method: 'GET', path: GROUPS, tag, summary: 'List scaling groups, by name', scope: 'call' },
+    ...{ query: wire.groupsQuery, view: wire.scalingGroupList },
+    work: async ({ room, request, query: { limit = wire.GROUPS_PAGE_MAX, after = null } }) => {
+      const groups = await room.groups.list(limit as number, after as string | null);
       return { value: { scaling_groups: groups.map((group) => groupFor(identityOf(request), group)) } };
     },
   },

@@ -109,6 +109,12 @@ export class GroupRecords {
     return groups;
   }
 
+  /** By name; fewer than `limit` are the last. */
+  async page(limit: number, after: string | null): Promise<readonly Group[]> {
+    const query = { kind: 'scaling-group', limit, ...(after === null ? {} : { after }) } as const;
+    return (await this.#documents.list(query)).map(({ value }) => value as Group);
+  }
+
   async find(name: string): Promise<Group | undefined> {
     if (!MODEL_NAME.test(name)) return undefined;
     return (await this.#documents.get('scaling-group', name))?.value as Group | undefined;

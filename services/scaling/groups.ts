@@ -69,8 +69,9 @@ export class Groups {
     this.#records = new GroupRecords(store.documents);
   }
 
-  async list(): Promise<readonly ScalingGroupJson[]> {
-    return Promise.all((await this.#records.all()).map((group) => this.#view(group)));
+  /** By name, those after `after`. */
+  async list(limit: number, after: string | null): Promise<readonly ScalingGroupJson[]> {
+    return Promise.all((await this.#records.page(limit, after)).map((group) => this.#view(group)));
   }
 
   /** @throws SluiceError `scaling_group_not_found` */

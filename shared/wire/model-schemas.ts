@@ -29,6 +29,8 @@ const BACKEND_NAMES = ['process', 'container', 'kubernetes'] as const;
 /** Models or versions of one page. */
 export const MODELS_PAGE_MAX = 1000;
 export const VERSIONS_PAGE_MAX = 100;
+/** Each with its events, and the texts that they hold. */
+export const GROUPS_PAGE_MAX = 100;
 
 const field = Type.Object({
   name: Type.String(),
@@ -297,6 +299,10 @@ export const modelsQuery = Type.Object(
       Type.String({ minLength: 1, maxLength: 100, description: 'The last name of the page before.' }),
     ),
   },
+  closed,
+);
+export const groupsQuery = Type.Object(
+  { ...modelsQuery.properties, limit: Type.Optional(Type.Integer({ minimum: 1, maximum: GROUPS_PAGE_MAX })) },
   closed,
 );
 export const versionsQuery = Type.Object(

@@ -267,7 +267,8 @@ class Client:
         return None if document.get("image") is None else (document.get("loader") or {}).get("handler")
 
     def scaling_groups(self) -> list[ScalingGroup]:
-        return [ScalingGroup.of(one) for one in self._json("GET", "/v1/scaling-groups")["scaling_groups"]]
+        """All of them, by name."""
+        return [ScalingGroup.of(one) for one in self._pages("/v1/scaling-groups", "scaling_groups", "name")]
 
     def scaling_group(self, name: str) -> ScalingGroup:
         return ScalingGroup.of(self._json("GET", _group(name)))

@@ -182,11 +182,23 @@ const showFigures = (text) => {
   byId('handler').textContent = handler === null ? '–' : `${handler.toFixed(1)} ms`;
 };
 
+const GROUPS_PAGE = 100;
+const allGroups = async () => {
+  const groups = [];
+  for (;;) {
+    const after = groups.length === 0 ? '' : `&after=${encodeURIComponent(groups.at(-1).name)}`;
+    const answer = await get(`/v1/scaling-groups?limit=${GROUPS_PAGE}${after}`);
+    const { scaling_groups: page } = await answer.json();
+    groups.push(...page);
+    if (page.length < GROUPS_PAGE) return groups;
+  }
+};
+
 const refresh = async () => {
   const [server, functions, groups, calls, text] = await Promise.all([
     get('/v1/server').then((r) => r.json()),
     get('/v1/functions').then((r) => r.json()),
-    get('/v1/scaling-groups').then((r) => r.json()),
+    allGroups(),
     get('/v1/calls?limit=15').then((r) => r.json()),
     get('/metrics').then((r) => r.text()),
   ]);
@@ -194,8 +206,8 @@ const refresh = async () => {
   byId('disk').textContent = bytes(server.usage.database_bytes + server.usage.segment_bytes);
   byId('disk-limit').textContent = `of ${bytes(server.usage.limit_bytes)}`;
   byId('functions').replaceChildren(...functions.functions.flatMap(functionRows));
-  byId('groups-section').hidden = groups.scaling_groups.length === 0;
-  byId('groups').replaceChildren(...groups.scaling_groups.flatMap(groupRows));
+  byId('groups-section').hidden = groups.length === 0;
+  byId('groups').replaceChildren(...groups.flatMap(groupRows));
   byId('calls').replaceChildren(...calls.calls.map(callRow));
   const waiting = functions.functions.reduce((sum, f) => sum + f.queue.waiting_rows, 0);
   waitings.push(waiting);

@@ -118,6 +118,20 @@ describe('a scaling group', () => {
     expect([none.status, none.json.code]).toEqual([409, 'no_earlier_version']);
   });
 
+  it('is listed page by page, by name', async () => {
+    const groups = ['paged-a', 'paged-b', 'paged-c'];
+    for (const group of groups) await deploy(group);
+    const page = async (question: string): Promise<string[]> =>
+      (await send('GET', `/v1/scaling-groups?${question}`)).json.scaling_groups.map(
+        ({ name }: { name: string }) => name,
+      );
+    expect(await page('limit=2&after=paged-')).toEqual(['paged-a', 'paged-b']);
+    expect(await page('limit=1&after=paged-b')).toEqual(['paged-c']);
+    expect(await page('after=zzz')).toEqual([]);
+    for (const question of ['limit=0', 'limit=101', 'after=', 'before=a'])
+      expect((await send('GET', `/v1/scaling-groups?${question}`)).status, question).toBe(400);
+  });
+
   it('is scaled without another version', async () => {
     await deploy('scaled');
     const before = (await functionOf('scaled')).json.version;

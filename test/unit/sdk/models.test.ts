@@ -96,6 +96,22 @@ describe('waiting for a scaling group', () => {
     expect([ready.state, seen, asked.length]).toEqual(['ready', ['starting', 'updating', 'ready'], 3]);
   });
 
+  it('is listed with all others, page by page', async () => {
+    const names = Array.from({ length: 150 }, (_, i) => `g${String(i).padStart(3, '0')}`);
+    const { client, asked } = await answering((line) => {
+      const question = new URL(line.split(' ')[1]!, 'http://x').searchParams;
+      const rest = names.filter((name) => name > (question.get('after') ?? ''));
+      return {
+        value: { scaling_groups: rest.slice(0, Number(question.get('limit'))).map((name) => ({ name })) },
+      };
+    });
+    expect((await client.scalingGroups.list()).map(({ name }) => name)).toEqual(names);
+    expect(asked.map(({ line }) => line)).toEqual([
+      'GET /v1/scaling-groups?limit=100',
+      'GET /v1/scaling-groups?limit=100&after=g099',
+    ]);
+  });
+
   it('fails when no replica can start, or when the update is rolled back', async () => {
     const failed = await answering(() => ({ value: group('failed', { reason: 'no numpy' }) }));
     await expect(failed.client.scalingGroups.waitReady('g')).rejects.toThrow(
