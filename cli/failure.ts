@@ -79,12 +79,15 @@ const wayOn = ({ code, extra }: SluiceError): string | undefined => {
   return isOwn ? (extra.fix as string) : WAY_ON[code];
 };
 
-/** One line for people, without a stack. */
+/** A traceback has lines of its own, and ends without a full stop. */
+const withWayOn = (text: string, fix: string | undefined): string => {
+  if (text.includes('\n')) return fix === undefined ? text.trimEnd() : `${text.trimEnd()}\n${fix}`;
+  return fix === undefined ? sentence(text) : `${sentence(text)} ${fix}`;
+};
+
+/** For people, without a stack: one line, where what a handler raised has not more. */
 export const explain = (error: unknown): string => {
-  if (error instanceof SluiceError) {
-    const fix = wayOn(error);
-    return fix === undefined ? sentence(error.message) : `${sentence(error.message)} ${fix}`;
-  }
+  if (error instanceof SluiceError) return withWayOn(error.message, wayOn(error));
   if (!(error instanceof Error)) return sentence(String(error));
   const waited = (error as { callId?: unknown }).callId;
   if (error.name === 'TimeoutError' && typeof waited === 'string')

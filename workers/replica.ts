@@ -7,6 +7,7 @@
  *   any ─► stopping                        (it finishes what runs, unless it is wanted again before that)
  */
 
+import { excerpt } from '../shared/domain/excerpt.ts';
 import type { FunctionVersion, ReplicaFacts } from '../shared/domain/function.ts';
 import type { Log } from '../shared/runtime/log.ts';
 import type { Backend, HandlerInstance } from './backend.ts';
@@ -38,9 +39,7 @@ export type ReplicaOptions = {
   readonly onRestart: (cause: 'start_failed' | 'crash' | 'timeout') => void;
 };
 
-/** The end says most: a traceback's last line is the exception. */
-const shortened = (reason: string): string =>
-  reason.length <= REASON_CHARACTERS_MAX ? reason : `…${reason.slice(-REASON_CHARACTERS_MAX)}`;
+const shortened = (reason: string): string => excerpt(reason, REASON_CHARACTERS_MAX);
 
 export class Replica {
   /** Why it is not ready, when it failed. */

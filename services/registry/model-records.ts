@@ -73,12 +73,14 @@ export const versionNumber = (
   else if (typeof reference === 'number') found = versions.includes(reference) ? reference : undefined;
   else if (reference !== null && Object.hasOwn(aliases, reference.alias)) found = aliases[reference.alias];
   if (found !== undefined) return found;
-  const shown = versions.slice(-20).join(', ') || 'none';
+  const shown = versions.slice(-20).join(', ');
+  const known =
+    versions.length === 0 ? 'there are none' : `there ${versions.length === 1 ? 'is' : 'are'} ${shown}`;
   const names = Object.keys(aliases).slice(0, 20).join(', ');
   throw noSuchVersion(
     name,
     wanted ?? 'latest',
-    `there are ${shown}${names === '' ? '' : `, and the aliases ${names}`}`,
+    `${known}${names === '' ? '' : `, and the aliases ${names}`}`,
   );
 };
 

@@ -6,6 +6,7 @@
  *   next ─ its replicas are ready ─► current ─ the next one is ready ─► before ─ rollback ─► next
  *     └─── they do not become ready: dropped, and `failure` says why
  */
+import { excerpt } from '../../shared/domain/excerpt.ts';
 import type { Batching, FieldJson } from '../../shared/domain/function.ts';
 import type { ModelImage } from '../../shared/domain/model.ts';
 import type { Scaling } from '../../shared/domain/scaling.ts';
@@ -22,9 +23,10 @@ export const functionNameOf = (group: string): string => `${FUNCTION_PREFIX}${gr
 export const groupNameOf = (functionName: string): string | null =>
   functionName.startsWith(FUNCTION_PREFIX) ? functionName.slice(FUNCTION_PREFIX.length) : null;
 
-/** The newest of a group; and of one event the end, where a traceback has what matters. */
+/** The newest of a group. */
 const EVENTS_MAX = 100;
-export const TEXT_MAX = 4000;
+/** Of one event: what happened, and the end of a traceback. */
+const TEXT_CHARACTERS_MAX = 4000;
 const GROUPS_MAX = 1000;
 
 /** An engine version as a group runs it. */
@@ -78,8 +80,7 @@ export type Group = {
   readonly updatedAt: number;
 };
 
-export const shortened = (text: string): string =>
-  text.length <= TEXT_MAX ? text : `…${text.slice(-TEXT_MAX)}`;
+export const shortened = (text: string): string => excerpt(text, TEXT_CHARACTERS_MAX);
 
 export const withEvent = (group: Group, at: number, kind: EventKind, text: string): Group => ({
   ...group,

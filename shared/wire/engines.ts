@@ -355,6 +355,6 @@ export const noSuchEngineVersion = (engine: Engine, wanted: string | null): Slui
   const text =
     wanted === null
       ? `The engine ${engine.project}/${engine.name} has no default version; name one of ${known}, or make one the default.`
-      : `The engine ${engine.project}/${engine.name} has no version ${shown(wanted)}; there are ${known}.`;
+      : `The engine ${engine.project}/${engine.name} has no version ${shown(wanted)}; there ${engine.versions.length === 1 ? 'is' : 'are'} ${known}.`;
   return new SluiceError('engine_not_found', text, { field: 'version' });
 };

@@ -228,7 +228,10 @@ export const registrySuite = (factory: StoreFactory): void => {
     await using shop = await Workshop.make(factory);
     const { registry } = shop.store;
     const id = await shop.admit(1);
-    await expect(registry.remove('f')).rejects.toMatchObject({ code: 'function_busy' });
+    await expect(registry.remove('f')).rejects.toMatchObject({
+      ...{ code: 'function_busy' },
+      message: 'Function "f" has 1 unfinished call; purge it or wait until it is finished.',
+    });
     await shop.settleOk(await shop.run([id, 0, 1]));
     expect(await registry.remove('f')).toBe(true);
     expect(await registry.remove('f')).toBe(false);

@@ -37,10 +37,12 @@ export const versionOf = (record: FunctionRecord, wanted: string | null): Functi
   const found = named(record.current) ? record.current : record.versions.findLast(named);
   if (found !== undefined) return found;
   const shown = JSON.stringify(wanted.slice(0, 64));
-  const known = [...new Set(record.versions.map(versionName))].join(', ');
-  throw new SluiceError('function_not_found', `${record.name} has no version ${shown}; there are ${known}.`, {
-    field: 'version',
-  });
+  const known = [...new Set(record.versions.map(versionName))];
+  throw new SluiceError(
+    'function_not_found',
+    `${record.name} has no version ${shown}; there ${known.length === 1 ? 'is' : 'are'} ${known.join(', ')}.`,
+    { field: 'version' },
+  );
 };
 
 /** New calls go to the current version alone. @throws SluiceError `function_not_found` */

@@ -7,7 +7,7 @@ import type {
   ReplicaReport,
   SourceFile,
 } from '../../domain/function.ts';
-import { SluiceError } from '../../errors/sluice-error.ts';
+import { functionBusy } from '../function-refusals.ts';
 import type { DeployAnswer, FunctionLoad, FunctionUpdate, LogLine, Registry } from '../ports/registry.ts';
 import { digestOf } from '../spec-digest.ts';
 import type { Ledger } from './ledger.ts';
@@ -192,10 +192,7 @@ export const remove = (ledger: Ledger, name: string): boolean => {
   const owner = find(ledger, name);
   if (owner === undefined) return false;
   if (owner.liveCalls > 0) {
-    throw new SluiceError(
-      'function_busy',
-      `Function "${name}" has ${owner.liveCalls} unfinished calls; purge it or wait until they are finished.`,
-    );
+    throw functionBusy(name, owner.liveCalls);
   }
   const last = lastExpiry(ledger);
   owner.isRemoved = true;

@@ -1,7 +1,7 @@
 /** Verbs over many calls, in steps: each step is one commit's share, so that others are not kept waiting. */
 
 import type { FunctionSpec } from '../../domain/function.ts';
-import { SluiceError } from '../../errors/sluice-error.ts';
+import { checkSchemas, noFunction, noVersion, targetStaged } from '../function-refusals.ts';
 import type { CancelAnswer, CancelQuery } from '../ports/queue.ts';
 import { cancelCall } from './expiry.ts';
 import type { Ledger } from './ledger.ts';
@@ -33,9 +33,7 @@ export const cancel = (
   // Calls that are admitted after the purge began are not its business.
   const progress = query.progress ?? { after: 0, upTo: ledger.nextCall - 1, calls: 0, rows: 0 };
   const owner = ledger.functions.get(query.functionName);
-  if (owner === undefined || owner.isRemoved) {
-    throw new SluiceError('function_not_found', `There is no function "${query.functionName}".`);
-  }
+  if (owner === undefined || owner.isRemoved) throw noFunction(query.functionName);
   let { calls, rows } = progress;
   const ids = callsOf(ledger, versionsOf(ledger, owner), progress);
   for (const id of ids) {
@@ -73,14 +71,12 @@ export type RepinQuery = {
 /** Waiting rows go to another version; what is sealed stays where it is. */
 export const repin = (ledger: Ledger, query: RepinQuery): number | Again => {
   const owner = ledger.functions.get(query.name);
-  if (owner === undefined || owner.isRemoved) {
-    throw new SluiceError('function_not_found', `There is no function "${query.name}".`);
-  }
+  if (owner === undefined || owner.isRemoved) throw noFunction(query.name);
   const [from, to] = [versionOf(ledger, owner, query.from), versionOf(ledger, owner, query.to)];
-  checkSchemas(ledger, from, to);
+  checkSchemas(owner.name, described(ledger, from), described(ledger, to));
   if (from === to) return 0;
   // Later steps go on with what the first one began.
-  if (query.progress === undefined) checkNotStaged(owner, to);
+  if (query.progress === undefined && owner.staged?.id === to.id) throw targetStaged(owner.name, to.digest);
   const progress = query.progress ?? { after: 0, upTo: ledger.nextCall - 1, calls: 0, rows: 0 };
   const ids = callsOf(ledger, [from], progress);
   const move = ledger.prepare('UPDATE live SET version = ? WHERE id = ?');
@@ -101,29 +97,10 @@ export const repin = (ledger: Ledger, query: RepinQuery): number | Again => {
 const versionOf = (ledger: Ledger, owner: FunctionState, digest: string): VersionState => {
   const found = versionsOf(ledger, owner).find((version) => version.digest === digest);
   if (found !== undefined) return found;
-  throw new SluiceError('function_not_found', `Function "${owner.name}" has no version "${digest}".`);
+  throw noVersion(owner.name, digest);
 };
 
-/** A staged version may be dropped, and then no call may belong to it. */
-const checkNotStaged = ({ name, staged }: FunctionState, { id, digest: to }: VersionState): void => {
-  if (staged?.id !== id) return;
-  throw new SluiceError(
-    'invalid_request',
-    `The version "${to}" of "${name}" is staged and may still be dropped; repin when it is current.`,
-    { field: 'to' },
-  );
-};
-
-const checkSchemas = (ledger: Ledger, from: VersionState, to: VersionState): void => {
-  const specOf = (version: VersionState): FunctionSpec => {
-    const row = ledger.prepare('SELECT spec FROM versions WHERE id = ?').get(version.id) as { spec: string };
-    return JSON.parse(row.spec) as FunctionSpec;
-  };
-  const schemasOf = ({ inputMode, inputs, output }: FunctionSpec): string =>
-    JSON.stringify([inputMode, inputs, output]);
-  if (schemasOf(specOf(from)) === schemasOf(specOf(to))) return;
-  throw new SluiceError(
-    'schemas_differ',
-    `The versions "${from.digest}" and "${to.digest}" of "${from.owner.name}" have different inputs or outputs; repin only between versions with the same schemas.`,
-  );
+const described = (ledger: Ledger, { id, digest }: VersionState) => {
+  const row = ledger.prepare('SELECT spec FROM versions WHERE id = ?').get(id) as { spec: string };
+  return { digest, spec: JSON.parse(row.spec) as FunctionSpec };
 };

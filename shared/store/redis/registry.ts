@@ -9,6 +9,7 @@ import type {
 } from '../../domain/function.ts';
 import type { Scaling } from '../../domain/scaling.ts';
 import { SluiceError } from '../../errors/sluice-error.ts';
+import { checkSchemas, functionBusy, noFunction, noVersion, targetStaged } from '../function-refusals.ts';
 import type { DeployAnswer, FunctionLoad, FunctionUpdate, LogLine, Registry } from '../ports/registry.ts';
 import { digestOf } from '../spec-digest.ts';
 import type { Directory } from './directory.ts';
@@ -153,11 +154,7 @@ export class RedisRegistry implements Registry {
     if (fn === undefined) return false;
     // The port gives no time: nothing but the end of the versions hangs on it.
     const left = await runScript<number>(this.#context, 'remove', fn, Date.now(), [this.#told]);
-    if (left >= 0)
-      throw new SluiceError(
-        'function_busy',
-        `Function "${name}" has ${left} unfinished calls; purge it or wait until they are finished.`,
-      );
+    if (left >= 0) throw functionBusy(name, left);
     return left === -1;
   }
 
@@ -170,9 +167,9 @@ export class RedisRegistry implements Registry {
     const found = await this.function(query.name);
     if (found === undefined) throw noFunction(query.name);
     const [from, to] = [versionOf(found, query.from), versionOf(found, query.to)];
-    checkSchemas(found, from, to);
+    checkSchemas(found.name, from, to);
     if (from === to) return 0;
-    checkNotStaged(found, query.to);
+    if (found.staged?.digest === query.to) throw targetStaged(found.name, query.to);
     const serials = [serialOfVersion(from.id), serialOfVersion(to.id)];
     const [last] = await runScript<number[]>(this.#context, 'call', found.id, query.now, []);
     let moved = 0;
@@ -317,9 +314,6 @@ export class RedisRegistry implements Registry {
   }
 }
 
-const noFunction = (name: string): SluiceError =>
-  new SluiceError('function_not_found', `There is no function "${name}".`);
-
 const tooManyFunctions = (): SluiceError =>
   new SluiceError(
     'invalid_function',
@@ -329,25 +323,5 @@ const tooManyFunctions = (): SluiceError =>
 const versionOf = ({ name, versions }: FunctionRecord, digest: string): FunctionVersion => {
   const found = versions.find((version) => version.digest === digest);
   if (found !== undefined) return found;
-  throw new SluiceError('function_not_found', `Function "${name}" has no version "${digest}".`);
-};
-
-/** A staged version may be dropped, and then no call may belong to it. */
-const checkNotStaged = ({ name, staged }: FunctionRecord, to: string): void => {
-  if (staged?.digest !== to) return;
-  throw new SluiceError(
-    'invalid_request',
-    `The version "${to}" of "${name}" is staged and may still be dropped; repin when it is current.`,
-    { field: 'to' },
-  );
-};
-
-const checkSchemas = ({ name }: FunctionRecord, from: FunctionVersion, to: FunctionVersion): void => {
-  const schemas = ({ spec: { inputMode, inputs, output } }: FunctionVersion): string =>
-    JSON.stringify([inputMode, inputs, output]);
-  if (schemas(from) === schemas(to)) return;
-  throw new SluiceError(
-    'schemas_differ',
-    `The versions "${from.digest}" and "${to.digest}" of "${name}" have different inputs or outputs; repin only between versions with the same schemas.`,
-  );
+  throw noVersion(name, digest);
 };

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { explain } from '../../../cli/failure.ts';
+import { DeploymentError } from '../../../sdk/index.ts';
 import { CATALOGUE, type ErrorCode } from '../../../shared/errors/catalogue.ts';
 import { SluiceError } from '../../../shared/errors/sluice-error.ts';
 
@@ -47,6 +48,15 @@ describe('the way on after an error', () => {
     ];
     for (const [code, detail, way] of details)
       expect(told(code, detail).startsWith(`${detail} ${way}`), code).toBe(true);
+  });
+
+  it('stands below a traceback', () => {
+    const reason = 'Traceback (most recent call last):\n  File "model.py"\nValueError: no weights';
+    expect(explain(new DeploymentError('g', 'failed', reason))).toBe(
+      `Scaling group g cannot serve: ${reason}\nSee \`sluice groups show g\` and \`sluice groups logs g\`.`,
+    );
+    const plain = explain(new DeploymentError('g', 'failed', 'no numpy'));
+    expect(plain).toMatch(/^Scaling group g cannot serve: no numpy\. See `[^\n]*$/);
   });
 
   it("is the error's own where it has one", () => {

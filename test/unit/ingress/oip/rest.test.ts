@@ -307,7 +307,7 @@ describe('models', () => {
     const other = await rig.ask('/v2/models/f/versions/7');
     expect([other.status, other.json.error]).toEqual([
       404,
-      expect.stringContaining(`"7"; there are ${version}`),
+      expect.stringContaining(`"7"; there is ${version}`),
     ]);
     const ready = await rig.ask('/v2/models/f/ready');
     expect([ready.status, ready.json.ready]).toEqual([400, false]);
