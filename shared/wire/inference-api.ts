@@ -1,15 +1,9 @@
 /** The JSON shapes of the inference store and of drift (docs/decisions/0018-inference-store.md), as clients send and read them. */
 
-/** Of a deployment; what is left out has the value of the decision. */
-export type InferenceStoreJson = {
-  readonly sample_rate: number;
-  readonly retention_ms: number;
-  readonly flush_ms: number;
-};
-
 export type InferenceFileJson = {
-  /** The artifact that holds its bytes. */
+  /** Of the Parquet file, an artifact; `href` is where its bytes are read. */
   readonly digest: string;
+  readonly href: string;
   readonly bytes: number;
   readonly rows: number;
   /** Of its oldest and of its newest row. */
@@ -18,11 +12,12 @@ export type InferenceFileJson = {
   readonly model: string;
   readonly model_version: number;
   readonly function_version: string;
+  readonly expires_at: string;
 };
 
 /** By time; `next` is the `after` of the following page, null behind the last. */
 export type InferenceFilesJson = {
-  readonly files: readonly InferenceFileJson[];
+  readonly inference_files: readonly InferenceFileJson[];
   readonly next: string | null;
 };
 

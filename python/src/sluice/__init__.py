@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sluice.declaration import Function, function
     from sluice.handle import AsyncFunctionCallHandle
     from sluice.image import Image
-    from sluice.models.deployment import AutoScalingSpec, ScalingGroupResourceRequest
+    from sluice.models.deployment import AutoScalingSpec, InferenceStore, ScalingGroupResourceRequest
     from sluice.models.frame import DataFrame
     from sluice.models.handler import ModelHandler, model_handler
     from sluice.models.importing import import_model
@@ -57,6 +57,7 @@ _HOMES = {
     "EngineSelector": "engines",
     "Function": "declaration",
     "Image": "image",
+    "InferenceStore": "models.deployment",
     "Model": "models.records",
     "ModelHandler": "models.handler",
     "ModelVersion": "models.records",
@@ -96,6 +97,7 @@ __all__ = [
     "EngineSelector",
     "Function",
     "Image",
+    "InferenceStore",
     "Model",
     "ModelHandler",
     "ModelVersion",

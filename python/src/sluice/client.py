@@ -5,14 +5,20 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 from urllib.parse import quote, urlencode
 
+import pyarrow as pa
+
+from sluice import options
 from sluice.deployment import imported_by_us
 from sluice.engines import Engines, EngineSelector
 from sluice.errors import DeclarationError, DeploymentError
-from sluice.models.deployment import AutoScalingSpec, ScalingGroupResourceRequest, deployment_json
+from sluice.inferences import InferenceFile, InferenceFiles, Span, When
+from sluice.models.deployment import AutoScalingSpec, InferenceStore, ScalingGroupResourceRequest, deployment_json
+from sluice.models.drift import Drift, drift_json
 from sluice.models.importing import StrPath, import_json, imported_files
 from sluice.models.records import Comparison, Model, ModelVersion, ScalingGroup
 from sluice.models.registration import LOADER_VERSION, Package, PackageOptions, packaged, walked_files
@@ -230,6 +236,7 @@ class Client:
         isolation: str | None = None,
         call_timeout: float | None = None,
         task: str | None = None,
+        inference_store: InferenceStore | Mapping[str, Any] | bool | None = None,
         ready_timeout: float | None = None,
         wait_ready: bool = True,
         timeout: float = READY_TIMEOUT_S,
@@ -246,6 +253,8 @@ class Client:
             image, handler, on_startup, entrypoint, port: of a container; they win over what the version says.
             skip_upload_to_volumes: the replicas do not get the version's files.
             max_batching_size, max_buffer_duration, max_batch_bytes, retries, isolation, call_timeout, task: as of a function.
+            inference_store: keeps a sample of rows and answers, for :meth:`inference_table` and SQL: an
+                :class:`sluice.InferenceStore`, a dict of its members, or True for all rows, kept for a week.
             ready_timeout: seconds after which the server gives a new version up.
             wait_ready: wait for the group to serve this version, for ``timeout`` seconds.
 
@@ -294,6 +303,74 @@ class Client:
         """Raises ServerError ``function_busy`` while calls are unfinished; ``force`` cancels them."""
         self._transport.request("DELETE", f"{_group(name)}{'?force=true' if force else ''}")
 
+    # What groups were asked and answered
+
+    def inference_files(self, group: str, start: When = None, end: When = None) -> Iterator[InferenceFile]:
+        """The Parquet files with rows of a time, by their oldest row, as they are listed; each is an artifact.
+
+        Args and errors are those of :meth:`inference_table`.
+        """
+        return self._inferences(group, start, end).listed()
+
+    def inference_table(self, group: str, start: When = None, end: When = None, limit: int | None = None) -> pa.Table:
+        """Rows that a group with an inference store answered, with their answers: a sample, file by file, by time but for rows
+        that several workers answered at once.
+
+        Args:
+            start, end: rows from ``start`` up to, and without, ``end``: datetimes, or ISO texts as ``"2026-11-01"``; UTC where
+                they name no zone. None: as far as there are rows.
+            limit: rows at most.
+
+        Returns:
+            One row a row of a call, with ``time`` (timestamp[ms, UTC], when it was settled), ``call_id``, ``row`` (of the call),
+            ``model``, ``model_version``, ``function_version``, ``attempt``, ``batch_rows``, ``handler_ms`` (of its batch),
+            ``status`` (``ok`` or ``failed``), ``error_code``, ``error_message``, ``input`` (a struct of the input columns) and
+            ``output``. Columns that only some versions have are null in the rows of the others. Without rows it is empty.
+
+        Raises:
+            ServerError: ``scaling_group_not_found``; ``forbidden`` for a key without the scope ``deploy``, since the rows are
+                those of all callers.
+            MixedColumnsError: versions whose columns have types that do not go together answered in that time.
+            FileGoneError: the retention of a file ended meanwhile. DeclarationError, ConnectionError.
+        """
+        return self._inferences(group, start, end).table(options.optional_integer("limit", limit, 1, 2**53))
+
+    def inference_batches(
+        self, group: str, start: When = None, end: When = None, limit: int | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """As :meth:`inference_table`, batch by batch: a few files at a time are on this machine, whatever the time spans. The
+        schema changes where another version with other columns answered."""
+        return self._inferences(group, start, end).batches(options.optional_integer("limit", limit, 1, 2**53))
+
+    def _inferences(self, group: str, start: When, end: When) -> InferenceFiles:
+        return InferenceFiles(self._transport, group, Span.of(start, end))
+
+    def set_drift(
+        self, group: str, *, reference_start: When, reference_end: When, window: timedelta | float = timedelta(days=1)
+    ) -> Drift:
+        """Compares, every minute from now on, the inference store's rows of a moving window that ends now with those of a time
+        that stands. Rows of the reference are kept while it is set, whatever the retention.
+
+        Args:
+            reference_start, reference_end: as ``start`` and ``end`` of :meth:`inference_table`.
+            window: a timedelta, or seconds.
+
+        Returns:
+            The settings; the figures are there when they were computed: ask :meth:`drift`.
+
+        Raises ServerError ``scaling_group_not_found``, DeclarationError, ConnectionError.
+        """
+        body = drift_json(reference_start, reference_end, window)
+        return Drift.of(self._json("PUT", f"{_group(group)}/drift", body))
+
+    def drift(self, group: str) -> Drift:
+        """The settings and the last figures. Raises ServerError where the group has none."""
+        return Drift.of(self._json("GET", f"{_group(group)}/drift"))
+
+    def end_drift(self, group: str) -> None:
+        """Stops comparing; the reference's files go as their retention says."""
+        self._transport.request("DELETE", f"{_group(group)}/drift")
+
     def function(self, name: str, output_type: Any = None, is_async: bool = False) -> RemoteFunction:
         """The function of a group, to be called: ``client.function("house-price-sg")``."""
         return self._remote.function(f"model.{name}", output_type, is_async)
@@ -324,7 +401,7 @@ class Client:
     def _printed_last(self, name: str) -> str:
         """An installation of minutes says how far it is."""
         lines = self.logs(name, 1)
-        return f'; it printed last: {lines[-1]["text"]}' if lines else ""
+        return f"; it printed last: {lines[-1]['text']}" if lines else ""
 
     # Requests
 

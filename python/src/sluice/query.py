@@ -1,17 +1,20 @@
-"""SQL on DuckDB in which ``catalog_call('function', …)`` calls functions of the server, many rows and many calls at once."""
+"""SQL on DuckDB in which ``catalog_call('function', …)`` calls functions of the server, many rows and many calls at once, and
+``inference_store('group', …)`` is a table of what a scaling group was asked and answered."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Literal
 
 import pyarrow as pa
 from pyarrow import types as pt
 
 from sluice.catalog import CatalogCallError, CatalogCalls, CatalogFunction
-from sluice.query_rewrite import CALL, ParsedQuery, QueryError, Source, parquet_file, value_of
+from sluice.query_inferences import Progress, StoredInferences
+from sluice.query_rewrite import CALL, STORE, ParsedQuery, QueryError, StoreCall, parquet_file, value_of
 from sluice.remote import Remote
 from sluice.requirements import requirement
 from sluice.rows import table_of
@@ -30,7 +33,9 @@ def duckdb_module() -> Any:
     try:
         import duckdb
     except ImportError:
-        raise QueryError(f"SQL needs DuckDB, which is not installed here; run: python -m pip install {requirement('sql')}") from None
+        raise QueryError(
+            f"SQL needs DuckDB, which is not installed here; run: python -m pip install {requirement('sql')}"
+        ) from None
     return duckdb
 
 
@@ -50,6 +55,7 @@ class Query:
         on_error: str = "raise",
         concurrent_chunks: int = 16,
         tables: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
     ):
         threads = concurrent_chunks
         if not isinstance(threads, int) or isinstance(threads, bool) or not 1 <= threads <= THREADS_MAX:
@@ -67,6 +73,8 @@ class Query:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sluice-query")
         self._params = dict(params or {})
         self._names: dict[str, str] = {}
+        self._progress = progress
+        self._stored: StoredInferences | None = None
         self._threads = threads
         # Variables of the caller are no tables: a query says what it reads.
         self._connection = self._duckdb.connect(config={"threads": threads, "python_enable_replacements": False})
@@ -94,6 +102,8 @@ class Query:
             self._connection.remove_function(name)
         self._registered = {}
         self._connection.close()
+        if self._stored is not None:
+            self._stored.close()
 
     def batches(self, shape: Shape = None) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
         """The result's schema, and its rows as they come. ``shape``: ``"json"`` for one column of a JSON text a row,
@@ -143,7 +153,9 @@ class Query:
 
     def _plain(self, message: str) -> str:
         """A message of DuckDB in the names of the query. It quotes a line of what the query was made into."""
-        if self._registered:
+        if self._stored is not None:
+            message = self._stored.plain(message)
+        if self._registered or self._stored is not None:
             message = message.split("\n\nLINE ", 1)[0]
         for registered, function in self._registered.items():
             message = message.replace(f"{registered}(", f"{CALL}('{function}', ").replace(registered, f"{CALL}('{function}')")
@@ -160,12 +172,38 @@ class Query:
 
     def _rewritten(self, text: str, tables: set[str]) -> str:
         parsed = ParsedQuery(self._connection, text)
+        stores = parsed.stores()
         for registered, name in parsed.rewrite_calls(self._checked).items():
             self._register(registered, self._functions[name])
+        known = tables | self._store(stores, parsed)
         if self._registered:
-            for source in parsed.take_sources(tables, self._is_streamed):
-                self._stream(source, parsed)
+            for source in parsed.take_sources(known, self._is_streamed):
+                read = parsed.source_text(source.node)
+                self._names[source.name] = _shown_source(read)
+                self._stream(source.name, read, parsed)
         return parsed.text()
+
+    def _store(self, calls: list[StoreCall], parsed: ParsedQuery) -> set[str]:
+        """Lets each ``inference_store`` be a table; their names."""
+        if not calls:
+            return set()
+        self._stored = StoredInferences(self._duckdb, self._connection, self._remote()._transport, self._params, self._progress)
+        rows = [self._stored.rows(call, self._type_text) for call in calls]
+        names = [f"__sluice_inferences_{i}" for i in range(len(calls))]
+        for name, call in zip(names, calls, strict=True):
+            self._names[name] = STORE
+            parsed.read_from(call.node, name)
+        for name, stored in zip(names, rows, strict=True):
+            view = f"CREATE TEMP VIEW {name} AS {stored.text}"
+            if self._registered and 0 < stored.row_groups < self._threads:
+                self._stream(name, stored.text, parsed)
+            else:
+                self._guarded(partial(self._connection.execute, view))
+        taken = {name for call in calls for argument in call.arguments for name in argument.parameters}
+        left = parsed.parameters()
+        # DuckDB refuses values that a query does not name.
+        self._params = {name: value for name, value in self._params.items() if name not in taken or name in left}
+        return set(names)
 
     def _checked(self, name: str, count: int) -> None:
         if name not in self._functions:
@@ -220,20 +258,18 @@ class Query:
             return False  # the query itself says what is wrong with the file
         return groups < self._threads
 
-    def _stream(self, source: Source, parsed: ParsedQuery) -> None:
-        text = parsed.source_text(source.node)
+    def _stream(self, name: str, text: str, parsed: ParsedQuery) -> None:
         used = parsed.used_columns()
-        self._names[source.name] = _shown_source(text)
         reader = self._duckdb.connect()
         try:
             columns = reader.sql(text).columns
         except self._duckdb.Error as error:
-            raise QueryError(str(error)) from None
+            raise QueryError(self._plain(str(error))) from None
         finally:
             reader.close()
-        wanted = columns if used is None else [name for name in columns if name.lower() in used] or columns[:1]
-        quoted = ", ".join('"' + name.replace('"', '""') + '"' for name in wanted)
-        self._connection.register(source.name, _Stream(self._duckdb, f"SELECT {quoted} FROM ({text})"))
+        wanted = columns if used is None else [one for one in columns if one.lower() in used] or columns[:1]
+        quoted = ", ".join('"' + one.replace('"', '""') + '"' for one in wanted)
+        self._connection.register(name, _Stream(self._duckdb, f"SELECT {quoted} FROM ({text})"))
 
 
 class _Stream:
@@ -305,6 +341,13 @@ def sql(
     """Runs a query of DuckDB's SQL in this process. ``catalog_call('function', …)`` in it calls any deployed function::
 
         sluice.sql("select id, catalog_call('model.house-price-sg', sqft, rooms) as price from houses", houses=df)
+
+    and ``inference_store('group', '2026-11-01', '2026-11-02')`` is a table of what a scaling group with an
+    inference store was asked and answered in that time (UTC; both may be left out), with ``input`` and ``output`` as columns::
+
+        sluice.sql("select input.sqft, output from inference_store('house-price-sg', now() - interval 1 day) where status = 'ok'")
+
+    Its files are fetched before the query runs and removed when it has ended; ``time`` is shown in UTC.
 
     Arguments go in the order of the function's inputs. Rows go to the server in calls of up to 2,048, ``concurrent_chunks`` of
     them at once, and each row that DuckDB evaluates is one row of a call: nothing is cached.

@@ -16,6 +16,7 @@ import pyarrow as pa
 from sluice.catalog import CatalogCallError
 from sluice.errors import SluiceError
 from sluice.query import Query, Shape, duckdb_module
+from sluice.query_inferences import Fetching
 
 FORMATS = ("table", "csv", "json", "ndjson")
 TABLE_ROWS_MAX = 200
@@ -148,6 +149,16 @@ BY_SUFFIX: dict[str, Write] = {
 SHAPES: dict[Write, Shape] = {write_csv: "flat", write_json: "json", write_ndjson: "json"}
 
 
+def show_fetching(fetching: Fetching) -> None:
+    """One line of a terminal, written over until all files are there."""
+    of = fetching.files_total
+    files = f"{of:,} file{'' if of == 1 else 's'}"
+    done = f"{fetching.files:,} of " if fetching.files < of else ""
+    line = f"inference_store('{fetching.group}'): {done}{files}, {fetching.bytes / 2**20:.1f} MiB fetched"
+    sys.stderr.write(f"\r\x1b[K{line}{'' if done else chr(10)}")
+    sys.stderr.flush()
+
+
 class Counted:
     """Batches as they pass, counted."""
 
@@ -186,7 +197,8 @@ def run(options: argparse.Namespace) -> None:
         raise UsageError("Give either --output, whose name says the format, or --format.")
     text = sys.stdin.read() if options.query == "-" else options.query
     on_error = "null" if options.on_error == "null" else "raise"
-    with Query(text, params=dict(options.param), on_error=on_error, concurrent_chunks=options.concurrent_chunks) as query:
+    chunks, progress = options.concurrent_chunks, show_fetching if sys.stderr.isatty() else None
+    with Query(text, params=dict(options.param), on_error=on_error, concurrent_chunks=chunks, progress=progress) as query:
         if options.output is not None:
             to_file(query, options.output)
         else:

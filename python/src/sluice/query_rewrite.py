@@ -1,8 +1,9 @@
-"""A SELECT as DuckDB's own parser sees it: its ``catalog_call`` expressions and the files that it reads.
+"""A SELECT as DuckDB's own parser sees it: its ``catalog_call`` expressions and what it reads.
 
 DuckDB gives a parsed SELECT as JSON and takes JSON back (json_serialize_sql, json_deserialize_sql). What is changed between
-the two: each ``catalog_call('name', …)`` becomes a call of a function that is registered for that name, and each file that
-few threads could read at once becomes a stream that all can take rows from (docs/decisions/0014-sql.md).
+the two: each ``catalog_call('name', …)`` becomes a call of a function that is registered for that name, each
+``inference_store('group', …)`` a table of that name, and each file that few threads could read at once a stream that all can
+take rows from (docs/decisions/0014-sql.md).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 from sluice.errors import SluiceError
 
 CALL = "catalog_call"
+STORE = "inference_store"
 Node = dict[str, Any]
 
 
@@ -31,6 +33,24 @@ class Source:
     """What it is registered as."""
     node: Node
     """As it was in the query."""
+
+
+@dataclass(frozen=True)
+class Argument:
+    """A SELECT of one value, named x, and the params that it takes."""
+
+    text: str
+    parameters: frozenset[str]
+
+
+@dataclass(frozen=True)
+class StoreCall:
+    """An ``inference_store(…)`` that the query reads."""
+
+    arguments: tuple[Argument, ...]
+    place: str
+    """" (line 3)", or nothing."""
+    node: Node
 
 
 class ParsedQuery:
@@ -58,7 +78,7 @@ class ParsedQuery:
         return f"{message}{self._place(int(root.get('position', 0)))}"
 
     def _place(self, position: int) -> str:
-        """" (line 3)" in a query of several lines."""
+        """ " (line 3)" in a query of several lines."""
         return f" (line {self._text[:position].count(10) + 1})" if self._text.strip().count(b"\n") else ""
 
     def rewrite_calls(self, check: Callable[[str, int], None]) -> dict[str, str]:
@@ -103,6 +123,35 @@ class ParsedQuery:
                     begin = int(item["query_location"])
                     item["alias"] = self._text[begin : begin + int(item["query_location_length"])].decode()
 
+    def stores(self) -> list[StoreCall]:
+        return [self._store(node) for node in list(_nodes(self._root)) if _is_store(node)]
+
+    def _store(self, node: Node) -> StoreCall:
+        where = self._place(int(node.get("query_location", 0)))
+        arguments = node["function"]["arguments"]
+        is_plain = node.get("with_ordinality") != "WITH_ORDINALITY" and all(not one.get("name") for one in arguments)
+        if not is_plain or not 1 <= len(arguments) <= 3 or _has_call(node):
+            raise QueryError(f"{STORE} takes a scaling group and two times: {STORE}('demand' [, from [, until]]){where}")
+        return StoreCall(tuple(self._argument(_expression(one)) for one in arguments), where, node)
+
+    def _argument(self, expression: Node) -> Argument:
+        root = self._parse("SELECT 1")
+        root["statements"][0]["node"]["select_list"] = [{**copy.deepcopy(expression), "alias": "x"}]
+        return Argument(self._deparse(root), frozenset(_parameters(expression)))
+
+    def parameters(self) -> set[str]:
+        """The params that the query takes, as it is now."""
+        return set(_parameters(self._root))
+
+    def read_from(self, node: Node, name: str) -> None:
+        """Lets a source be the table ``name``, under the alias that it has."""
+        plain = self._parse(f"SELECT * FROM {name}")["statements"][0]["node"]["from_table"]
+        plain["alias"] = node.get("alias") or _default_alias(node)
+        plain["column_name_alias"] = node.get("column_name_alias", [])
+        plain["sample"] = node.get("sample")
+        node.clear()
+        node.update(plain)
+
     def take_sources(self, tables: set[str], is_wanted: Callable[[Node], bool]) -> list[Source]:
         """Replaces the sources that are wanted by tables of the names that are answered. ``tables``: names that are none."""
         known = self._ctes | {name.lower() for name in tables}
@@ -112,12 +161,7 @@ class ParsedQuery:
                 continue
             source = Source(f"__sluice_source_{len(sources)}", copy.deepcopy(node))
             sources.append(source)
-            alias = node.get("alias") or _default_alias(node)
-            plain = self._parse(f"SELECT * FROM {source.name}")["statements"][0]["node"]["from_table"]
-            plain["alias"] = alias
-            plain["column_name_alias"] = node.get("column_name_alias", [])
-            node.clear()
-            node.update(plain)
+            self.read_from(node, source.name)
         return sources
 
     def source_text(self, node: Node) -> str:
@@ -181,6 +225,19 @@ def _text_of(node: Node) -> str | None:
         return str(literal["text"]) if literal.get("kind") == "STRING" else None
     value = node.get("value", {})
     return value.get("value") if value.get("type", {}).get("id") == "VARCHAR" else None
+
+
+def _is_store(node: Node) -> bool:
+    return node.get("type") == "TABLE_FUNCTION" and str(node["function"].get("function_name", "")).lower() == STORE
+
+
+def _parameters(tree: Node) -> Iterator[str]:
+    return (str(node["identifier"]) for node in _nodes(tree) if node.get("class") == "PARAMETER")
+
+
+def string_of(text: str) -> str:
+    """A text as SQL has it."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _has_call(item: Node) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from sluice import options
@@ -77,6 +77,44 @@ class ScalingGroupResourceRequest:
         }
 
 
+@dataclass(frozen=True)
+class InferenceStore:
+    """Keeps a sample of what a group is asked and answers, in Parquet files.
+
+    ``sample_rate``: share of rows, above 0 to 1; ``retention_ms``: how long a file is kept after its last row, from a minute to
+    400 days; ``flush_ms``: rows wait so long for their file at most, 100 ms to an hour. None: 1, a week, a minute.
+    """
+
+    sample_rate: float | None = None
+    retention_ms: int | None = None
+    flush_ms: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.sample_rate is not None and options.number("inference_store.sample_rate", self.sample_rate, 0, 1) == 0:
+            options.refuse(
+                "inference_store.sample_rate", self.sample_rate, "a number above 0, to 1; leave the store out for none"
+            )
+        options.optional_integer("inference_store.retention_ms", self.retention_ms, 60_000, 400 * options.DAY_MS)
+        options.optional_integer("inference_store.flush_ms", self.flush_ms, 100, 3_600_000)
+
+    @classmethod
+    def of(cls, value: Any) -> InferenceStore | None:
+        """None and False: none. Raises DeclarationError."""
+        if value is None or value is False:
+            return None
+        if value is True:
+            return cls()
+        if isinstance(value, cls):
+            return value
+        known = [one.name for one in fields(cls)]
+        if not isinstance(value, Mapping) or any(name not in known for name in value):
+            options.refuse("inference_store", value, f"a sluice.InferenceStore, a dict of {', '.join(known)}, or True")
+        return cls(**value)
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
 def _cores(value: Any) -> float | None:
     if value is None:
         return None
@@ -97,6 +135,7 @@ def deployment_json(given: Mapping[str, Any]) -> dict[str, Any]:
     if resources is not None and not isinstance(resources, ScalingGroupResourceRequest):
         options.refuse("resources", resources, "a sluice.ScalingGroupResourceRequest")
     timeout, selector = given["call_timeout"], given["engine_selector"]
+    store = InferenceStore.of(given["inference_store"])
     body = {
         "model": given["model_name"],
         "version": _version(given["model_version"]),
@@ -121,6 +160,7 @@ def deployment_json(given: Mapping[str, Any]) -> dict[str, Any]:
         "call_timeout_ms": _milliseconds("call_timeout", timeout),
         "task": given["task"],
         "engine_selector": None if selector is None else json_of("engine_selector", selector, EngineSelector),
+        "inference_store": None if store is None else store.to_json(),
         "predictor_env_var": None if given["predictor_env_var"] is None else dict(given["predictor_env_var"]),
     }
     return {name: value for name, value in body.items() if value is not None}
