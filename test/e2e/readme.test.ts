@@ -57,6 +57,8 @@ describe('the README', () => {
     if (command.includes('/v1/functions/')) expect(output).toContain('"result":["A","B"]');
     if (command.startsWith('npx sluice call shout')) expect(output).toContain('A MAN IS EATING');
     if (command.startsWith('npx sluice call model.')) expect(output).toMatch(/\[\d+\.\d+/);
+    if (command.includes('engine/deploy.py'))
+      expect(output).toContain('500 prices through the queue, the same as here: True');
     if (command.includes('house_price.py')) expect(output).toContain('5000 prices, the same as here: True');
     if (command.startsWith('npx sluice groups show')) expect(output).toContain('ready');
     if (command.startsWith('npx sluice sql')) expect(output).toMatch(/price[\s\S]*\d{6}\./);
