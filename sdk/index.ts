@@ -18,6 +18,13 @@ export type {
   EngineVersionJson,
 } from '../shared/wire/engines-api.ts';
 export type {
+  ColumnDriftJson,
+  DriftJson,
+  DriftRequestJson,
+  InferenceFileJson,
+} from '../shared/wire/inference-api.ts';
+export type { InferenceStoreJson } from '../shared/wire/inference-store.ts';
+export type {
   ComparisonJson,
   DeploymentJson,
   GroupPatchJson,
@@ -63,5 +70,5 @@ export {
 export type { ApacheTable, CallInput } from './input.ts';
 export { Models, type VersionName } from './models.ts';
 export { type CallOptions, type InputOf, RemoteFunction } from './remote-function.ts';
-export { type ReadyOptions, ScalingGroups } from './scaling-groups.ts';
+export { type InferenceFilesOptions, type ReadyOptions, ScalingGroups } from './scaling-groups.ts';
 export { type Type, t, type ValueOf } from './type.ts';

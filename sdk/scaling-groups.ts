@@ -1,5 +1,11 @@
 /** Scaling groups: each runs one version of a model as the function `model.<group>`. */
 import type {
+  DriftJson,
+  DriftRequestJson,
+  InferenceFileJson,
+  InferenceFilesJson,
+} from '../shared/wire/inference-api.ts';
+import type {
   DeploymentJson,
   GroupPatchJson,
   GroupState,
@@ -21,8 +27,17 @@ export type ReadyOptions = {
   readonly since?: ScalingGroupJson | undefined;
 };
 
+export type InferenceFilesOptions = {
+  /** Files with rows from this time up to, and without, `until`; texts are ISO 8601 with a zone. */
+  readonly from?: Date | string | undefined;
+  readonly until?: Date | string | undefined;
+  /** Without it all of them. */
+  readonly limit?: number | undefined;
+};
+
 /** Of one page; the server has no larger ones. */
 const GROUPS_PAGE = 100;
+const FILES_PAGE = 1000;
 const LOOK_FIRST_MS = 100;
 const LOOK_LONGEST_MS = 2000;
 const DONE: readonly GroupState[] = ['ready', 'idle'];
@@ -83,6 +98,44 @@ export class ScalingGroups {
   }
 
   /**
+   * What the group's inference store has, by the time of the oldest row: Parquet files, each an artifact (`artifacts.download`).
+   *
+   * @throws SluiceError `scaling_group_not_found`; `forbidden` without the scope `deploy`, since the rows are those of all callers
+   */
+  async inferenceFiles(
+    group: string,
+    options: InferenceFilesOptions = {},
+  ): Promise<readonly InferenceFileJson[]> {
+    const files: InferenceFileJson[] = [];
+    const limit = options.limit ?? Number.POSITIVE_INFINITY;
+    const span = { from: timeText(options.from), until: timeText(options.until) };
+    for (let after: string | undefined; files.length < limit; ) {
+      const question = queryText({ ...span, limit: Math.min(FILES_PAGE, limit - files.length), after });
+      const path = `${groupPath(group)}/inference-files${question}`;
+      const page = await this.#transport.json<InferenceFilesJson>(path, { isSafe: true });
+      files.push(...page.inference_files);
+      if (page.next === null) break;
+      after = page.next;
+    }
+    return files;
+  }
+
+  /** What is compared, and the last figures. @throws SluiceError where nothing is */
+  drift(group: string): Promise<DriftJson> {
+    return this.#transport.json(`${groupPath(group)}/drift`, { isSafe: true });
+  }
+
+  /** Compares, every minute from now on, the last `window_ms` with the reference, whose files are kept meanwhile. */
+  setDrift(group: string, drift: DriftRequestJson): Promise<DriftJson> {
+    const path = `${groupPath(group)}/drift`;
+    return this.#transport.json(path, { ...jsonBody(drift), method: 'PUT', isSafe: true });
+  }
+
+  async endDrift(group: string): Promise<void> {
+    await this.#transport.request(`${groupPath(group)}/drift`, { method: 'DELETE', isSafe: true });
+  }
+
+  /**
    * Resolves when the group serves what was deployed last.
    *
    * @throws DeploymentError when no replica can start, or the update was rolled back; TimeoutError, and the group goes on
@@ -119,5 +172,8 @@ const rolledBack = (group: ScalingGroupJson, since: ScalingGroupJson): string | 
   );
   return event?.text ?? null;
 };
+
+const timeText = (time: Date | string | undefined): string | undefined =>
+  time instanceof Date ? time.toISOString() : time;
 
 const groupPath = (group: string): string => `/v1/scaling-groups/${pathPart(group)}`;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -167,7 +167,7 @@ class InferenceFiles:
             if after is None:
                 return
 
-    def fetched(self, files: Iterable[InferenceFile], folder: Path) -> Iterator[tuple[InferenceFile, Path]]:
+    def fetched(self, files: Iterable[InferenceFile], folder: Path) -> Generator[tuple[InferenceFile, Path], None, None]:
         """Each file where it lies in ``folder``, in their order; some are fetched ahead. Raises FileGoneError."""
         waiting: deque[tuple[InferenceFile, Future[Path]]] = deque()
         numbered = enumerate(files)

@@ -146,3 +146,39 @@ describe('waiting for a scaling group', () => {
     ]);
   });
 });
+
+describe('the inference store of a group', () => {
+  it('is listed page by page', async () => {
+    const { client, asked } = await answering((_, index) => ({
+      value: { inference_files: [{ rows: index }], next: index < 2 ? `n${index}` : null },
+    }));
+    const from = new Date(Date.UTC(2026, 10, 1));
+    const files = await client.scalingGroups.inferenceFiles('g', { from, until: '2026-11-02T00:00:00Z' });
+    expect(files.map(({ rows }) => rows)).toEqual([0, 1, 2]);
+    const span = 'from=2026-11-01T00%3A00%3A00.000Z&until=2026-11-02T00%3A00%3A00Z&limit=1000';
+    expect(asked.map(({ line }) => line)).toEqual([
+      `GET /v1/scaling-groups/g/inference-files?${span}`,
+      `GET /v1/scaling-groups/g/inference-files?${span}&after=n0`,
+      `GET /v1/scaling-groups/g/inference-files?${span}&after=n1`,
+    ]);
+    const two = await answering((_, index) => ({ value: { inference_files: [{ rows: index }], next: 'n' } }));
+    expect((await two.client.scalingGroups.inferenceFiles('g', { limit: 2 })).length).toBe(2);
+    expect(two.asked.map(({ line }) => line.split('?')[1])).toEqual(['limit=2', 'limit=1&after=n']);
+  });
+
+  it('is compared with a reference from one request to another', async () => {
+    const reference = { from: '2026-11-01T00:00:00Z', until: '2026-11-02T00:00:00Z' };
+    const { client, asked } = await answering((line) => ({
+      status: line.startsWith('DELETE') ? 204 : 200,
+      value: { reference, window_ms: 1000, figures: null },
+    }));
+    await client.scalingGroups.setDrift('g', { reference, window_ms: 1000 });
+    expect((await client.scalingGroups.drift('g')).figures).toBe(null);
+    await client.scalingGroups.endDrift('g');
+    expect(asked.map(({ line, body }) => [line, body])).toEqual([
+      ['PUT /v1/scaling-groups/g/drift', { reference, window_ms: 1000 }],
+      ['GET /v1/scaling-groups/g/drift', undefined],
+      ['DELETE /v1/scaling-groups/g/drift', undefined],
+    ]);
+  });
+});
