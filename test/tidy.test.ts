@@ -28,6 +28,7 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
   'shared/errors': ['shared/domain'],
   'shared/arrow': ['shared/domain', 'shared/errors', 'shared/store/ports'],
   'shared/config': ['shared/domain', 'shared/errors'],
+  'shared/parquet': ['shared/domain', 'shared/errors', 'shared/arrow'],
   'shared/runtime': ['shared/domain', 'shared/errors'],
   'shared/wire': ['shared/domain', 'shared/errors', 'shared/arrow', 'shared/store/ports'],
   'shared/store': [

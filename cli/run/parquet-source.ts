@@ -1,8 +1,8 @@
-/** Parquet files, read a row group's columns at a time (parquet-wasm: docs/decisions/0004-parquet.md). */
+/** Parquet files, read a row group's columns at a time. */
 import { openAsBlob } from 'node:fs';
 import { asyncBufferFromFile, parquetMetadataAsync, parquetSchema } from 'hyparquet';
-import { ParquetFile, type RecordBatch } from 'parquet-wasm';
 import { type Selection, selectColumns } from '../../sdk/table.ts';
+import { openParquet, ParquetError } from '../../shared/parquet/reader.ts';
 import { CommandError } from '../failure.ts';
 import type { RowRequest, RowSource } from './row-source.ts';
 import { CHUNK_BYTES_MAX, packed } from './row-streams.ts';
@@ -24,24 +24,15 @@ export const parquetSource = async (file: string): Promise<RowSource> => {
   async function* batches({ columns, rowsMax }: RowRequest): AsyncGenerator<Uint8Array, void, undefined> {
     const selection: Selection[] = columns.map((column) => ({ column, as: column }));
     const perRow = rowsTotal === 0 ? 1 : Math.max(1, bytesTotal / rowsTotal);
-    const batchSize = Math.max(1, Math.min(rowsMax, Math.floor(CHUNK_BYTES_MAX / perRow)));
-    const parquet = await ParquetFile.fromFile(blob);
+    const batchRows = Math.max(1, Math.min(rowsMax, Math.floor(CHUNK_BYTES_MAX / perRow)));
+    const parquet = await openParquet(blob);
     try {
-      if (rowsTotal === 0) {
-        yield selectColumns((await parquet.read({ columns: [...columns] })).intoIPCStream(), selection);
-        return;
-      }
-      const stream = (await parquet.stream({
-        columns: [...columns],
-        batchSize,
-        concurrency: 1,
-      })) as unknown as AsyncIterable<RecordBatch>;
-      for await (const batch of stream) {
-        rowsRead += batch.numRows;
-        yield selectColumns(batch.intoIPCStream(), selection);
+      for await (const batch of parquet.batches({ columns, batchRows })) {
+        rowsRead += batch.rows;
+        yield selectColumns(batch.stream, selection);
       }
     } finally {
-      parquet.free();
+      parquet.close();
     }
   }
 
@@ -49,10 +40,7 @@ export const parquetSource = async (file: string): Promise<RowSource> => {
     try {
       yield* packed(batches(request), request.rowsMax);
     } catch (error) {
-      // Rust's panics arrive as wasm traps, which say nothing to a reader of the message.
-      if (error instanceof Error && error.name === 'RuntimeError')
-        throw unreadable(file, 'a part of it is not valid');
-      throw typeof error === 'string' ? unreadable(file, error) : error;
+      throw error instanceof ParquetError ? unreadable(file, error) : error;
     }
   }
 

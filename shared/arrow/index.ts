@@ -13,6 +13,18 @@ export { columnStream, joinedStream } from './joined-stream.ts';
 export { type JsonBody, type JsonPayload, jsonToPayload } from './json-payload.ts';
 export { NUMBER_ARRAYS, type Numbers } from './number-arrays.ts';
 export { checkOutput, type Output } from './output-check.ts';
+export {
+  numberColumn,
+  type PickedRows,
+  pickedFields,
+  pickedStream,
+  type RowRun,
+  structColumn,
+  type TextRun,
+  tableStream,
+  textColumn,
+  valueColumn,
+} from './picked-rows.ts';
 export { rowsToStream, streamToColumns, type TypedArray } from './plain-columns.ts';
 export { type ResultOptions, resultArrow } from './result-arrow.ts';
 export { type ResultJson, resultJson } from './result-json.ts';

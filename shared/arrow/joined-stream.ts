@@ -9,10 +9,13 @@ import { type ArrowStream, openStream } from './stream.ts';
 import { sameType } from './type-text.ts';
 import { CastError } from './value-cast.ts';
 
-type JoinedColumn = { readonly field: FieldJson; readonly pieces: readonly Piece[] };
+export type JoinedColumn = { readonly field: FieldJson; readonly pieces: readonly Piece[] };
 
-/** One record batch of `rows` rows. */
-function joinedColumns(columns: readonly JoinedColumn[], rows: number): Uint8Array {
+/**
+ * One record batch of `rows` rows. Types are without dictionaries.
+ * @throws CastError naming the column whose pieces do not cast
+ */
+export function joinedColumns(columns: readonly JoinedColumn[], rows: number): Uint8Array {
   const nodes = nodesOf(columns.map(({ field }) => field));
   const sink = new BatchSink();
   columns.forEach(({ field, pieces }, i) => {
@@ -36,12 +39,12 @@ function plainType(type: TypeJson): TypeJson {
   return 'map' in type ? { map: [plainField(type.map[0]), plainField(type.map[1])] } : type;
 }
 
-const plainField = (field: FieldJson): FieldJson => ({ ...field, type: plainType(field.type) });
+export const plainField = (field: FieldJson): FieldJson => ({ ...field, type: plainType(field.type) });
 
-const columnOf = (stream: ArrowStream, name: string): number =>
+export const columnOf = (stream: ArrowStream, name: string): number =>
   stream.fields.findIndex((field) => field.name === name);
 
-const fieldsOf = (inputs: readonly FieldJson[] | null, first: ArrowStream): readonly FieldJson[] =>
+export const fieldsOf = (inputs: readonly FieldJson[] | null, first: ArrowStream): readonly FieldJson[] =>
   (inputs ?? first.fields).map((input) =>
     plainField(input.type === 'any' ? (first.fields[columnOf(first, input.name)] ?? input) : input),
   );
@@ -99,7 +102,7 @@ export function columnStream(
   return joinedColumns([{ field: plainField(field), pieces }], stream.rows);
 }
 
-const structArray = (node: Node, children: readonly ArrayData[], length: number): ArrayData => ({
+export const structArray = (node: Node, children: readonly ArrayData[], length: number): ArrayData => ({
   node,
   length,
   nullCount: 0,
