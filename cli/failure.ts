@@ -60,6 +60,7 @@ const WAY_ON: Partial<Readonly<Record<ErrorCode, string>>> = {
   result_not_ready: 'Wait for it with `sluice calls wait ID`.',
   model_deployed: CATALOGUE.model_deployed.fix,
   engine_in_use: CATALOGUE.engine_in_use.fix,
+  drift_not_found: 'Set one with `sluice groups drift NAME --reference-from TIME --reference-until TIME`.',
   no_earlier_version: 'Name a version with `sluice groups update NAME --model-version VERSION`.',
   changed_meanwhile: 'Run the command again.',
   call_gone: CATALOGUE.call_gone.fix,

@@ -120,7 +120,7 @@ export class ScalingGroups {
     return files;
   }
 
-  /** What is compared, and the last figures. @throws SluiceError where nothing is */
+  /** What is compared, and the last figures. @throws SluiceError `drift_not_found` */
   drift(group: string): Promise<DriftJson> {
     return this.#transport.json(`${groupPath(group)}/drift`, { isSafe: true });
   }

@@ -9,6 +9,7 @@ import { CommandError } from '../failure.ts';
 import type { DeployOptions, ScalingOptions } from '../models/deployment-options.ts';
 import { printGroup, printGroups } from '../models/group-views.ts';
 import { printJson, printLogs } from '../print.ts';
+import { registerInferences } from './group-inferences.ts';
 
 type JsonOption = ConnectionOptions & { readonly json?: boolean };
 
@@ -96,6 +97,14 @@ const withDeployment = (command: Command): Command =>
     .option('--port <port>', 'where the image listens', wholeNumber(1, 65_535))
     .option('--skip-artifacts', "leave the version's files out of the container")
     .option('--no-skip-artifacts', 'put them in again')
+    .option(
+      '--inference-store',
+      'keep a sample of rows and answers: all rows for a week, if nothing else is said',
+    )
+    .option('--no-inference-store', 'keep none')
+    .option('--inference-sample-rate <share>', 'of the rows, above 0 to 1', Number)
+    .option('--inference-retention <span>', 'how long they are kept, such as 12h or 30d')
+    .option('--inference-flush <span>', 'how long they wait for their file at most, such as 10s')
     .option('--ready-timeout <ms>', 'a version that is not ready by then is dropped', wholeNumber(1))
     .option('--no-wait', 'do not wait until it is ready')
     .option('--json', 'print JSON');
@@ -187,6 +196,7 @@ export const registerGroups = (program: Command): void => {
       .option('--limit <n>', 'at most this many lines', wholeNumber(1, 10_000), 200)
       .option('--json', 'print JSON'),
   ).action(logs);
+  registerInferences(groups);
   withConnection(
     groups
       .command('delete <name>')

@@ -1,6 +1,7 @@
 /** Options of the command line as a DEPLOYMENT. */
 import type { DeploymentJson, GroupPatchJson, ScalingGroupJson, ScalingJson } from '../../sdk/index.ts';
 import { UsageError } from '../failure.ts';
+import { inferenceStoreOf, type StoreOptions } from '../inferences/store-options.ts';
 
 export type ScalingOptions = {
   readonly minReplicas?: number;
@@ -15,22 +16,23 @@ export type ScalingOptions = {
   readonly maxBatchBytes?: number;
 };
 
-export type DeployOptions = ScalingOptions & {
-  readonly modelVersion?: string;
-  readonly backend?: string;
-  readonly cpu?: number;
-  readonly memory?: string;
-  readonly gpu?: string;
-  readonly env?: readonly string[];
-  readonly image?: string;
-  readonly handler?: string;
-  readonly onStartup?: string;
-  readonly port?: number;
-  readonly skipArtifacts?: boolean;
-  readonly readyTimeout?: number;
-  readonly engine?: string;
-  readonly predictor?: readonly string[];
-};
+export type DeployOptions = ScalingOptions &
+  StoreOptions & {
+    readonly modelVersion?: string;
+    readonly backend?: string;
+    readonly cpu?: number;
+    readonly memory?: string;
+    readonly gpu?: string;
+    readonly env?: readonly string[];
+    readonly image?: string;
+    readonly handler?: string;
+    readonly onStartup?: string;
+    readonly port?: number;
+    readonly skipArtifacts?: boolean;
+    readonly readyTimeout?: number;
+    readonly engine?: string;
+    readonly predictor?: readonly string[];
+  };
 
 const BACKENDS = ['process', 'container', 'kubernetes'] as const;
 const UNITS: Readonly<Record<string, number>> = {
@@ -135,9 +137,19 @@ export const deploymentOf = (model: string, options: DeployOptions): DeploymentJ
     engine_selector: options.engine === undefined ? undefined : selectorOf(options.engine),
     predictor_env_var:
       options.predictor === undefined ? undefined : environmentOf(options.predictor, '--predictor'),
+    inference_store: inferenceStoreOf(options),
     ...limitsOf(options),
   }),
 });
+
+/** Members that are not named stay as they are. */
+const storeAfter = (
+  { inference_store: before }: ScalingGroupJson,
+  { inference_store: wanted }: DeploymentJson,
+): Exclude<DeploymentJson['inference_store'], undefined> => {
+  if (wanted === undefined) return before;
+  return wanted && { ...before, ...wanted };
+};
 
 /** The same group with another version: what the group shows of itself is kept. */
 export const updateOf = (group: ScalingGroupJson, options: DeployOptions): DeploymentJson => {
@@ -152,7 +164,6 @@ export const updateOf = (group: ScalingGroupJson, options: DeployOptions): Deplo
     call_timeout_ms: group.call_timeout_ms,
     ready_timeout_ms: group.ready_timeout_ms,
     task: group.task,
-    inference_store: group.inference_store,
     env: group.env,
     image: group.image,
     handler: group.handler,
@@ -163,6 +174,7 @@ export const updateOf = (group: ScalingGroupJson, options: DeployOptions): Deplo
     engine_selector: group.engine_selector,
     predictor_env_var: group.predictor_env_var,
     ...wanted,
+    inference_store: storeAfter(group, wanted),
     scaling: { ...group.scaling, ...wanted.scaling },
     resources: { ...group.resources, ...wanted.resources },
   };

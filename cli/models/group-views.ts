@@ -77,6 +77,12 @@ export const printGroup = (group: ScalingGroupJson, ignored: readonly string[] =
   line('replicas', `${replicaText(group)} (${group.backend})`);
   const { engine } = group;
   if (engine !== null) line('engine', `${engine.project}/${engine.name} ${engine.version}`);
+  const store = group.inference_store;
+  if (store !== null)
+    line(
+      'sampled',
+      `${Number((store.sample_rate * 100).toPrecision(3))} % of rows, kept ${span(store.retention_ms)}`,
+    );
   if (ignored.length > 0) line('without', ignored.join('; '));
   line('inputs', fieldList(group.inputs) || 'any columns');
   line('outputs', fieldList(group.outputs) || 'JSON');

@@ -352,23 +352,23 @@ class Client:
         that stands. Rows of the reference are kept while it is set, whatever the retention.
 
         Args:
-            reference_start, reference_end: as ``start`` and ``end`` of :meth:`inference_table`.
-            window: a timedelta, or seconds.
+            reference_start, reference_end: as ``start`` and ``end`` of :meth:`inference_table`; the time has passed and has rows.
+            window: a timedelta, or seconds, of a minute at least.
 
         Returns:
             The settings; the figures are there when they were computed: ask :meth:`drift`.
 
-        Raises ServerError ``scaling_group_not_found``, DeclarationError, ConnectionError.
+        Raises ServerError ``scaling_group_not_found``, ``invalid_drift``; DeclarationError, ConnectionError.
         """
         body = drift_json(reference_start, reference_end, window)
         return Drift.of(self._json("PUT", f"{_group(group)}/drift", body))
 
     def drift(self, group: str) -> Drift:
-        """The settings and the last figures. Raises ServerError where the group has none."""
+        """The settings and the last figures. Raises ServerError ``drift_not_found`` where none are set."""
         return Drift.of(self._json("GET", f"{_group(group)}/drift"))
 
     def end_drift(self, group: str) -> None:
-        """Stops comparing; the reference's files go as their retention says."""
+        """Stops comparing; the reference's files go as their retention says. Raises ServerError ``drift_not_found``."""
         self._transport.request("DELETE", f"{_group(group)}/drift")
 
     def function(self, name: str, output_type: Any = None, is_async: bool = False) -> RemoteFunction:

@@ -11,7 +11,7 @@ from sluice import options
 from sluice.errors import DeclarationError
 from sluice.inferences import Span, When, instant, iso
 
-WINDOW_DAYS_MAX = 400
+WINDOW_S_MIN, WINDOW_S_MAX = 60, 400 * 86_400
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class ColumnDrift:
 class Drift:
     """What is compared, and the figures that were computed last, at ``at``; without any it is None.
 
-    ``reason``: why there are no figures; None where there are, or where none were computed yet. ``document`` is the server's
+    ``due_at``: when they are computed next. ``reason``: why there are no figures; None where there are, or where none were computed yet. ``document`` is the server's
     JSON, whole.
     """
 
@@ -40,6 +40,7 @@ class Drift:
     window_rows: int
     columns: tuple[ColumnDrift, ...]
     reason: str | None
+    due_at: datetime
     document: Mapping[str, Any] = field(repr=False)
 
     @classmethod
@@ -54,6 +55,7 @@ class Drift:
             window_rows=figures.get("window_rows") or 0,
             columns=tuple(ColumnDrift(one["column"], one["psi"], one["ks"]) for one in figures.get("columns") or ()),
             reason=figures.get("reason"),
+            due_at=instant("due_at", document["due_at"]),
             document=document,
         )
 
@@ -65,5 +67,5 @@ def drift_json(start: When, end: When, window: timedelta | float) -> dict[str, A
             raise DeclarationError(f'{option} is None; it takes a datetime, or a text as "2026-11-01"')
     reference = Span.of(start, end)
     seconds = window.total_seconds() if isinstance(window, timedelta) else window
-    checked = options.number("window", seconds, 0.001, WINDOW_DAYS_MAX * 86_400, " of seconds")
+    checked = options.number("window", seconds, WINDOW_S_MIN, WINDOW_S_MAX, " of seconds")
     return {"reference": {"from": iso(reference.start), "until": iso(reference.end)}, "window_ms": round(checked * 1000)}  # type: ignore[arg-type]
