@@ -102,6 +102,8 @@ export class Catalogue {
     const before = this.#records.get(record.name);
     if (before?.id === record.id && before.updatedAt > record.updatedAt) return;
     this.#records.set(record.name, record);
+    // The number of a version that went may be another one's later.
+    if (before?.id === record.id) for (const { id } of before.versions) this.#versions.delete(id);
     for (const version of record.versions) this.#versions.set(version.id, version);
     if (this.#versions.size > FORGOTTEN_MAX) this.#forget();
   }

@@ -1,6 +1,6 @@
 /**
- * What nothing refers to any more goes: artifacts a day after they came, documents of versions that no model names, claims
- * of deployments that were cut off, and the numbers of models that were deleted long ago. Once an hour, in one of the
+ * What nothing refers to any more goes: superseded versions of functions, artifacts a day after they came, documents of versions
+ * that no model names, claims of deployments that were cut off, and the numbers of models that were deleted long ago. Once an hour, in one of the
  * buffer processes: the first that notes it in the store.
  */
 import type { FunctionRecord, FunctionVersion } from '../../shared/domain/function.ts';
@@ -13,6 +13,7 @@ import type { Store } from '../../shared/store/ports/store.ts';
 import { allDocuments, changeDocument } from './documents.ts';
 import { sweepEngines } from './engine-sweep.ts';
 import { type ModelRecord, versionKey } from './model-records.ts';
+import { sweepVersions } from './version-sweep.ts';
 
 const SWEEP_MS = 3_600_000;
 /** How often a process looks whether it is time. */
@@ -26,9 +27,10 @@ const DELETED_MS = 30 * 86_400_000;
 /** Each may hold megabytes of source. */
 const VERSIONS_READ_MAX = 4;
 
-/** What other rooms keep: claims that groups hold, and images that their deployments bring. */
+/** What other rooms keep: claims that groups hold, versions of their functions, and images that their deployments bring. */
 export type Holdings = {
   readonly tokens: ReadonlySet<string>;
+  readonly digests: ReadonlySet<string>;
   readonly images: readonly ModelImage[];
 };
 
@@ -93,6 +95,8 @@ export class RegistrySweep implements Service {
     );
     if (!isTurn) return null;
     const held = await holdings();
+    const versions = await sweepVersions({ registry: store.registry, kept: held.digests, now });
+    if (versions > 0) log.info({ versions }, 'superseded versions of functions went');
     await this.#sweepModels(held, now);
     await sweepEngines({
       ...{ documents: store.documents, tokens: held.tokens, now },

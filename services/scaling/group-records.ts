@@ -8,7 +8,7 @@
  */
 import { excerpt } from '../../shared/domain/excerpt.ts';
 import type { Batching, FieldJson } from '../../shared/domain/function.ts';
-import type { ModelImage } from '../../shared/domain/model.ts';
+import { GROUP_FUNCTION_PREFIX, type ModelImage } from '../../shared/domain/model.ts';
 import type { Scaling } from '../../shared/domain/scaling.ts';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
 import type { Documents } from '../../shared/store/ports/documents.ts';
@@ -17,7 +17,7 @@ import { MODEL_NAME } from '../../shared/wire/model-members.ts';
 import type { Deployment } from '../../shared/wire/scaling-groups.ts';
 import { allDocuments, type Change, changeDocument } from '../registry/documents.ts';
 
-export const FUNCTION_PREFIX = 'model.';
+export const FUNCTION_PREFIX = GROUP_FUNCTION_PREFIX;
 export const functionNameOf = (group: string): string => `${FUNCTION_PREFIX}${group}`;
 /** null: the function is nobody's group. */
 export const groupNameOf = (functionName: string): string | null =>
@@ -158,15 +158,20 @@ export class GroupRecords {
   }
 }
 
-/** What groups hold of the registry: their claims on versions, and images of their own. */
+/** What groups hold of the registry: their claims on versions, their functions' versions, and images of their own. */
 export const groupHoldings = (
   groups: readonly Group[],
-): { readonly tokens: ReadonlySet<string>; readonly images: readonly ModelImage[] } => {
+): {
+  readonly tokens: ReadonlySet<string>;
+  readonly digests: ReadonlySet<string>;
+  readonly images: readonly ModelImage[];
+} => {
   const releases = groups.flatMap(({ current, next, before }) =>
     [current, next, before].filter((release) => release !== null),
   );
   return {
     tokens: new Set(releases.map(({ token }) => token)),
+    digests: new Set(releases.map(({ digest }) => digest)),
     images: releases.flatMap(({ deployment }) => (deployment.image === null ? [] : [deployment.image])),
   };
 };

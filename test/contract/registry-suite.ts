@@ -247,6 +247,74 @@ export const registrySuite = (factory: StoreFactory): void => {
     await expect(shop.admit(1, { versionId: again.record.current.id })).resolves.toBeGreaterThan(id);
   });
 
+  it('retires a version when no call of it waits, and none of its results is readable', async () => {
+    await using shop = await Workshop.make(factory);
+    const { registry, retention } = shop.store;
+    const deploy = async (callTimeoutMs: number, isStaged = false): Promise<string> => {
+      shop.now += 1;
+      const spec = specOf('f', { callTimeoutMs });
+      const { record } = await registry.deploy({ now: shop.now, spec, isStaged });
+      shop.versionId = record.current.id;
+      return (isStaged ? record.staged : record.current)!.digest;
+    };
+    const waited = (await registry.function('f'))!.current.digest;
+    const waiting = await shop.admit(1);
+    const [read, unused] = [await deploy(2), await deploy(3)];
+    const unusedId = shop.versionId;
+    const current = await deploy(4);
+    const staged = await deploy(5, true);
+    shop.versionId = (await registry.function('f'))!.versions.find(({ digest }) => digest === read)!.id;
+    const done = await shop.admit(1);
+    await shop.settleOk(await shop.run([done, 0, 1]));
+    const digests = [waited, read, unused, current, staged, 'none'];
+    const retire = () => registry.retire({ now: shop.now, name: 'f', digests, unusedMs: 1000 });
+    const kept = async () => (await registry.function('f'))!.versions.map(({ digest }) => digest).toSorted();
+    expect(await retire()).toEqual([]);
+    shop.now += LIMITS.retentionMs + 999;
+    expect(await retire()).toEqual([]);
+    expect((await shop.result(done)).parts).toHaveLength(1);
+    shop.now += 1;
+    const told = shop.collect('functions');
+    expect((await retire()).toSorted()).toEqual([read, unused].toSorted());
+    await eventually('the change is told', async () => told.length > 0);
+    expect(await kept()).toEqual([waited, current, staged].toSorted());
+    expect(await registry.source(unusedId)).toBeUndefined();
+    await retention.sweep({ now: shop.now, limit: 10 });
+    expect(await registry.repin({ now: shop.now, name: 'f', from: waited, to: current })).toBe(1);
+    expect(await shop.call(waiting)).toMatchObject({ status: 'pending' });
+    const again = await registry.deploy({ now: shop.now, spec: specOf('f', { callTimeoutMs: 3 }) });
+    expect([again.created, again.record.current.digest]).toEqual([true, unused]);
+    expect(await registry.retire({ now: shop.now, name: 'nope', digests, unusedMs: 0 })).toEqual([]);
+  });
+
+  it('retires no version that was used again after it was found unused', async () => {
+    await using shop = await Workshop.make(factory);
+    const { registry } = shop.store;
+    const [first, second] = [1, 2].map((callTimeoutMs) => specOf('f', { callTimeoutMs }));
+    const digestOf = async (spec = first!) =>
+      (await registry.deploy({ now: ++shop.now, spec })).record.current.digest;
+    const [a, b] = [await digestOf(), await digestOf(second)];
+    const retire = () => registry.retire({ now: shop.now, name: 'f', digests: [a], unusedMs: 10 });
+    expect(await retire()).toEqual([]);
+    await digestOf();
+    await digestOf(second);
+    shop.now += LIMITS.retentionMs + 10;
+    expect(await retire()).toEqual([]);
+    // Calls that are moved to it make it used as well, also when they are finished by the next look.
+    shop.versionId = (await registry.function('f'))!.current.id;
+    const call = await shop.admit(1);
+    expect(await registry.repin({ now: shop.now, name: 'f', from: b, to: a })).toBe(1);
+    await shop.queue.cancel({ now: shop.now, callId: call });
+    shop.now += LIMITS.retentionMs + 10;
+    expect(await retire()).toEqual([]);
+    const readable = shop.now;
+    await shop.reopen();
+    shop.now = readable + LIMITS.retentionMs + 10;
+    expect(
+      await shop.store.registry.retire({ now: shop.now, name: 'f', digests: [a], unusedMs: 10 }),
+    ).toEqual([a]);
+  });
+
   it('repins waiting rows to a version with the same schemas', async () => {
     await using shop = await Workshop.make(factory);
     const { registry } = shop.store;

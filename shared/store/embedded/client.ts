@@ -272,6 +272,7 @@ const makeRegistry = (ask: <T>(verb: VerbName, args?: unknown) => Promise<T>): R
   update: (query) => ask('update', query),
   remove: (name) => ask('remove', name),
   repin: (query) => ask('repin', query),
+  retire: (query) => ask('retire', query),
   report: (query) => ask('report', query),
   reports: (query) => ask('reports', query),
   load: () => ask('load'),

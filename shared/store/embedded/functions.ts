@@ -13,6 +13,7 @@ import { digestOf } from '../spec-digest.ts';
 import type { Ledger } from './ledger.ts';
 import { addVersion, newFunction } from './loading.ts';
 import type { FunctionState, VersionState } from './model.ts';
+import { lastExpiry, use } from './retiring.ts';
 
 /** Log lines kept of a function, in memory. */
 const LOG_LINES_MAX = 1000;
@@ -30,7 +31,9 @@ export const deploy = (ledger: Ledger, query: Parameters<Registry['deploy']>[0])
   ledger
     .prepare('UPDATE versions SET removed = NULL, batching = ? WHERE id = ?')
     .run(JSON.stringify(spec.batching), id);
-  ledger.versions.get(id)!.batching = spec.batching;
+  const version = ledger.version(id);
+  version.batching = spec.batching;
+  use(ledger, version);
   const created = known === undefined || known.removed !== null;
   if (scaling !== undefined) owner.scaling = scaling;
   if (owner.staged?.id === id) {
@@ -69,10 +72,6 @@ export const settleStaged = (
   touch(ledger, owner, now);
   return true;
 };
-
-/** When the last result that is kept now will be gone. */
-const lastExpiry = (ledger: Ledger): number =>
-  (ledger.prepare('SELECT max(expires) AS at FROM done').get() as { at: number | null }).at ?? 0;
 
 const addFunction = (ledger: Ledger, name: string, now: number): FunctionState => {
   const { lastInsertRowid } = ledger

@@ -14,6 +14,7 @@ import {
   SLICE_WIDTH,
 } from './model.ts';
 import { unpackNumbers } from './packing.ts';
+import { loadUnused } from './retiring.ts';
 import { makeReady, takeRows } from './sealing.ts';
 import { readMarks } from './sweeping.ts';
 import { loadCarried } from './transfer-lineage.ts';
@@ -21,6 +22,7 @@ import { loadCarried } from './transfer-lineage.ts';
 export const load = (ledger: Ledger, isOpening: boolean): void => {
   ledger.clear();
   loadFunctions(ledger);
+  loadUnused(ledger);
   loadCounters(ledger);
   loadBatches(ledger);
   loadOutcomes(ledger);
@@ -129,6 +131,7 @@ export const addVersion = (
     toldIdle: 0,
     toldPrefetch: 0,
     oldestHint: 0,
+    unreadableAt: null,
   });
 };
 

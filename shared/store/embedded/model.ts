@@ -101,6 +101,8 @@ export type VersionState = {
   toldPrefetch: number;
   /** No call of this version below this id waits. */
   oldestHint: number;
+  /** Found unused: nothing of it is readable from then on (retiring.ts). */
+  unreadableAt: number | null;
 };
 
 export type FunctionState = {

@@ -6,6 +6,7 @@ import type { CancelAnswer, CancelQuery } from '../ports/queue.ts';
 import { cancelCall } from './expiry.ts';
 import type { Ledger } from './ledger.ts';
 import type { FunctionState, VersionState } from './model.ts';
+import { use } from './retiring.ts';
 
 /** Calls changed in one step: some milliseconds. */
 const STEP_CALLS = 1000;
@@ -77,6 +78,7 @@ export const repin = (ledger: Ledger, query: RepinQuery): number | Again => {
   if (from === to) return 0;
   // Later steps go on with what the first one began.
   if (query.progress === undefined && owner.staged?.id === to.id) throw targetStaged(owner.name, to.digest);
+  use(ledger, to);
   const progress = query.progress ?? { after: 0, upTo: ledger.nextCall - 1, calls: 0, rows: 0 };
   const ids = callsOf(ledger, [from], progress);
   const move = ledger.prepare('UPDATE live SET version = ? WHERE id = ?');

@@ -6,6 +6,7 @@ import { hasLiveCall } from './ending.ts';
 import type { Ledger } from './ledger.ts';
 import { OUTCOME_WIDTH, PART_WIDTH } from './model.ts';
 import { unpackNumbers } from './packing.ts';
+import { dropVersion } from './retiring.ts';
 import { forgetFormer } from './transfer-lineage.ts';
 import { type DoneRow, partsOfDone } from './views.ts';
 
@@ -105,10 +106,8 @@ const dropVersions = (ledger: Ledger, now: number): void => {
     )
     .all(now) as { id: number }[];
   for (const { id } of rows) {
-    ledger.prepare('DELETE FROM versions WHERE id = ?').run(id);
-    ledger.prepare('DELETE FROM version_sources WHERE version = ?').run(id);
     const owner = ledger.versions.get(id)?.owner;
-    ledger.versions.delete(id);
+    dropVersion(ledger, id);
     if (owner === undefined || [...ledger.versions.values()].some((one) => one.owner === owner)) continue;
     ledger.prepare('DELETE FROM functions WHERE id = ?').run(owner.id);
     ledger.functions.delete(owner.name);

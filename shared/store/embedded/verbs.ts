@@ -8,6 +8,7 @@ import { extend, lease, release } from './leasing.ts';
 import type { Ledger } from './ledger.ts';
 import { cancel, repin } from './moving.ts';
 import type { ClientPort } from './outbox.ts';
+import { retire } from './retiring.ts';
 import { seal } from './sealing.ts';
 import { settle } from './settling.ts';
 import { offer } from './slots.ts';
@@ -52,6 +53,7 @@ const VERBS = {
   update: functions.update,
   remove: functions.remove,
   repin,
+  retire,
   report: functions.report,
   reports: functions.reports,
   load: functions.load,

@@ -78,6 +78,17 @@ export interface Registry {
     readonly from: string;
     readonly to: string;
   }): Promise<number>;
+  /**
+   * Drops those of these versions that nothing needs: neither current nor staged, no unfinished calls, and no readable result
+   * for `unusedMs`. A version is noted when it is asked about first, and goes when it is asked about again after all that.
+   * @returns the digests that went
+   */
+  retire(query: {
+    readonly now: number;
+    readonly name: string;
+    readonly digests: readonly string[];
+    readonly unusedMs: number;
+  }): Promise<readonly string[]>;
   /** Takes the place of what this worker told of this version; one whose `until` is not after `now` only takes it away. */
   report(query: { readonly now: number; readonly report: ReplicaReport }): Promise<void>;
   /** Of every version and worker, but for those whose `until` has passed. */

@@ -6,6 +6,8 @@ import type { FunctionDirectory, QueueContext, VersionFacts } from './queue-cont
 
 /** Versions whose facts are kept: some hundred bytes each; more are read again. */
 const FACTS_MAX = 10_000;
+/** Read again then: the numbers of dropped versions are given to new ones, hours later at the soonest. */
+const FACTS_MS = 600_000;
 
 export type DirectoryOptions = {
   readonly link: Link;
@@ -17,7 +19,7 @@ export class Directory implements FunctionDirectory {
   readonly owned: () => readonly number[];
   readonly #link: Link;
   readonly #layout: Layout;
-  readonly #facts = new Map<number, VersionFacts>();
+  readonly #facts = new Map<number, { readonly facts: VersionFacts; readonly readAt: number }>();
 
   constructor({ link, layout, owned }: DirectoryOptions) {
     this.#link = link;
@@ -27,7 +29,8 @@ export class Directory implements FunctionDirectory {
 
   async version(versionId: number): Promise<VersionFacts | undefined> {
     const known = this.#facts.get(versionId);
-    if (known !== undefined) return known;
+    const now = performance.now();
+    if (known !== undefined && now < known.readAt + FACTS_MS) return known.facts;
     const fn = functionOfVersion(versionId);
     if (!isFunctionNumber(fn)) return undefined;
     const [name, text] = await Promise.all([
@@ -38,7 +41,7 @@ export class Directory implements FunctionDirectory {
     const { digest, isolation } = JSON.parse(String(text)) as { digest: string; isolation: Isolation };
     const facts = { functionName: String(name), digest, isolation };
     if (this.#facts.size >= FACTS_MAX) this.#facts.delete(this.#facts.keys().next().value!);
-    this.#facts.set(versionId, facts);
+    this.#facts.set(versionId, { facts, readAt: now });
     return facts;
   }
 

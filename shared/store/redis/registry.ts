@@ -30,7 +30,7 @@ import { type PackedVersion, readSource } from './version-source.ts';
 const LOG_LINES_MAX = 1000;
 /** Of one line: a handler that prints a table must not fill the server. */
 const LOG_CHARACTERS_MAX = 4096;
-/** Waiting calls that one script looks at when it moves them. */
+/** Waiting calls that one script looks at. */
 const STEP_CALLS = 500;
 /** Reading scripts use no time. */
 const NO_TIME = 0;
@@ -41,6 +41,7 @@ type Versions = {
   readonly batching: ReadonlyMap<string, Buffer>;
 };
 type Deployment = Parameters<Registry['deploy']>[0];
+type RetireQuery = Parameters<Registry['retire']>[0];
 /** Of scripts/load.lua. */
 type LoadReply = [
   waitingRows: number,
@@ -67,7 +68,8 @@ const versionsOf = (
     const light = { ...spec, source: [], batching: live };
     shown.push({ id: versionIdOf(fn, Number(serial)), digest, createdAt, spec: light });
   }
-  return { shown: shown.sort((a, b) => b.id - a.id), batching: batchings };
+  // Numbers go round.
+  return { shown: shown.sort((a, b) => b.createdAt - a.createdAt || b.id - a.id), batching: batchings };
 };
 
 export class RedisRegistry implements Registry {
@@ -178,6 +180,31 @@ export class RedisRegistry implements Registry {
       const [calls, next] = await runScript<number[]>(this.#context, 'move', found.id, query.now, args);
       moved += calls!;
       if (next === 0) return moved;
+      after = next!;
+    }
+  }
+
+  async retire({ now, name, digests, unusedMs }: RetireQuery): Promise<readonly string[]> {
+    const fn = await this.#directory.anyNumber(name);
+    if (fn === undefined || digests.length === 0) return [];
+    const ask = (waiting: string) => {
+      const args = [unusedMs, this.#told, JSON.stringify(digests), waiting];
+      return runScript<(Buffer | number)[]>(this.#context, 'retire', fn, now, args);
+    };
+    const first = await ask('');
+    const dropped = first[0] === 1 ? await ask(JSON.stringify(await this.#waitingVersions(fn))) : first;
+    return dropped.map(String);
+  }
+
+  /** What begins to wait while it looks is of the current version. */
+  async #waitingVersions(fn: number): Promise<readonly number[]> {
+    const found = new Set<number>();
+    for (let after = 0; ; ) {
+      const args = [after, STEP_CALLS];
+      const page = await runScript<number[]>(this.#context, 'waiting-versions', fn, NO_TIME, args);
+      const [next, ...versions] = page;
+      for (const version of versions) found.add(version);
+      if (next === 0) return [...found];
       after = next!;
     }
   }

@@ -220,7 +220,7 @@ onEveryOpenedStore((openStore) => {
       await files.remove(part);
       const sweep = new RegistrySweep({
         ...{ store, artifacts, log: silentLog(), wall: () => now + 2 * DAY_MS },
-        holdings: async () => ({ tokens: new Set<string>(), images: [] }),
+        holdings: async () => ({ tokens: new Set<string>(), digests: new Set<string>(), images: [] }),
         digests: () => fileDigests(store.documents),
       });
       expect(await sweep.sweep()).toMatchObject({ artifacts: 2 });

@@ -2,6 +2,7 @@
 import { expect, it } from 'vitest';
 import { Catalogue } from '../../../services/registry/catalogue.ts';
 import { silentLog } from '../../../shared/runtime/log.ts';
+import type { Store } from '../../../shared/store/ports/store.ts';
 import { PLAIN_SPEC } from '../../support/function-spec.ts';
 import { ModelRig } from '../../support/model-rig.ts';
 import { onEveryOpenedStore } from '../../support/opened-stores.ts';
@@ -23,6 +24,26 @@ onEveryOpenedStore((open) => {
     );
     expect([staged, current]).toEqual(versions);
     expect((await catalogue.version('f', current.id))?.spec.source).toEqual([]);
+    catalogue.stop();
+  });
+
+  it('does not take a new version for one that went and had its number', async () => {
+    await using rig = new ModelRig(await open());
+    const { store } = rig.main;
+    const [first, second, third] = [1, 2, 3].map((callTimeoutMs) => ({ ...PLAIN_SPEC, callTimeoutMs }));
+    const deploy = async (spec = first!, isStaged = false) =>
+      (await store.registry.deploy({ now: rig.now++, spec, isStaged })).record;
+    await deploy();
+    const { digest } = (await deploy(second, true)).staged!;
+    // Notifications get lost: what it knows is what it read.
+    const queue = { value: { watch: () => () => undefined } };
+    const catalogue = new Catalogue(Object.create(store, { queue }) as Store, silentLog());
+    await catalogue.start();
+    await store.registry.settleStaged({ now: rig.now++, name: 'f', digest, end: 'drop' });
+    await store.retention.sweep({ now: rig.now, limit: 10 });
+    await catalogue.refresh('f');
+    const { current } = await deploy(third);
+    expect((await catalogue.version('f', current.id))?.spec.callTimeoutMs).toBe(3);
     catalogue.stop();
   });
 });

@@ -2,6 +2,7 @@
 import { expect, it } from 'vitest';
 import type { Models } from '../../../services/registry/models.ts';
 import type { Documents } from '../../../shared/store/ports/documents.ts';
+import { PLAIN_SPEC } from '../../support/function-spec.ts';
 import { REGISTRATION } from '../../support/model-registration.ts';
 import { ModelRig } from '../../support/model-rig.ts';
 import { onEveryOpenedStore } from '../../support/opened-stores.ts';
@@ -72,7 +73,9 @@ onEveryOpenedStore((open) => {
       await expect(dying.register(request(rig, 'k', { stage: 'x' }))).rejects.toThrow(Cut);
       expect(await versionsOf(rig.main.models)).toEqual([1]);
       expect((await rig.main.models.showVersion('house', 'latest')).version).toBe(1);
-      await expect(rig.main.models.showVersion('house', '2')).rejects.toThrow(/has no version.*2.*; there is 1/);
+      await expect(rig.main.models.showVersion('house', '2')).rejects.toThrow(
+        /has no version.*2.*; there is 1/,
+      );
       const { isNew, view } = await rig.main.models.register(request(rig, 'k', { stage: 'x' }));
       expect([isNew, view.version, view.stage]).toEqual([true, 2, 'x']);
       expect(await versionsOf(rig.main.models)).toEqual([1, 2]);
@@ -182,6 +185,35 @@ onEveryOpenedStore((open) => {
     await registry.report({ now: rig.now, report: { ...told, until: rig.now } });
     rig.now += HOUR_MS;
     expect(await rig.main.sweep.sweep()).toMatchObject({ artifacts: 1 });
+  });
+
+  it('superseded versions of functions go beyond the newest twenty, but for what a group goes back to', async () => {
+    await using rig = new ModelRig(await open());
+    await rig.register('house');
+    const { registry } = rig.main.store;
+    const deploy = async (name: string, callTimeoutMs: number): Promise<void> => {
+      rig.now += 1;
+      await registry.deploy({ now: rig.now, spec: { ...PLAIN_SPEC, name, callTimeoutMs } });
+    };
+    const timeoutsOf = async (name: string) =>
+      (await registry.function(name))!.versions
+        .map(({ spec }) => spec.callTimeoutMs)
+        .toSorted((a, b) => a - b);
+    for (let i = 1; i <= 25; i += 1) await deploy('f', i);
+    await deploy('few', 1);
+    await deploy('few', 2);
+    await rig.deploy('g', { call_timeout_ms: 100 });
+    await rig.deploy('g', { call_timeout_ms: 101 });
+    await rig.reportStaged('g', [{}]);
+    await rig.main.rollouts.look('g');
+    for (let i = 1; i <= 21; i += 1) await deploy('model.g', 200 + i);
+    for (let sweep = 0; sweep < 3; sweep += 1) {
+      rig.now += DAY_MS * 2;
+      expect(await rig.main.sweep.sweep()).not.toBeNull();
+    }
+    expect(await timeoutsOf('f')).toEqual(Array.from({ length: 20 }, (_, i) => i + 6));
+    expect(await timeoutsOf('few')).toEqual([1, 2]);
+    expect(await timeoutsOf('model.g')).toEqual([100, 101, ...Array.from({ length: 20 }, (_, i) => i + 202)]);
   });
 
   it('a claim of a deployment that was cut off is taken back after an hour, others are not', async () => {

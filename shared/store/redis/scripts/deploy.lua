@@ -1,11 +1,11 @@
 #!lua
 -- Registers a version and makes it, or a known one, current or staged; its batching is what the deploy says.
--- function: hash name, current, last (versions given), staged, staged-new (parts/staged), scaling (JSON), paused, created,
+-- function: hash name, current, last (the version given last), staged, staged-new (parts/staged), scaling (JSON), paused, created,
 --   updated, removed (at)
 -- versions: hash version → MessagePack { digest, created, spec (JSON, without its source) }
 -- sources: hash version → JSON                  digests: hash digest → version
 -- batching: hash version → JSON          facts: hash version → JSON of what outlives its spec in caches
--- removed-versions: hash version → when it was removed
+-- removed-versions: hash version → when it was removed         unused: parts/versions
 -- KEYS  1 generation (see parts/base)
 -- ARGV  1-3 see parts/base; 4 name; 5 digest; 6 spec; 7 batching; 8 facts; 9 channel to tell; 10 versions at most;
 --       11 '1': staged where another one is current; 12 scaling (JSON), '' for none, '-' leaves what it has;
@@ -17,11 +17,17 @@ local record = key('function')
 local version = redis.call('HGET', key('digests'), ARGV[5])
 local created = 0
 if not version then
-  if tonumber(redis.call('HGET', record, 'last') or 0) >= tonumber(ARGV[10]) then
-    return redis.error_reply('SLUICE invalid_function Function "' .. ARGV[4] .. '" has had ' .. ARGV[10]
-      .. ' versions; deploy it under another name.')
+  local most = tonumber(ARGV[10])
+  if redis.call('HLEN', key('versions')) >= most then
+    return redis.error_reply('SLUICE invalid_function Function "' .. ARGV[4] .. '" has ' .. ARGV[10]
+      .. ' versions, and no more can be numbered; the oldest go, hour by hour, when their calls are finished and the results'
+      .. ' past their retention. Deploy it later, or under another name.')
   end
-  version = redis.call('HINCRBY', record, 'last', 1)
+  -- Round and round, so that a number means nothing any more to anybody when it is given again.
+  local last = tonumber(redis.call('HGET', record, 'last') or 0)
+  repeat last = last % most + 1 until redis.call('HEXISTS', key('versions'), last) == 0
+  version = last
+  redis.call('HSET', record, 'last', version)
   redis.call('HSET', key('digests'), ARGV[5], version)
   redis.call('HSET', key('versions'), version, cmsgpack.pack({ ARGV[5], now, ARGV[6] }))
   redis.call('HSET', key('sources'), version, ARGV[13])
@@ -30,6 +36,7 @@ if not version then
 elseif redis.call('HDEL', key('removed-versions'), version) == 1 then
   created = 1
 end
+redis.call('HDEL', key('unused'), version)
 redis.call('HSET', key('batching'), version, ARGV[7])
 if server_run() then redis.call('HSETNX', key('queue'), 'run', server_run()) end
 redis.call('HSETNX', record, 'created', ARGV[2])

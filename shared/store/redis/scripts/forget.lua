@@ -5,35 +5,12 @@
 -- ARGV  1-3 see parts/base
 -- Result  0 where the function is not removed, 1 where nothing is left of it, 2 where something is
 -- include: base
--- What BullMQ keeps of a queue that is idle, beside its jobs.
-local QUEUE = { 'meta', 'id', 'events', 'marker', 'pc', 'stalled', 'stalled-check', 'limiter', 'completed', 'failed', 'delayed' }
-
-local function drop_queue(version)
-  local queue = key('bull', 'v' .. version_id_of(version))
-  for _, list in ipairs({ 'wait', 'active', 'paused' }) do
-    for _, job in ipairs(redis.call('LRANGE', queue .. ':' .. list, 0, -1)) do
-      redis.call('UNLINK', queue .. ':' .. job, queue .. ':' .. job .. ':lock')
-    end
-    redis.call('UNLINK', queue .. ':' .. list)
-  end
-  for _, name in ipairs(QUEUE) do redis.call('UNLINK', queue .. ':' .. name) end
-end
-
-local function drop_version(version)
-  local packed = redis.call('HGET', key('versions'), version)
-  if packed then redis.call('HDEL', key('digests'), cmsgpack.unpack(packed)[1]) end
-  for _, name in ipairs({ 'versions', 'sources', 'batching', 'facts', 'removed-versions', 'told', 'open-batches' }) do
-    redis.call('HDEL', key(name), version)
-  end
-  redis.call('DEL', key('offers', version), key('ready', version))
-  drop_queue(tonumber(version))
-end
-
+-- include: versions
 local removed = redis.call('HGETALL', key('removed-versions'))
-if counter('live_calls') == 0 then
-  for i = 1, #removed, 2 do
-    if tonumber(removed[i + 1]) + retention <= now then drop_version(removed[i]) end
-  end
+for i = 1, #removed, 2 do
+  -- One that was staged and dropped never had a call, whatever calls the function has.
+  local is_unused = counter('live_calls') == 0 or redis.call('HEXISTS', key('unused'), removed[i]) == 1
+  if is_unused and tonumber(removed[i + 1]) + retention <= now then drop_version(removed[i]) end
 end
 local is_removed = redis.call('HEXISTS', key('function'), 'removed') == 1
 if not is_removed then return 0 end

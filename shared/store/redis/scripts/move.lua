@@ -8,6 +8,7 @@
 -- include: calls
 local from, to = tonumber(ARGV[4]), tonumber(ARGV[5])
 if not has_version(to) then return no_version(to) end
+redis.call('HDEL', key('unused'), to)
 local entries = redis.call('XRANGE', key('waiting'), '(' .. ARGV[6] .. '-0', ARGV[7] .. '-0', 'COUNT', ARGV[8])
 local numbers, moved = {}, { 'moved' }
 for i, entry in ipairs(entries) do numbers[i] = tonumber(string.match(entry[1], '^%d+')) end

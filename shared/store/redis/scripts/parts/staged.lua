@@ -4,7 +4,10 @@
 local function drop_staged()
   local staged = redis.call('HMGET', key('function'), 'staged', 'staged-new')
   if not staged[1] then return end
-  if staged[2] == '1' then redis.call('HSET', key('removed-versions'), staged[1], now) end
+  if staged[2] == '1' then
+    redis.call('HSET', key('removed-versions'), staged[1], now)
+    redis.call('HSET', key('unused'), staged[1], now)
+  end
   redis.call('HDEL', key('function'), 'staged', 'staged-new')
 end
 
