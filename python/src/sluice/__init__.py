@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         SluiceError,
         TimeoutError,
     )
+    from sluice.evaluation import Evaluation, EvaluationError, evaluate
     from sluice.declaration import Function, function
     from sluice.handle import AsyncFunctionCallHandle
     from sluice.image import Image
@@ -55,6 +56,8 @@ _HOMES = {
     "DeclarationError": "errors",
     "DeploymentError": "errors",
     "EngineSelector": "engines",
+    "Evaluation": "evaluation",
+    "EvaluationError": "evaluation",
     "Function": "declaration",
     "Image": "image",
     "InferenceStore": "models.deployment",
@@ -75,6 +78,7 @@ _HOMES = {
     "TimeoutError": "errors",
     "catalog_call": "catalog",
     "deploy": "deployment",
+    "evaluate": "evaluation",
     "function": "declaration",
     "import_model": "models.importing",
     "model_handler": "models.handler",
@@ -95,6 +99,8 @@ __all__ = [
     "DeclarationError",
     "DeploymentError",
     "EngineSelector",
+    "Evaluation",
+    "EvaluationError",
     "Function",
     "Image",
     "InferenceStore",
@@ -115,6 +121,7 @@ __all__ = [
     "TimeoutError",
     "catalog_call",
     "deploy",
+    "evaluate",
     "function",
     "import_model",
     "model_handler",

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from sluice.arrow_types import arrow_type
 from sluice.errors import CallFailedError, ChunkFailedError, ServerError, SluiceError
 from sluice.handle import AsyncFunctionCallHandle
-from sluice.remote import Remote
+from sluice.remote import Remote, RemoteFunction
 from sluice.results import Result, decode
 from sluice.rows import column_of, table_of
 from sluice.transport import ARROW_STREAM, Stopped, back_off_s
@@ -223,7 +223,7 @@ class CatalogCalls:
     def _values(self, function: CatalogFunction, table: pa.Table) -> pa.Array:
         results = []
         for piece in pieces(table):
-            result = self._result(function, piece)
+            result = self.result(function.remote_function, piece)
             if result.errors:
                 row, cause = next(iter(result.errors.items()))
                 error = CatalogCallError(function.name, row_values(piece, row), cause)
@@ -238,11 +238,12 @@ class CatalogCalls:
             self.rows_failed += rows
             self.first_failed = self.first_failed or error
 
-    def _result(self, function: CatalogFunction, table: pa.Table) -> Result:
+    def result(self, function: RemoteFunction, table: pa.Table) -> Result:
+        """Values and errors by row of one call. Raises Stopped after :meth:`stop`, which cancels it."""
         answer = self._submitted(function, table)
         if answer.status != 202:
             return decode(answer.data, None)
-        handle = AsyncFunctionCallHandle(function.remote_function._transport, answer.json()["call_id"])
+        handle = AsyncFunctionCallHandle(function._transport, answer.json()["call_id"])
         with self._lock:
             self._in_flight.add(handle)
         try:
@@ -254,13 +255,13 @@ class CatalogCalls:
             with self._lock:
                 self._in_flight.discard(handle)
 
-    def _submitted(self, function: CatalogFunction, table: pa.Table) -> Any:
+    def _submitted(self, function: RemoteFunction, table: pa.Table) -> Any:
         headers = {"accept": ARROW_STREAM, "prefer": f"wait={FIRST_WAIT_S:g}"}
         for attempt in range(1_000_000):
             if self._stop.is_set():
                 raise Stopped
             try:
-                return function.remote_function._post(table, headers, None, FIRST_WAIT_S)
+                return function._post(table, headers, None, FIRST_WAIT_S)
             except ServerError as error:
                 if error.code not in PASSING:
                     raise
