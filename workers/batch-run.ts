@@ -12,6 +12,8 @@ export class BatchRun {
   readonly rows: number;
   readonly replica: Replica;
   readonly abort = new AbortController();
+  /** The rows as the handler got them, where they are sampled afterwards. */
+  parts: readonly Uint8Array[] = [];
   /** Wall-clock start of the handler's work; null while the batch waits behind another. */
   startedAt: number | null = null;
   #startedMono = 0;

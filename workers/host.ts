@@ -19,6 +19,7 @@ import { CallIds } from '../shared/wire/call-id.ts';
 import { type Backends, NO_BACKEND } from './backends.ts';
 import { FunctionScaling } from './function-scaling.ts';
 import type { HandlerLog } from './handler-log.ts';
+import type { InferenceLog } from './inference-log/inference-log.ts';
 import type { MachineRoom } from './machine-room.ts';
 import { ReplicaReports } from './replica-reports.ts';
 import { ScalingRounds } from './scaling-rounds.ts';
@@ -39,6 +40,7 @@ export type HostOptions = {
   readonly backends: Backends;
   readonly room: MachineRoom;
   readonly handlerLog: HandlerLog;
+  readonly inferenceLog: InferenceLog;
   readonly log: Log;
   readonly workerId: string;
   readonly leaseMs: number;
@@ -206,7 +208,8 @@ export class WorkerHost implements Service {
   }
 
   async #open(version: FunctionVersion, scaling: FunctionScaling): Promise<Entry> {
-    const { store, backends, room, handlerLog, log, workerId, leaseMs, claimsMax, strict } = this.#options;
+    const { store, backends, room, handlerLog, inferenceLog, log, workerId, leaseMs, claimsMax, strict } =
+      this.#options;
     const found = await backends.of(version);
     const backend = 'backend' in found ? sourcedBackend(found.backend, store.registry) : NO_BACKEND;
     const options = backend.ignored(version);
@@ -224,6 +227,7 @@ export class WorkerHost implements Service {
         // Replicas that another machine's scheduler places share nothing of this one.
         room: backend.follow ? null : room,
         handlerLog,
+        inferenceLog,
         callIdText: (id) => this.#callIds.encode(id),
         onChange: () => this.#changed(entry),
       }),

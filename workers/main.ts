@@ -13,6 +13,7 @@ import { type BackendFactories, Backends } from './backends.ts';
 import { gpuCount, gpuNames } from './gpu-devices.ts';
 import { HandlerLog } from './handler-log.ts';
 import { WorkerHost } from './host.ts';
+import { InferenceLog } from './inference-log/inference-log.ts';
 import { MachineRoom } from './machine-room.ts';
 import { ModelDirectories } from './model-directories.ts';
 import { ProcessBackend } from './process-backend.ts';
@@ -91,11 +92,18 @@ export const makeWorkers = (options: WorkersOptions): Workers => {
       peers: peersOn(store.registry),
     },
   );
+  const inferenceLog = new InferenceLog({
+    documents: store.documents,
+    artifacts,
+    generation: store.queue.generation,
+    log,
+  });
   const host = new WorkerHost({
     store,
     backends,
     room: new MachineRoom(machine),
     handlerLog,
+    inferenceLog,
     log,
     workerId,
     leaseMs: settings.lease,
@@ -105,8 +113,10 @@ export const makeWorkers = (options: WorkersOptions): Workers => {
   });
   return {
     start: () => host.start(),
-    stop: async (graceMs) => {
+    stop: async (graceMs = settings.grace) => {
+      const end = performance.now() + graceMs;
       await host.stop(graceMs);
+      await inferenceLog.stop(end - performance.now());
       await models.remove();
       await handlerLog.flush();
       await store.close();

@@ -20,6 +20,8 @@ import { BatchRun } from './batch-run.ts';
 import { endBatchSpan, startBatchSpan, traceparentOf } from './batch-trace.ts';
 import type { Handler, HandlerAnswer, HandlerBatch, HandlerContext } from './handler.ts';
 import type { HandlerLog } from './handler-log.ts';
+import type { InferenceLog } from './inference-log/inference-log.ts';
+import type { VersionSampler } from './inference-log/version-sampler.ts';
 import type { MachineRoom } from './machine-room.ts';
 import { PrefetchDepth } from './prefetch-depth.ts';
 import { byUse, Replica } from './replica.ts';
@@ -46,6 +48,7 @@ export type RunnerOptions = {
   /** What replicas of this machine share; null: they run elsewhere. */
   readonly room: MachineRoom | null;
   readonly handlerLog: HandlerLog;
+  readonly inferenceLog: InferenceLog;
   readonly callIdText: (callId: number) => string;
   readonly onChange: () => void;
 };
@@ -53,6 +56,8 @@ export type RunnerOptions = {
 export class VersionRunner {
   readonly #options: RunnerOptions;
   readonly #metrics: RunnerMetrics;
+  /** null: no row of the version is sampled. */
+  readonly #sampler: VersionSampler | null;
   readonly #trail: Trail = new IsolationTrail();
   readonly #runs = new Set<BatchRun>();
   readonly #depth = new PrefetchDepth();
@@ -77,6 +82,7 @@ export class VersionRunner {
   constructor(options: RunnerOptions) {
     this.#options = options;
     this.#metrics = runnerMetrics(options.version.spec.name);
+    this.#sampler = options.inferenceLog.of(options.version);
   }
 
   get version(): FunctionVersion {
@@ -249,6 +255,7 @@ export class VersionRunner {
     await Promise.all(running.map((run) => this.#handBack(run.leased)));
     const leaveMs = running.length > 0 ? 0 : Math.min(LEAVE_MS, Math.max(0, end - performance.now()));
     await Promise.all([...this.replicas, ...this.#leaving.keys()].map((replica) => replica.stop(leaveMs)));
+    this.#sampler?.flush();
   }
 
   /** Takes nothing more, and gives back what lies before a replica and has not begun. */
@@ -397,6 +404,7 @@ export class VersionRunner {
       callIdText,
     });
     const batch = batchOf(run.leased, run.rows, spec);
+    if (this.#sampler !== null && 'parts' in batch) run.parts = batch.parts;
     const answer = 'end' in batch ? batch : await this.#run(run, handler, batch, context);
     const end = run.timedOut ? 'timeout' : answer.end;
     endBatchSpan(span, end, 'error' in answer ? answer.error.message : null);
@@ -430,15 +438,21 @@ export class VersionRunner {
     const settlement = settlementOf(run, verdict, { spec: version.spec, claimsMax }, this.#trail);
     const outputBytes = settlement.output?.byteLength ?? 0;
     this.#unsettledBytes += outputBytes;
+    let at = settlement.now;
     const answer = await untilAnswered(
       run,
-      () => store.queue.settle({ ...settlement, now: Date.now() }),
+      () => {
+        at = Date.now();
+        return store.queue.settle({ ...settlement, now: at });
+      },
       (error) => log.error({ err: error, batch: run.leased.batchId }, 'settle failed; trying again'),
     ).finally(() => {
       this.#unsettledBytes -= outputBytes;
     });
-    if (answer?.accepted) this.#metrics.settled(settlement.outcomes);
-    else if (answer?.stale) this.#metrics.conflict();
+    if (answer?.accepted) {
+      this.#metrics.settled(settlement.outcomes);
+      this.#sampler?.take({ leased: run.leased, rows: run.rows, parts: run.parts, settlement, at });
+    } else if (answer?.stale) this.#metrics.conflict();
   }
 
   async #handBack(leased: LeasedBatch): Promise<void> {

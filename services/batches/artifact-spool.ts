@@ -7,13 +7,12 @@ import { type FileHandle, open, unlink } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
+import { storeWhole } from '../../shared/store/artifacts/index.ts';
 import type { Artifacts } from '../../shared/store/ports/artifacts.ts';
 
 /** Lines are short, and each write to a file costs as much as a hundred of them. */
 const BUFFERED_BYTES_MAX = 256 * 1024;
 const READ_BYTES = 1024 * 1024;
-/** Another upload of the same bytes moves the offset under ours. */
-const APPENDS_MAX = 5;
 
 export type Piece = { readonly digest: string; readonly bytes: number };
 
@@ -77,22 +76,8 @@ export class ArtifactSpool {
     const bytes = this.#written;
     if (bytes === 0) return null;
     const digest = `sha256:${this.#hash.digest('hex')}`;
-    for (let round = 1; ; round += 1) {
-      const { isComplete, receivedBytes } = await artifacts.state(digest);
-      if (isComplete) return { digest, bytes };
-      try {
-        await artifacts.append({
-          digest,
-          offsetBytes: receivedBytes,
-          bytes,
-          body: this.#read(receivedBytes),
-        });
-        return { digest, bytes };
-      } catch (error) {
-        const isMoved = error instanceof SluiceError && error.code === 'artifact_offset_conflict';
-        if (!isMoved || round === APPENDS_MAX) throw error;
-      }
-    }
+    await storeWhole(artifacts, { digest, bytes, bodyFrom: (offset) => this.#read(offset) });
+    return { digest, bytes };
   }
 
   async *#read(from: number): AsyncGenerator<Uint8Array> {

@@ -44,7 +44,7 @@ export const plainField = (field: FieldJson): FieldJson => ({ ...field, type: pl
 export const columnOf = (stream: ArrowStream, name: string): number =>
   stream.fields.findIndex((field) => field.name === name);
 
-export const fieldsOf = (inputs: readonly FieldJson[] | null, first: ArrowStream): readonly FieldJson[] =>
+const fieldsOf = (inputs: readonly FieldJson[] | null, first: ArrowStream): readonly FieldJson[] =>
   (inputs ?? first.fields).map((input) =>
     plainField(input.type === 'any' ? (first.fields[columnOf(first, input.name)] ?? input) : input),
   );

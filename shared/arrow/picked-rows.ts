@@ -3,9 +3,10 @@ import type { FieldJson, TypeJson } from '../domain/function.ts';
 import { BugError } from '../errors/sluice-error.ts';
 import { type ArrayData, type Node, noBytes, nodesOf } from './array-node.ts';
 import type { Piece } from './column-join.ts';
-import { columnOf, fieldsOf, type JoinedColumn, joinedColumns, structArray } from './joined-stream.ts';
+import { columnOf, type JoinedColumn, joinedColumns, plainField, structArray } from './joined-stream.ts';
 import { NUMBER_ARRAYS, type Numbers } from './number-arrays.ts';
 import { type ArrowStream, openStream } from './stream.ts';
+import { hasAny } from './type-text.ts';
 import { CastError } from './value-cast.ts';
 
 /** Rows [from, from + count) of the rows of some streams together; from -1: so many nulls. Runs ascend. */
@@ -66,18 +67,23 @@ function columnArrays(streams: readonly ArrowStream[], name: string): readonly P
  */
 export function pickedStream({ streams, runs }: PickedRows, inputs: readonly FieldJson[] | null): Uint8Array {
   const opened = streams.map(openStream);
-  const columns = fieldsOf(inputs, opened[0]!).map((field) => ({
-    field,
+  const columns = actualFields(inputs, opened[0]!).map((field) => ({
+    field: plainField(field),
     pieces: piecesAt(columnArrays(opened, field.name), runs),
   }));
   return joinedColumns(columns, rowsOf(runs));
 }
 
-/** What streams have of the declared inputs, with actual types in place of `any`. */
+/** The declared inputs, with what the stream has in place of `any`. */
+const actualFields = (inputs: readonly FieldJson[] | null, stream: ArrowStream): readonly FieldJson[] =>
+  inputs?.map((input) => (hasAny(input) ? (stream.fields[columnOf(stream, input.name)] ?? input) : input)) ??
+  stream.fields;
+
+/** The columns of picked rows: the declared inputs with actual types in place of `any`, or whatever there is. */
 export const pickedFields = (
   streams: readonly Uint8Array[],
   inputs: readonly FieldJson[] | null,
-): readonly FieldJson[] => fieldsOf(inputs, openStream(streams[0]!));
+): readonly FieldJson[] => actualFields(inputs, openStream(streams[0]!));
 
 /** All columns of the parts as a column of structs, `field`, whose type has them with the types that they are to have. */
 export function structColumn(parts: readonly PickedRows[], field: FieldJson): JoinedColumn {

@@ -1,6 +1,9 @@
 /** The words of models: what a registration stores and what a function that serves a model version carries. */
 import type { FieldJson, SourceFile } from './function.ts';
 
+/** What a scaling group's function is called: `model.<group>`. No other function's name begins so. */
+export const GROUP_FUNCTION_PREFIX = 'model.';
+
 /** `sha256:` and 64 hex digits of the bytes. */
 export type Digest = string;
 

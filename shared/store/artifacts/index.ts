@@ -13,3 +13,4 @@ export const openArtifacts = (options: ArtifactsOptions): Artifacts => {
   if (options.kind === 'bucket') return new BucketArtifacts(options);
   return new DirectoryArtifacts(options.directory, options.reserveBytes);
 };
+export { storeWhole, type WholeArtifact } from './whole-artifact.ts';

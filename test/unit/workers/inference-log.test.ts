@@ -1,0 +1,86 @@
+/** The inference store of a worker, from settled batches to Parquet files, with the real store, threads and handlers. */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { openArtifacts } from '../../../shared/store/artifacts/index.ts';
+import type { Artifacts } from '../../../shared/store/ports/artifacts.ts';
+import { CallIds } from '../../../shared/wire/call-id.ts';
+import { rowHash } from '../../../workers/inference-log/sampling.ts';
+import { inferenceFiles, inferenceRows } from '../../support/inference-rows.ts';
+import { nodeSpec, Rig, type SpecChanges } from './rig.ts';
+
+const DAY_MS = 86_400_000;
+const SHOUT = 'export const run = ({ text }) => text.map((t) => t.toUpperCase())';
+
+const directoryArtifacts = async (): Promise<Artifacts> => {
+  const directory = await mkdtemp(path.join(tmpdir(), 'sluice-inferences-'));
+  onTestFinished(() => rm(directory, { recursive: true, force: true }));
+  return openArtifacts({ kind: 'directory', directory, reserveBytes: 0 });
+};
+
+const sampledSpec = (
+  body: string,
+  { sampleRate = 1, ...changes }: SpecChanges & { sampleRate?: number } = {},
+) =>
+  nodeSpec(body, {
+    name: 'model.shout',
+    model: { name: 'shout', version: 3, files: [], loader: null },
+    inferenceStore: { sampleRate, retentionMs: DAY_MS, flushMs: 3_600_000 },
+    ...changes,
+  });
+
+/** What is in the store once the workers have stopped. */
+const stopped = async (rig: Rig, artifacts: Artifacts) => {
+  await rig.workers.stop();
+  return inferenceRows(rig.store.documents, artifacts, 'shout');
+};
+
+describe('the inference store of a worker', () => {
+  it('has every row with its answer, and what is known of it', async () => {
+    const artifacts = await directoryArtifacts();
+    const rig = await Rig.open({ artifacts });
+    const record = await rig.deploy(sampledSpec(SHOUT));
+    const before = Date.now();
+    const texts = Array.from({ length: 20 }, (_, at) => `row ${at}`);
+    const calls = await Promise.all([rig.submit(record, texts), rig.submit(record, ['last'])]);
+    await Promise.all(calls.map((call) => rig.finished(call)));
+    const rows = await stopped(rig, artifacts);
+    const ids = new CallIds(rig.store.queue.generation);
+    expect(rows).toHaveLength(21);
+    for (const [at, text] of texts.entries()) {
+      const row = rows.find(({ call_id, row }) => call_id === ids.encode(calls[0]!) && row === at)!;
+      expect(row).toMatchObject({
+        ...{ model: 'shout', model_version: 3, function_version: record.current.digest, attempt: 1 },
+        ...{ status: 'ok', error_code: null, error_message: null },
+        ...{ input: { text }, output: text.toUpperCase() },
+      });
+      expect(row.batch_rows).toBeGreaterThan(0);
+      expect(row.handler_ms).toBeGreaterThan(0);
+      expect((row.time as Date).getTime()).toBeGreaterThanOrEqual(before);
+    }
+    const [file, ...others] = await inferenceFiles(rig.store.documents, 'shout');
+    expect(others).toEqual([]);
+    const times = rows.map(({ time }) => (time as Date).getTime());
+    expect(file).toMatchObject({
+      ...{ group: 'shout', rows: 21, from: Math.min(...times), until: Math.max(...times) },
+      ...{ model: 'shout', modelVersion: 3, functionVersion: record.current.digest, retentionMs: DAY_MS },
+    });
+  });
+
+  it('samples by a hash of call and row', async () => {
+    const artifacts = await directoryArtifacts();
+    for (const sampleRate of [0.5, 0.05]) {
+      const rig = await Rig.open({ artifacts });
+      const record = await rig.deploy(sampledSpec(SHOUT, { sampleRate }));
+      const texts = Array.from({ length: 400 }, (_, at) => `row ${at}`);
+      const call = await rig.submit(record, texts);
+      await rig.finished(call);
+      const rows = await stopped(rig, artifacts);
+      const wanted = texts.flatMap((_, row) => (rowHash(call, row) < sampleRate * 2 ** 32 ? [row] : []));
+      expect(rows.map(({ row }) => row).sort((a, b) => Number(a) - Number(b))).toEqual(wanted);
+      for (const { row, input, output } of rows)
+        expect([input, output]).toEqual([{ text: `row ${row}` }, `ROW ${row}`]);
+    }
+  });
+});
