@@ -6,19 +6,21 @@
 import { createHash } from 'node:crypto';
 import type { FunctionRecord, ReplicaFacts, ReplicaReport } from '../shared/domain/function.ts';
 import {
+  mostReplicas,
   newHistory,
+  partWithTry,
   plainScaling,
   type Scaling,
   type ScalingDecision,
   type ScalingHistory,
   type ScalingLoad,
-  share,
+  sharesWithin,
   wantedReplicas,
 } from '../shared/domain/scaling.ts';
 import type { FunctionLoad } from '../shared/store/ports/registry.ts';
 
-/** Where this worker stands among those that can run a version. */
-type Place = { readonly rank: number; readonly workers: number };
+/** Where this worker stands among those that can run a version, and how many replicas each of them can have, by rank. */
+type Place = { readonly rank: number; readonly most: readonly number[] };
 
 /** What this worker has of the current version. */
 export type OwnReplicas = {
@@ -28,7 +30,7 @@ export type OwnReplicas = {
   readonly lastBatchAt: number;
 };
 
-const ALONE: Place = { rank: 0, workers: 1 };
+const ALONE: Place = { rank: 0, most: [Number.POSITIVE_INFINITY] };
 
 const clamped = (replicas: number, { minReplicas, maxReplicas }: Scaling): number =>
   Math.min(Math.max(replicas, minReplicas), maxReplicas);
@@ -50,7 +52,7 @@ export class FunctionScaling {
   /** Of all workers together, or of this one where the function has no scaling of its own. */
   #total: number;
   #history: ScalingHistory | null = null;
-  #others: readonly ReplicaReport[] = [];
+  #reports: readonly ReplicaReport[] = [];
   /** By version. */
   readonly #places = new Map<number, Place>();
 
@@ -122,7 +124,7 @@ export class FunctionScaling {
 
   /** Takes the live reports of all workers on all versions, this one's among them or not. */
   see(reports: readonly ReplicaReport[]): void {
-    this.#others = reports.filter(({ workerId }) => workerId !== this.#workerId);
+    this.#reports = reports;
     this.#places.clear();
     for (const { id } of this.#record.versions) this.#places.set(id, this.#placeIn(id));
   }
@@ -155,23 +157,30 @@ export class FunctionScaling {
 
   #part(total: number, versionId: number): number {
     if (!this.isShared) return total;
-    const { rank, workers } = this.#places.get(versionId) ?? ALONE;
-    return share(total, rank, workers);
+    const { rank, most } = this.#places.get(versionId) ?? ALONE;
+    return partWithTry(sharesWithin(total, most)[rank]!, most[rank]!, total);
   }
 
+  /** This worker is taken as others take it, by what it told. */
   #placeIn(versionId: number): Place {
     const { name } = this.#record;
-    const ids = this.#others
-      .filter((report) => report.versionId === versionId && report.replicas !== undefined)
-      .map(({ workerId }) => orderKey(name, workerId));
-    const own = orderKey(name, this.#workerId);
-    return { rank: ids.filter((id) => id < own).length, workers: ids.length + 1 };
+    const most = new Map([[this.#workerId, Number.POSITIVE_INFINITY]]);
+    for (const report of this.#reports)
+      if (report.versionId === versionId && report.replicas !== undefined)
+        most.set(report.workerId, mostReplicas(report.replicas));
+    const inOrder = [...most]
+      .map(([workerId, replicas]) => ({ key: orderKey(name, workerId), workerId, replicas }))
+      .sort((a, b) => (a.key < b.key ? -1 : 1));
+    return {
+      rank: inOrder.findIndex(({ workerId }) => workerId === this.#workerId),
+      most: inOrder.map(({ replicas }) => replicas),
+    };
   }
 
   #othersFacts(versionId: number): readonly ReplicaFacts[] {
     if (!this.isShared) return [];
-    return this.#others
-      .filter((report) => report.versionId === versionId)
+    return this.#reports
+      .filter((report) => report.versionId === versionId && report.workerId !== this.#workerId)
       .flatMap(({ replicas = [] }) => replicas);
   }
 
@@ -185,7 +194,7 @@ export class FunctionScaling {
     const isByCall = current.spec.batching.sizeRows === null;
     const waiting = isByCall ? load.waitingCalls : load.waitingRows;
     const running = isByCall ? Math.min(load.sealedRows, this.#total) : load.sealedRows;
-    const part = this.isShared ? 1 : (this.#places.get(current.id) ?? ALONE).workers;
+    const part = this.isShared ? 1 : (this.#places.get(current.id) ?? ALONE).most.length;
     return {
       waitingRows: Math.ceil(waiting / part),
       runningRows: Math.ceil(running / part),

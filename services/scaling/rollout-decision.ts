@@ -1,8 +1,6 @@
 /** What becomes of a staged version: it waits, takes over, or is dropped. Pure: the same reports, the same decision. */
 import type { ReplicaReport } from '../../shared/domain/function.ts';
-
-/** A replica that has failed to start so often will not start the next time. */
-const STARTS_MAX = 3;
+import { STARTS_MAX } from '../../shared/domain/scaling.ts';
 
 export type RolloutQuery = {
   /** Of the staged version. */

@@ -169,3 +169,46 @@ const causeOf = (worth: Worth, wanted: number, bounded: number): ScalingCause =>
  */
 export const share = (total: number, rank: number, workers: number): number =>
   Math.floor(total / workers) + (rank < total % workers ? 1 : 0);
+
+/**
+ * Each worker's part of a total that all of them compute, by rank: as even as what each can have at most allows. Where the
+ * workers that can have more are none, nobody can take over, and each keeps its even part.
+ */
+export const sharesWithin = (total: number, most: readonly number[]): readonly number[] => {
+  const parts = most.map(() => 0);
+  let open = [...most.keys()];
+  for (let left = total; open.length > 0; ) {
+    const even = open.map((_, rank) => share(left, rank, open.length));
+    const full = open.filter((worker, rank) => even[rank]! > most[worker]!);
+    if (full.length === 0) {
+      for (const [rank, worker] of open.entries()) parts[worker] = even[rank]!;
+      return parts;
+    }
+    for (const worker of full) {
+      parts[worker] = most[worker]!;
+      left -= most[worker]!;
+    }
+    open = open.filter((worker) => !full.includes(worker));
+  }
+  return most.map((_, rank) => share(total, rank, most.length));
+};
+
+/** What one of a worker's replicas does, as far as it says what the worker can have. */
+type Start = { readonly state: 'starting' | 'ready' | 'failed' | 'stopping'; readonly restarts: number };
+
+/** A replica that has failed to start so often will not start the next time; others are asked instead. */
+export const STARTS_MAX = 3;
+
+/** Replicas that a worker can have, by what became of those it has: more are not tried while some cannot start. */
+export const mostReplicas = (replicas: readonly Start[]): number => {
+  const isStuck = ({ state, restarts }: Start): boolean => state === 'failed' && restarts + 1 >= STARTS_MAX;
+  if (!replicas.some(isStuck)) return Number.POSITIVE_INFINITY;
+  return replicas.filter(({ state }) => state === 'ready' || state === 'starting').length;
+};
+
+/**
+ * A worker's replicas in the end. One that cannot have its part goes on trying with one replica: so it keeps what it knows of
+ * itself, and takes its part again when that one starts.
+ */
+export const partWithTry = (part: number, most: number, total: number): number =>
+  part < most ? part : Math.max(part, Math.min(total, most + 1));

@@ -2,12 +2,15 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
+  mostReplicas,
   newHistory,
+  partWithTry,
   plainScaling,
   type Scaling,
   type ScalingLoad,
   type ScalingQuery,
   share,
+  sharesWithin,
   wantedReplicas,
 } from '../../../shared/domain/scaling.ts';
 
@@ -268,5 +271,44 @@ describe('a share', () => {
         expect(Math.max(...shares) - Math.min(...shares)).toBeLessThanOrEqual(1);
       }),
     );
+  });
+});
+
+describe('shares within what each worker can have', () => {
+  const limits = fc.array(fc.oneof(fc.nat(5), fc.constant(Number.POSITIVE_INFINITY)), {
+    minLength: 1,
+    maxLength: 12,
+  });
+
+  it('add up to the total, and are even where they can', () => {
+    fc.assert(
+      fc.property(fc.nat(60), limits, (total, most) => {
+        const parts = sharesWithin(total, most);
+        expect(parts.reduce((sum, one) => sum + one, 0)).toBe(total);
+        if (most.reduce((sum, one) => sum + one, 0) < total) {
+          expect(parts).toEqual(most.map((_, rank) => share(total, rank, most.length)));
+          return;
+        }
+        const free = parts.filter((part, rank) => part < most[rank]!);
+        for (const [rank, part] of parts.entries()) expect(part).toBeLessThanOrEqual(most[rank]!);
+        for (const part of free) expect(part).toBeGreaterThanOrEqual(Math.max(...parts) - 1);
+      }),
+    );
+  });
+
+  it('know a worker by replicas that cannot start, after three tries', () => {
+    const failed = (restarts: number) => ({ state: 'failed' as const, restarts });
+    const ready = { state: 'ready' as const, restarts: 9 };
+    expect(mostReplicas([])).toBe(Number.POSITIVE_INFINITY);
+    expect(mostReplicas([ready, failed(1)])).toBe(Number.POSITIVE_INFINITY);
+    expect(mostReplicas([ready, failed(2), failed(0), { state: 'stopping', restarts: 0 }])).toBe(1);
+    expect(mostReplicas([failed(2)])).toBe(0);
+  });
+
+  it('leave one try to who cannot have its part', () => {
+    const free = Number.POSITIVE_INFINITY;
+    expect([partWithTry(3, free, 6), partWithTry(0, free, 6)]).toEqual([3, 0]);
+    expect([partWithTry(2, 2, 6), partWithTry(1, 2, 6)]).toEqual([3, 1]);
+    expect([partWithTry(0, 0, 1), partWithTry(0, 0, 0), partWithTry(2, 0, 4)]).toEqual([1, 0, 2]);
   });
 });

@@ -56,6 +56,24 @@ describe('a total', () => {
     expect(parts(7, 'f', reports).slice(0, 2).toSorted()).toEqual([3, 4]);
   });
 
+  it('goes to others where a worker cannot start its part, which goes on trying with one', () => {
+    const replica = (state: 'ready' | 'failed', restarts = 2) => ({
+      ...{ index: 0, state, since: 0, reason: null, place: null, devices: [] },
+      ...{ restarts, runningRows: 0, cpuPercent: null, memoryBytes: null },
+    });
+    const reports = [reportOf('a', [replica('failed'), replica('failed')]), reportOf('b'), reportOf('c')];
+    expect(parts(6, 'f', reports)).toEqual([1, 3, 3]);
+    expect(parts(0, 'f', reports)).toEqual([0, 0, 0]);
+    // It has room for one more than this worker has.
+    expect(
+      parts(9, 'f', [reportOf('a', [replica('ready'), replica('failed')]), ...reports.slice(1)]),
+    ).toEqual([2, 4, 4]);
+    // Nobody can: each keeps its part.
+    const none = workers.map((workerId) => reportOf(workerId, [replica('failed')]));
+    expect(parts(6, 'f', none)).toEqual([2, 2, 2]);
+    expect(parts(1, 'f', none)).toEqual([1, 1, 1]);
+  });
+
   it('of one lies with another worker for another function', () => {
     const reports = workers.map((workerId) => reportOf(workerId));
     const names = Array.from({ length: 60 }, (_, nth) => `f${nth}`);

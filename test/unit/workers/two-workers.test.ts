@@ -1,5 +1,5 @@
 /** Two workers on one store share out a function's replicas, with no leader between them. */
-import { expect, it, onTestFinished } from 'vitest';
+import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest';
 import { plainScaling } from '../../../shared/domain/scaling.ts';
 import { silentLog } from '../../../shared/runtime/log.ts';
 import type { Registry } from '../../../shared/store/ports/registry.ts';
@@ -12,7 +12,7 @@ const LEASE_MS = 1500;
 const spec = nodeSpec('export const run = ({ text }) => text;');
 
 /** A worker process in all but name; `die` cuts it from the store, as a lost machine would be. */
-const startWorker = async (url: string, prefix: string, onReport: () => void) => {
+const startWorker = async (url: string, prefix: string, onReport: () => void, gpus = 0) => {
   const server = await openRedis(url, prefix);
   let isDead = false;
   const workers = makeWorkers({
@@ -31,6 +31,7 @@ const startWorker = async (url: string, prefix: string, onReport: () => void) =>
     log: silentLog(),
     strict: false,
     pythonDefault: null,
+    machine: { gpus, memoryBytes: 2 ** 34 },
   });
   onTestFinished(async () => {
     await workers.stop();
@@ -44,34 +45,45 @@ const startWorker = async (url: string, prefix: string, onReport: () => void) =>
   };
 };
 
+/** What the workers of a prefix told, for as long as the test runs. */
+const observe = async (url: string, prefix: string) => {
+  const observer = await openRedis(url, prefix);
+  const store = observer.connect();
+  const { registry } = store;
+  onTestFinished(async () => {
+    await store.close();
+    await observer.close();
+  });
+  const looks = new Set<() => void>();
+  const onReport = (): void => {
+    for (const look of looks) look();
+  };
+  /** Ready replicas of each worker, ascending, once they are as wished. */
+  const until = async (wished: readonly number[]): Promise<void> => {
+    for (;;) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      looks.add(resolve);
+      const reports = await registry.reports({ now: Date.now(), name: 'f' });
+      const ready = reports.map((report) => report.ready).toSorted();
+      if (JSON.stringify(ready) === JSON.stringify(wished)) return;
+      await promise;
+      looks.delete(resolve);
+    }
+  };
+  return { registry, onReport, until };
+};
+
+let redis: RedisServer;
+
 describeWithRedis('two workers', () => {
+  beforeAll(async () => {
+    redis = await RedisServer.start({ aof: 'no' });
+  });
+  afterAll(() => redis.stop());
+
   it('share a total of three as two and one, and the other takes all when one dies', async () => {
-    const redis = await RedisServer.start({ aof: 'no' });
-    onTestFinished(() => redis.stop());
     const prefix = newPrefix();
-    const observer = await openRedis(redis.url, prefix);
-    const store = observer.connect();
-    const { registry } = store;
-    onTestFinished(async () => {
-      await store.close();
-      await observer.close();
-    });
-    const looks = new Set<() => void>();
-    const onReport = (): void => {
-      for (const look of looks) look();
-    };
-    /** Ready replicas of each worker, ascending, once they are as wished. */
-    const until = async (wished: readonly number[]): Promise<void> => {
-      for (;;) {
-        const { promise, resolve } = Promise.withResolvers<void>();
-        looks.add(resolve);
-        const reports = await registry.reports({ now: Date.now(), name: 'f' });
-        const ready = reports.map((report) => report.ready).toSorted();
-        if (JSON.stringify(ready) === JSON.stringify(wished)) return;
-        await promise;
-        looks.delete(resolve);
-      }
-    };
+    const { registry, onReport, until } = await observe(redis.url, prefix);
     await registry.deploy({ now: Date.now(), spec, scaling: plainScaling({ min: 3, max: 3 }) });
     const first = await startWorker(redis.url, prefix, onReport);
     await until([3]);
@@ -80,5 +92,25 @@ describeWithRedis('two workers', () => {
     first.die();
     await until([3]);
     expect((await registry.reports({ now: Date.now(), name: 'f' })).map(({ ready }) => ready)).toEqual([3]);
+  });
+
+  it('leave all to the one that can start them, and the other goes on trying with one', async () => {
+    const prefix = newPrefix();
+    const { registry, onReport, until } = await observe(redis.url, prefix);
+    const needsDevice = nodeSpec(
+      `if (process.env.CUDA_VISIBLE_DEVICES === undefined) throw new Error('no device');
+       export const run = ({ text }) => text;`,
+      { resources: { cpu: null, memoryBytes: null, gpu: 'any' } },
+    );
+    const scaling = plainScaling({ min: 4, max: 4 });
+    await registry.deploy({ now: Date.now(), spec: needsDevice, scaling });
+    await startWorker(redis.url, prefix, onReport);
+    await startWorker(redis.url, prefix, onReport, 1);
+    await until([0, 4]);
+    const reports = await registry.reports({ now: Date.now(), name: 'f' });
+    expect(reports.find(({ ready }) => ready === 0)).toMatchObject({
+      failed: 1,
+      reason: expect.stringContaining('no device'),
+    });
   });
 });
