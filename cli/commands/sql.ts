@@ -20,6 +20,12 @@ catalog_call('function', …) calls any deployed function with its arguments in 
 a call and many calls at once, anywhere in a SELECT where an expression of one row may stand. Each row that is evaluated is
 one row of a call: to use a result twice, compute it in a subquery.
 
+inference_store('group' [, from [, until]]) is a table of what a scaling group with an inference store was asked and answered:
+time, call_id, row, model, model_version, status, error_message, input (input.sqft is one of its columns), output, and more. Times
+are UTC, as '2026-11-01' or now() - interval 1 hour. Its files are fetched before the query runs, and removed when it has ended:
+
+  sluice sql "select input.sqft, output from inference_store('house-price-sg', now() - interval 1 day) where status = 'ok'"
+
 Files are tables by their names in quotes: Parquet, CSV, JSON. --param name=value gives $name its value; a value that is JSON
 (3, true, "3") is taken as that, anything else as text.
 
@@ -30,7 +36,9 @@ export const registerSql = (program: Command): void => {
     program
       .command('sql')
       .summary('run SQL on files, with functions called in it')
-      .description("Run a query of DuckDB's SQL in which catalog_call(…) calls functions.")
+      .description(
+        "Run a query of DuckDB's SQL in which catalog_call(…) calls functions and inference_store(…) is a table of answered rows.",
+      )
       .argument('<query>', 'one SELECT; - reads standard input')
       .option('--format <format>', 'table, csv, json or ndjson (default: table on a terminal, else csv)')
       .option('--output <file>', 'write .parquet, .csv, .arrow or .arrows instead')

@@ -28,8 +28,8 @@ class ColumnDrift:
 class Drift:
     """What is compared, and the figures that were computed last, at ``at``; without any it is None.
 
-    ``due_at``: when they are computed next. ``reason``: why there are no figures; None where there are, or where none were computed yet. ``document`` is the server's
-    JSON, whole.
+    ``due_at``: when they are computed next. ``reason``: why there are no figures; None where there are, or where none were
+    computed yet. ``document`` is the server's JSON, whole.
     """
 
     reference_start: datetime
