@@ -13,6 +13,7 @@ import { BatchRunner } from './batches/batch-runner.ts';
 import { fileDigests } from './batches/file-sweep.ts';
 import { Buffer } from './buffer/buffer.ts';
 import type { Clocks } from './buffer/window.ts';
+import { InferenceSweep, inferenceDigests } from './inferences/inference-sweep.ts';
 import { ownExposition } from './ingress/exposition.ts';
 import { makeHealthServer } from './ingress/health-server.ts';
 import { makeIngress } from './ingress/pool.ts';
@@ -75,7 +76,11 @@ const makeModelServices = (settings: Settings, store: Store, log: Log): ModelSer
   const engines = new Engines(store.documents);
   const rollouts = new Rollouts({ store, models, engines, log, wall });
   const holdings = async () => groupHoldings(await records.all());
-  const digests = () => fileDigests(store.documents);
+  const digests = async function* () {
+    yield* fileDigests(store.documents);
+    yield* inferenceDigests(store.documents);
+  };
+  const inferences = new InferenceSweep({ documents: store.documents, log, wall });
   const sweep = new RegistrySweep({ store, artifacts, holdings, digests, log, wall });
   const batches = new BatchRunner({
     ...{ store, artifacts, log, wall },
@@ -83,6 +88,7 @@ const makeModelServices = (settings: Settings, store: Store, log: Log): ModelSer
     claimMs: Math.max(CLAIM_MS_MIN, settings.lease),
   });
   const handOver = async (): Promise<void> => {
+    await inferences.stop();
     await batches.stop();
     await rollouts.stop();
     await sweep.stop();
@@ -92,6 +98,7 @@ const makeModelServices = (settings: Settings, store: Store, log: Log): ModelSer
       await rollouts.start();
       await sweep.start();
       await batches.start();
+      await inferences.start();
     },
     handOver,
     stop: async () => {
