@@ -12,7 +12,7 @@ import { bytesText, canWatchMemory, watchMemory } from '../memory-watch.ts';
 import { OutputLines } from '../output-lines.ts';
 import { treeUsage } from '../process-tree.ts';
 import type { RunCommand } from './run-command.ts';
-import { type ContainerTool, TAIL_LINES } from './tool.ts';
+import { ANSWER_MS_MAX, type ContainerTool, TAIL_LINES } from './tool.ts';
 
 /** The tools' own statuses: it could not be started, its command cannot be run, it is not there. */
 const TOOL_FAILED = 125;
@@ -64,7 +64,10 @@ export class Container implements Behind {
     this.#cause ??= 'it was stopped';
     const { tool, name } = this.#settings;
     // What does not hear is killed by the tool when the grace is over.
-    tool.ask(['stop', '--time', String(Math.ceil(graceMs / 1000)), name]).catch(() => this.#remove());
+    const seconds = Math.ceil(graceMs / 1000);
+    tool
+      .ask(['stop', '--time', String(seconds), name], undefined, seconds * 1000 + ANSWER_MS_MAX)
+      .catch(() => this.#remove());
   }
 
   tail(): readonly string[] {

@@ -16,6 +16,8 @@ import { buildArgs } from './options.ts';
 import { mountFlag, packageIn } from './run-command.ts';
 import type { ContainerTool } from './tool.ts';
 
+/** Imports in a container that begins with nothing in memory. */
+const IMPORT_MS_MAX = 300_000;
 /** What our entry point and the package around it need. */
 const PACKAGES = ['grpcio>=1.62', 'protobuf>=5', 'pyarrow>=17', 'tqdm>=4.66', 'urllib3>=2.2'];
 /** What a server of ours imports before it loads the user's code; models are served by more. */
@@ -192,7 +194,7 @@ export class Images {
       ...Object.entries(env).flatMap(([name, value]) => ['--env', `${name}=${value}`]),
       ...['--entrypoint', 'python3', image, '-c', imports],
     ];
-    return tool.ask(command, signal).then(
+    return tool.ask(command, signal, IMPORT_MS_MAX).then(
       () => true,
       () => {
         signal.throwIfAborted();

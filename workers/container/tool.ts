@@ -8,6 +8,8 @@ const execute = promisify(execFile);
 const KINDS = ['podman', 'docker'] as const;
 /** An answer is a few lines of JSON; a list of containers at most some hundred. */
 const ANSWER_BYTES_MAX = 2 ** 24;
+/** Answers come at once; a machine that swaps, or a daemon that starts, takes some seconds. */
+export const ANSWER_MS_MAX = 60_000;
 /** Lines that an error quotes of what a build or a start printed last. */
 export const TAIL_LINES = 20;
 
@@ -32,12 +34,17 @@ export class ContainerTool {
     this.env = env;
   }
 
-  /** What a command prints. */
-  async ask(args: readonly string[], signal?: AbortSignal): Promise<string> {
+  /** What a command prints, within `limitMs`: a tool that hangs (a lock, a daemon that is stuck) is ended. */
+  async ask(args: readonly string[], signal?: AbortSignal, limitMs = ANSWER_MS_MAX): Promise<string> {
+    const limit = AbortSignal.timeout(limitMs);
+    const signals = signal === undefined ? [limit] : [limit, signal];
+    const ending = { signal: AbortSignal.any(signals), killSignal: 'SIGKILL' } as const;
     try {
-      const options = { env: this.env, maxBuffer: ANSWER_BYTES_MAX, ...(signal && { signal }) };
+      const options = { env: this.env, maxBuffer: ANSWER_BYTES_MAX, ...ending };
       return (await execute(this.command, [...args], options)).stdout.trim();
     } catch (error) {
+      const isLate = limit.aborted && signal?.aborted !== true;
+      if (isLate) throw new ToolError(`${this.command} ${args[0]} did not answer within ${limitMs / 1000} s`);
       const { stderr, message } = error as Failed;
       throw new ToolError(endOf(stderr || message));
     }
@@ -84,7 +91,7 @@ const kindOf = (printed: string): ToolKind => (/podman/i.test(printed) ? 'podman
 export const findTool = async (wanted: string, env: NodeJS.ProcessEnv): Promise<ContainerTool> => {
   for (const command of wanted === '' ? KINDS : [wanted]) {
     try {
-      const { stdout } = await execute(command, ['--version'], { env });
+      const { stdout } = await execute(command, ['--version'], { env, timeout: ANSWER_MS_MAX });
       return new ContainerTool(command, kindOf(stdout), env);
     } catch (error) {
       const { code } = error as { readonly code?: unknown };
