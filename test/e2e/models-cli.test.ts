@@ -109,6 +109,14 @@ describe('models on the command line', () => {
       expect.stringContaining('busy: cpu=1 sets thread counts here, it is no limit.\n'),
     ]);
     expect(await ok('groups', 'show', 'busy')).toMatch(/without:\s+cpu=1 sets thread counts/);
+    expect(await ok('groups', 'inferences', 'busy')).toContain(
+      'busy has no inference store; `sluice groups update',
+    );
+    const alone = await server.run(['groups', 'drift', 'busy']);
+    expect([alone.code, alone.stderr]).toEqual([
+      1,
+      expect.stringContaining('compared with no reference. Set'),
+    ]);
     await ok('pause', 'model.busy');
     await ok('call', 'model.busy', 'value=1', '--no-wait');
     const refused = await server.run(['groups', 'delete', 'busy']);
@@ -137,6 +145,16 @@ describe('models on the command line', () => {
       [['models', 'add', 'nothing'], 2, '"nothing" is not in the catalog, which has all-minilm-l6-v2'],
       [['groups', 'show', 'nothing'], 1, 'There is no scaling group "nothing"'],
       [['groups', 'scale', 'nothing'], 2, 'Give what to change'],
+      [['groups', 'inferences', 'nothing'], 1, 'There is no scaling group "nothing"'],
+      [
+        ['groups', 'inferences', 'nothing', '--output', 'a.parquet'],
+        1,
+        'There is no scaling group "nothing"',
+      ],
+      [['groups', 'inferences', 'nothing', '--from', 'monday'], 2, '--from is monday; give a time such as'],
+      [['groups', 'inferences', 'nothing', '--output', 'a.xlsx'], 2, '--output is a.xlsx; its name must end'],
+      [['groups', 'drift', 'nothing'], 1, 'There is no scaling group "nothing"'],
+      [['groups', 'drift', 'nothing', '--end', '--window', '1h'], 2, '--end goes without'],
       [['groups', 'deploy', 'g', '--model', 'm', '--memory', '2Q'], 2, '--memory is 2Q; give bytes'],
       [
         ['groups', 'deploy', 'g', '--model', 'm', '--backend', 'vm'],

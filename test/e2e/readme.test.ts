@@ -1,18 +1,28 @@
-/** Every command of the README is run, in its order, against one server; every code block is the example that it names. */
+/**
+ * Every command of the README is run, in its order, against one server, and after them those of a section of docs/MODELS.md,
+ * which go on with what the README deployed; every code block is the example that it names.
+ */
 import { execFile } from 'node:child_process';
 import { readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { PYTHON, ROOT, SluiceServer } from '../support/sluice-process.ts';
+import { Sluice } from '../../sdk/index.ts';
+import { eventually, PYTHON, ROOT, SluiceServer } from '../support/sluice-process.ts';
+
+type Block = { readonly language: string | undefined; readonly text: string };
+
+const blocksOf = (page: string): Block[] =>
+  [...page.matchAll(/```(\w+)\n([\s\S]*?)```/g)].map(([, language, text]) => ({ language, text: text! }));
+
+const commandsOf = (blocks: readonly Block[]): string[] =>
+  blocks.filter(({ language }) => language === 'bash').flatMap(({ text }) => text.trim().split('\n'));
 
 const readme = readFileSync(path.join(ROOT, 'README.md'), 'utf8');
-const blocks = [...readme.matchAll(/```(\w+)\n([\s\S]*?)```/g)].map(([, language, text]) => ({
-  language,
-  text: text!,
-}));
-const commands = blocks
-  .filter(({ language }) => language === 'bash')
-  .flatMap(({ text }) => text.trim().split('\n'));
+const blocks = blocksOf(readme);
+const commands = commandsOf(blocks);
+const ANSWERED = '## What a group was asked and answered';
+const [, answered] = readFileSync(path.join(ROOT, 'docs/MODELS.md'), 'utf8').split(ANSWERED);
+const answeredCommands = commandsOf(blocksOf(answered!.split('\n## ')[0]!));
 
 /** Started by this test itself instead of by a shell. */
 const SERVER = 'npx sluice dev';
@@ -34,7 +44,8 @@ describe('the README', () => {
 
   afterAll(async () => {
     await server?.dispose();
-    for (const file of ['shouted.parquet', 'houses.parquet']) rmSync(path.join(ROOT, file), { force: true });
+    for (const file of ['shouted.parquet', 'houses.parquet', 'answered.parquet'])
+      rmSync(path.join(ROOT, file), { force: true });
   });
 
   it('names the commands that this test knows', () => {
@@ -43,7 +54,7 @@ describe('the README', () => {
     expect(commands.length).toBeGreaterThan(6);
   });
 
-  it.each(commands.filter((command) => command !== SERVER))('%s', async (command) => {
+  const ok = async (command: string): Promise<string> => {
     const here = command.replaceAll('http://127.0.0.1:7700', server.url);
     // The demo embeds fewer rows here; it is the same demo.
     const { code, output } = await shell(here, {
@@ -52,6 +63,11 @@ describe('the README', () => {
       DEMO_ROWS: '60',
     });
     expect(code, output).toBe(0);
+    return output;
+  };
+
+  it.each(commands.filter((command) => command !== SERVER))('%s', async (command) => {
+    const output = await ok(command);
     if (command.includes('/v1/embeddings')) expect(output).toMatch(/"embedding":\[-?\d/);
     if (command.includes('/v2/models/')) expect(output).toContain('"datatype":"FP32"');
     if (command.includes('/v1/functions/')) expect(output).toContain('"result":["A","B"]');
@@ -63,6 +79,22 @@ describe('the README', () => {
     if (command.startsWith('npx sluice groups show')) expect(output).toContain('ready');
     if (command.startsWith('npx sluice sql')) expect(output).toMatch(/price[\s\S]*\d{6}\./);
     if (command.includes('examples/quickstart/call')) expect(output).toMatch(/ONE[\s\S]*TWO/);
+  });
+
+  it('is followed by docs/MODELS.md with what a group was asked and answered', async () => {
+    const { scalingGroups } = new Sluice({ url: server.url });
+    const [update, call, list, query, write, compare, compared, end, ...more] = answeredCommands;
+    expect(more).toEqual([]);
+    expect(await ok(update!)).toContain('house-price-sg serves version');
+    const [, price] = /^\[(.+)\]$/m.exec(await ok(call!))!;
+    await eventually('a file', async () => (await scalingGroups.inferenceFiles('house-price-sg')).length > 0);
+    expect(await ok(list!)).toMatch(/KEPT FOR[\s\S]*house_price[\s\S]*1 file, 1 row, /);
+    expect(await ok(query!)).toContain(`"sqft","output","now"\n1200,${price},${price}\n`);
+    expect(await ok(write!)).toMatch(/answered\.parquet: \d rows/);
+    expect(await ok(compare!)).toMatch(/reference: .*\nwindow: {4}the last 10 min/);
+    await eventually('figures', async () => (await scalingGroups.drift('house-price-sg')).figures);
+    expect(await ok(compared!)).toMatch(/COLUMN +PSI +KS[\s\S]*input\.rooms[\s\S]*output/);
+    expect(await ok(end!)).toContain('house-price-sg is compared no more.\n');
   });
 
   it.each([
