@@ -7,7 +7,7 @@ import { type ConnectionOptions, connect, withConnection } from '../connection.t
 import { CommandError, UsageError } from '../failure.ts';
 import { printDrift, printFiles } from '../inferences/inference-views.ts';
 import { spanMs, timeText } from '../inferences/time-options.ts';
-import { printJson } from '../print.ts';
+import { printJson, span } from '../print.ts';
 
 type InferencesOptions = ConnectionOptions & {
   readonly from?: string;
@@ -43,7 +43,7 @@ const sayNothing = async (client: Sluice, name: string, isWhole: boolean): Promi
   const text =
     store === null
       ? `${name} has no inference store; \`sluice groups update ${name} --inference-store\` gives it one.`
-      : `${name} has no inference files${isWhole ? ' yet' : ' of this time'}; rows are in a file ${store.flush_ms} ms after they were answered at most.`;
+      : `${name} has no inference files${isWhole ? ' yet' : ' of this time'}; rows are in a file ${span(store.flush_ms)} after they were answered at most.`;
   process.stdout.write(`${text}\n`);
 };
 

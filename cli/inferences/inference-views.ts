@@ -31,7 +31,7 @@ const byPsi = (a: ColumnDriftJson, b: ColumnDriftJson): number => (b.psi ?? -1) 
 
 const computed = ({ figures, due_at }: DriftJson, now: number): string => {
   const due = Date.parse(due_at) - now;
-  return `${figures === null ? 'not yet' : ago(figures.at, now)}, next ${due > 0 ? `in ${span(due)}` : 'now'}`;
+  return `${figures === null ? 'not yet' : ago(figures.at, now)}, next ${due > 0 ? `in ${span(due)}` : 'within seconds'}`;
 };
 
 export const printDrift = (drift: DriftJson, now: number = Date.now()): void => {

@@ -1,6 +1,10 @@
 """inference_store in SQL and Client.inference_table on real Parquet files: what is listed, fetched, filtered and told."""
 
 import datetime
+import os
+import re
+import subprocess
+import sys
 import tempfile
 
 import pyarrow as pa
@@ -131,6 +135,22 @@ def test_more_than_the_disk_holds_is_refused_before_it_is_fetched(monkeypatch, t
             run("select * from inference_store('demand')", server)
         assert not any("artifacts" in path for path in server.asked)
     assert temporary() == []
+
+
+def test_a_terminal_is_shown_what_is_fetched_and_nothing_else_is(hour):
+    command = [sys.executable, "-m", "sluice.query_command", "--", "select count(*) as n from inference_store('demand')"]
+    env = {**os.environ, "SLUICE_URL": hour.url}
+    terminal, stderr = os.openpty()
+    ran = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=stderr, check=True)
+    shown = os.read(terminal, 10_000).decode()
+    os.close(terminal)
+    os.close(stderr)
+    lines = [line for line in re.split(r"\r\x1b\[K|\r\n", shown) if line]
+    assert [re.sub(r", .*", "", line) for line in lines] == [f"inference_store('demand'): {i} of 6 files" for i in range(6)] + [
+        "inference_store('demand'): 6 files"
+    ]
+    assert ran.stdout == b'"n"\n60\n'
+    assert subprocess.run(command, env=env, capture_output=True, check=True).stderr == b""
 
 
 def test_a_file_whose_retention_ended_meanwhile_is_named(hour, temporary):

@@ -114,7 +114,7 @@ class StoredInferences:
         try:
             ((value,),) = self._connection.execute(query, named).fetchall()
         except (self._error, ValueError) as error:
-            told = str(error).split("\n\nLINE ", 1)[0]
+            told = str(error).split("\n\nLINE ", 1)[0].removesuffix(" when casting from source column x")
             raise QueryError(f"{STORE} takes {takes}{call.place}: {told}") from None
         if value is None and place == 0:
             raise QueryError(f"{STORE} takes {takes}, not null{call.place}")

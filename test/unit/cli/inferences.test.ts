@@ -111,6 +111,9 @@ describe('drift on the command line', () => {
       'computed:  not yet, next in 30 s',
       '',
     ]);
+    expect(printed(() => printDrift(drift, NOW + MINUTE_MS))[2]).toBe(
+      'computed:  not yet, next within seconds',
+    );
     const columns = [
       { column: 'input.rooms', psi: null, ks: null },
       { column: 'output', psi: 0.2, ks: 0.1 },
