@@ -13,6 +13,7 @@ import { BatchRunner } from './batches/batch-runner.ts';
 import { fileDigests } from './batches/file-sweep.ts';
 import { Buffer } from './buffer/buffer.ts';
 import type { Clocks } from './buffer/window.ts';
+import { DriftRounds } from './inferences/drift-rounds.ts';
 import { InferenceSweep, inferenceDigests } from './inferences/inference-sweep.ts';
 import { ownExposition } from './ingress/exposition.ts';
 import { makeHealthServer } from './ingress/health-server.ts';
@@ -70,8 +71,10 @@ type ModelServices = {
 /** What of models and their groups goes on by itself. */
 const makeModelServices = (settings: Settings, store: Store, log: Log): ModelServices => {
   const { wall } = CLOCKS;
-  const artifacts = openArtifacts(artifactsOptionsOf(settings));
+  const stored = artifactsOptionsOf(settings);
+  const artifacts = openArtifacts(stored);
   const models = new Models(store.documents, artifacts);
+  const drift = new DriftRounds({ documents: store.documents, artifacts: stored, log, wall });
   const records = new GroupRecords(store.documents);
   const engines = new Engines(store.documents);
   const rollouts = new Rollouts({ store, models, engines, log, wall });
@@ -88,6 +91,7 @@ const makeModelServices = (settings: Settings, store: Store, log: Log): ModelSer
     claimMs: Math.max(CLAIM_MS_MIN, settings.lease),
   });
   const handOver = async (): Promise<void> => {
+    await drift.stop();
     await inferences.stop();
     await batches.stop();
     await rollouts.stop();
@@ -99,6 +103,7 @@ const makeModelServices = (settings: Settings, store: Store, log: Log): ModelSer
       await sweep.start();
       await batches.start();
       await inferences.start();
+      await drift.start();
     },
     handOver,
     stop: async () => {

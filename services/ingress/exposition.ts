@@ -1,11 +1,17 @@
 /** /metrics of the whole process: the threads' snapshots, this thread's own, and gauges read from the store at the scrape. */
+import type { DriftRecord } from '../../shared/domain/inference.ts';
 import { type MetricsSnapshot, metrics, render, snapshot } from '../../shared/runtime/metrics.ts';
+import type { Documents } from '../../shared/store/ports/documents.ts';
 import type { Store } from '../../shared/store/ports/store.ts';
+import { driftRecords } from '../inferences/drift-records.ts';
+import { functionNameOf } from '../scaling/group-records.ts';
 
-const fillFunctions = async ({ registry }: Store, now: number): Promise<void> => {
+const fillFunctions = async ({ registry, documents }: Store, now: number): Promise<void> => {
   for (const gauge of [metrics.queueRows, metrics.queueAgeMs, metrics.replicas]) gauge.reset();
   // The loads name the functions: their records, with all versions, would be read for nothing.
-  for (const { functionName, waitingRows, sealedRows, oldestAt } of await registry.load()) {
+  const loads = await registry.load();
+  await fillDrift(documents, new Set(loads.map(({ functionName }) => functionName)));
+  for (const { functionName, waitingRows, sealedRows, oldestAt } of loads) {
     metrics.queueRows.set({ function: functionName, state: 'waiting' }, waitingRows);
     metrics.queueRows.set({ function: functionName, state: 'sealed' }, sealedRows);
     metrics.queueAgeMs.set({ function: functionName }, oldestAt === null ? 0 : Math.max(0, now - oldestAt));
@@ -13,6 +19,24 @@ const fillFunctions = async ({ registry }: Store, now: number): Promise<void> =>
     for (const state of ['ready', 'starting', 'failed'] as const) {
       const count = reports.reduce((sum, report) => sum + report[state], 0);
       metrics.replicas.set({ function: functionName, state }, count);
+    }
+  }
+};
+
+/** Of functions that are there: a record goes up to a minute after its group. */
+const fillDrift = async (documents: Documents, functions: ReadonlySet<string>): Promise<void> => {
+  const found: DriftRecord[] = [];
+  for await (const record of driftRecords(documents))
+    if (functions.has(functionNameOf(record.group))) found.push(record);
+  for (const gauge of [metrics.driftPsi, metrics.driftKs, metrics.driftRows]) gauge.reset();
+  for (const { group, figures } of found) {
+    if (figures === null) continue;
+    const name = functionNameOf(group);
+    metrics.driftRows.set({ function: name, window: 'reference' }, figures.referenceRows);
+    metrics.driftRows.set({ function: name, window: 'window' }, figures.windowRows);
+    for (const { column, psi, ks } of figures.columns) {
+      if (psi !== null) metrics.driftPsi.set({ function: name, column }, psi);
+      if (ks !== null) metrics.driftKs.set({ function: name, column }, ks);
     }
   }
 };

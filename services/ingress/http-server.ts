@@ -15,6 +15,7 @@ import { artifactRoutes } from './artifact-routes.ts';
 import { addBodyParsers, BodyBudget } from './body.ts';
 import { callRoutes } from './call-routes.ts';
 import { dashboardRoutes } from './dashboard-routes.ts';
+import { driftRoutes } from './drift-routes.ts';
 import { engineRoutes } from './engine-routes.ts';
 import { eventRoutes } from './event-routes.ts';
 import { functionRoutes } from './function-routes.ts';
@@ -102,6 +103,7 @@ export const makeHttpServer = async (
     openaiRoutes,
     scalingGroupRoutes,
     inferenceRoutes,
+    driftRoutes,
     engineRoutes,
     oipRoutes(inferences),
     serverRoutes,

@@ -9,6 +9,7 @@ import type { ScalingGroupJson } from '../../shared/wire/model-api.ts';
 import { refusedAs } from '../../shared/wire/option-bag.ts';
 import { compileDeployment, compileGroupName, compileGroupPatch } from '../../shared/wire/scaling-groups.ts';
 import { isContained, updatedBatching } from '../../shared/wire/spec.ts';
+import { removeDrift } from '../inferences/drift-records.ts';
 import type { Engines } from '../registry/engines.ts';
 import type { Models } from '../registry/models.ts';
 import { Claims, type Wanted } from './claims.ts';
@@ -284,6 +285,7 @@ export class Groups {
       group === undefined || group.leavingAt === null ? { answer: null } : { write: null, answer: group },
     );
     if (gone === null) return;
+    await removeDrift(this.#store.documents, name);
     for (const release of [gone.current, gone.next]) if (release !== null) await this.#claims.free(release);
   }
 

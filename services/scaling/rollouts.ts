@@ -8,6 +8,7 @@ import type { Log } from '../../shared/runtime/log.ts';
 import type { Service } from '../../shared/runtime/service.ts';
 import type { Unwatch } from '../../shared/store/ports/queue.ts';
 import type { Store } from '../../shared/store/ports/store.ts';
+import { removeDrift } from '../inferences/drift-records.ts';
 import { Catalogue } from '../registry/catalogue.ts';
 import type { Engines } from '../registry/engines.ts';
 import type { Models } from '../registry/models.ts';
@@ -245,6 +246,7 @@ export class Rollouts implements Service {
     const gone = await this.#records.change(name, (group) =>
       group === undefined || group.leavingAt === null ? { answer: null } : { write: null, answer: group },
     );
+    if (gone !== null) await removeDrift(this.#options.store.documents, name);
     for (const release of [gone?.current, gone?.next]) if (release != null) await this.#claims.free(release);
   }
 

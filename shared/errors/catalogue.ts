@@ -74,6 +74,12 @@ export const CATALOGUE = {
     'No such inference engine or engine version',
     'Register it, or list with `sluice engines`.',
   ),
+  drift_not_found: entry(
+    404,
+    false,
+    'The scaling group is compared with no reference',
+    'Set one with PUT /v1/scaling-groups/{name}/drift.',
+  ),
   artifact_not_found: entry(
     404,
     false,
@@ -193,6 +199,12 @@ export const CATALOGUE = {
     422,
     false,
     'The inference engine cannot be registered',
+    'Correct the field that the detail names.',
+  ),
+  invalid_drift: entry(
+    422,
+    false,
+    'The reference or the window cannot be compared',
     'Correct the field that the detail names.',
   ),
   artifact_digest_mismatch: entry(

@@ -121,6 +121,24 @@ export const metrics = {
     labelNames: ['function', 'direction', 'cause'],
     registers: [registry],
   }),
+  driftPsi: new Gauge({
+    name: 'sluice_drift_psi',
+    help: 'Population stability index of a column between the reference and the window of a scaling group.',
+    labelNames: ['function', 'column'],
+    registers: [registry],
+  }),
+  driftKs: new Gauge({
+    name: 'sluice_drift_ks',
+    help: 'Two-sample Kolmogorov-Smirnov statistic of a column of numbers or times, likewise.',
+    labelNames: ['function', 'column'],
+    registers: [registry],
+  }),
+  driftRows: new Gauge({
+    name: 'sluice_drift_rows',
+    help: 'Rows that the last drift figures were computed from, by side (reference, window).',
+    labelNames: ['function', 'window'],
+    registers: [registry],
+  }),
   storeCounters: new Gauge({
     name: 'sluice_store',
     help: "The store's own counters, by name.",

@@ -46,4 +46,6 @@ export type DriftJson = DriftRequestJson & {
     /** Why there are none. */
     readonly reason: string | null;
   } | null;
+  /** When figures are computed next. */
+  readonly due_at: string;
 };

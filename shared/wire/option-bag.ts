@@ -124,7 +124,7 @@ const DETAIL_MAX = 4000;
 
 /** What the same checks refuse elsewhere than in a function has a code of its own. */
 export const refusedAs = <T>(
-  code: 'invalid_model' | 'invalid_scaling_group' | 'invalid_engine',
+  code: 'invalid_model' | 'invalid_scaling_group' | 'invalid_engine' | 'invalid_drift',
   check: () => T,
 ): T => {
   try {
