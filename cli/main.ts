@@ -9,6 +9,7 @@ import { registerCalls } from './commands/calls.ts';
 import { registerConfig } from './commands/config.ts';
 import { registerDeploy } from './commands/deploy.ts';
 import { registerEngines } from './commands/engines.ts';
+import { registerEvaluate } from './commands/evaluate.ts';
 import { registerFunctions } from './commands/functions.ts';
 import { registerGroups } from './commands/groups.ts';
 import { registerKeys } from './commands/keys.ts';
@@ -52,6 +53,7 @@ const makeProgram = (): Command => {
   registerCall(program);
   registerRun(program);
   registerSql(program);
+  registerEvaluate(program);
   registerCalls(program);
   program.commandsGroup('Administration:');
   registerKeys(program);

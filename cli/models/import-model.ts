@@ -1,9 +1,7 @@
 /** `sluice models import`: the Python package unpacks, uploads and registers. */
 import path from 'node:path';
 import type { ConnectionOptions } from '../connection.ts';
-import { interpreterFor } from '../deploy/python-manifest.ts';
-import { runPythonModule } from '../deploy/python-module.ts';
-import { packageRequirement } from '../deploy/python-package.ts';
+import { runPythonCommand } from '../deploy/python-command.ts';
 
 export type ImportOptions = ConnectionOptions & {
   readonly summary?: string;
@@ -13,12 +11,6 @@ export type ImportOptions = ConnectionOptions & {
   readonly alias?: readonly string[];
   readonly python?: string;
   readonly json?: boolean;
-};
-
-const INSTALL = {
-  pattern: /No module named '?sluice|No module named .?sluice\.import_command/,
-  what: '',
-  requirement: packageRequirement(),
 };
 
 export const importModel = (
@@ -35,11 +27,11 @@ export const importModel = (
   };
   const given = Object.entries(named).filter(([, value]) => value !== undefined) as [string, string][];
   const parameters = [
-    ...['-m', 'sluice.import_command', ...given.flatMap(([option, value]) => [`${option}=${value}`])],
+    ...given.map(([option, value]) => `${option}=${value}`),
     ...(options.alias ?? []).map((alias) => `--alias=${alias}`),
     ...(options.json === true ? ['--json'] : []),
     ...['--', project, name, source],
   ];
-  const python = interpreterFor(path.resolve(source), options.python ?? null);
-  return runPythonModule({ python, parameters, connection: options }, INSTALL);
+  const module = 'sluice.import_command';
+  return runPythonCommand({ module, parameters, file: path.resolve(source) }, options);
 };

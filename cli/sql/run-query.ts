@@ -1,9 +1,7 @@
 /** What `sluice sql` does: DuckDB runs in a Python process of its own, which shares this one's input and output. */
 import path from 'node:path';
 import type { ConnectionOptions } from '../connection.ts';
-import { interpreterFor } from '../deploy/python-manifest.ts';
-import { runPythonModule } from '../deploy/python-module.ts';
-import { packageRequirement } from '../deploy/python-package.ts';
+import { runPythonCommand } from '../deploy/python-command.ts';
 import { UsageError } from '../failure.ts';
 
 export type QueryOptions = ConnectionOptions & {
@@ -33,7 +31,7 @@ export const checkQueryOptions = ({ format, output, onError, param }: QueryOptio
 };
 
 const parametersOf = (query: string, options: QueryOptions): string[] => [
-  ...['-m', 'sluice.query_command', '--on-error', options.onError],
+  ...['--on-error', options.onError],
   ...['--concurrent-chunks', String(options.concurrentChunks)],
   ...(options.format === undefined ? [] : ['--format', options.format]),
   ...(options.output === undefined ? [] : ['--output', options.output]),
@@ -42,14 +40,15 @@ const parametersOf = (query: string, options: QueryOptions): string[] => [
   ...['--', query],
 ];
 
-const INSTALL = {
-  pattern: /No module named '?sluice|No module named .?sluice\.query_command/,
-  what: ' with SQL',
-  requirement: packageRequirement('[sql]'),
-};
-
 export const runQuery = async (query: string, options: QueryOptions): Promise<void> => {
   checkQueryOptions(options);
-  const python = interpreterFor(path.resolve('query.sql'), options.python ?? null);
-  await runPythonModule({ python, parameters: parametersOf(query, options), connection: options }, INSTALL);
+  await runPythonCommand(
+    {
+      module: 'sluice.query_command',
+      parameters: parametersOf(query, options),
+      file: path.resolve('query.sql'),
+      extra: { name: '[sql]', purpose: 'SQL' },
+    },
+    options,
+  );
 };

@@ -20,9 +20,10 @@ const commandsOf = (blocks: readonly Block[]): string[] =>
 const readme = readFileSync(path.join(ROOT, 'README.md'), 'utf8');
 const blocks = blocksOf(readme);
 const commands = commandsOf(blocks);
-const ANSWERED = '## What a group was asked and answered';
-const [, answered] = readFileSync(path.join(ROOT, 'docs/MODELS.md'), 'utf8').split(ANSWERED);
-const answeredCommands = commandsOf(blocksOf(answered!.split('\n## ')[0]!));
+const models = readFileSync(path.join(ROOT, 'docs/MODELS.md'), 'utf8');
+const sectionOf = (title: string): string => models.split(`\n## ${title}\n`)[1]!.split('\n## ')[0]!;
+const answeredCommands = commandsOf(blocksOf(sectionOf('What a group was asked and answered')));
+const evaluationCommands = commandsOf(blocksOf(sectionOf('Evaluate a model')));
 
 /** Started by this test itself instead of by a shell. */
 const SERVER = 'npx sluice dev';
@@ -95,6 +96,11 @@ describe('the README', () => {
     await eventually('figures', async () => (await scalingGroups.drift('house-price-sg')).figures);
     expect(await ok(compared!)).toMatch(/COLUMN +PSI +KS[\s\S]*input\.rooms[\s\S]*output/);
     expect(await ok(end!)).toContain('house-price-sg is compared no more.\n');
+  });
+
+  it('is followed by docs/MODELS.md with an evaluation', async () => {
+    expect(evaluationCommands).toHaveLength(1);
+    expect(await ok(evaluationCommands[0]!)).toMatch(/5,000 evaluated, 0 failed[\s\S]*r2 +0\.9/);
   });
 
   it.each([

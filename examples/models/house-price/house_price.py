@@ -54,4 +54,4 @@ answers = predict.chunked_call(
 print(
     f"{len(answers)} prices, the same as here: {np.array_equal(answers, rf.predict(houses))}"
 )
-houses.assign(id=range(len(houses))).to_parquet("houses.parquet")
+houses.assign(id=range(len(houses)), paid=prices).to_parquet("houses.parquet")

@@ -1,7 +1,6 @@
 """Models to evaluate. Those named echo.… answer a column of the table, so that a test writes its answers into the table."""
 
 import pyarrow as pa
-
 import sluice
 
 QUICK = {"max_batching_size": 10_000, "max_buffer_duration": 1, "retries": 0}

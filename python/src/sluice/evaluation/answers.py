@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -26,18 +26,18 @@ Piece = tuple[np.ndarray, Future[Result]]
 
 @dataclass(frozen=True)
 class Asking:
-    """How a table is sent. ``columns``: input → column; ``output``: the field of struct answers that is looked at."""
+    """How a table is sent. ``columns``: input → column; ``field``: of struct answers, the one that is looked at."""
 
     target: Target
     columns: dict[str, str]
-    output: str | None
+    field: str | None
     concurrent_chunks: int
     progress: bool
 
 
 def answered(
     asking: Asking, source: TableSource, failures: Failures, keep: Callable[[int, int], np.ndarray] | None = None
-) -> Iterator[tuple[np.ndarray, pa.Array]]:
+) -> Generator[tuple[np.ndarray, pa.Array], None, None]:
     """Row numbers and their answers, as they come, in row order; rows that failed are in ``failures`` in their place.
 
     ``keep``: of rows from the first number to before the second, True for those that are sent; by default all.
@@ -106,12 +106,12 @@ def plain_answers(values: pa.Array, asking: Asking) -> pa.Array:
     """Answers without what is around them: JSON texts, the one field of a struct, lists of one."""
     if asking.target.is_json and pt.is_string(values.type):
         values = _parsed(values)
-    if asking.output is not None:
-        names = [field.name for field in values.type] if pt.is_struct(values.type) else []
-        if asking.output not in names:
+    if asking.field is not None:
+        names = [one.name for one in values.type] if pt.is_struct(values.type) else []
+        if asking.field not in names:
             told = f"structs of {', '.join(names)}" if names else f"{values.type}"
-            raise EvaluationError(f"output is {asking.output!r}, and the answers are {told}")
-        values = pc.struct_field(values, asking.output)
+            raise EvaluationError(f"answer is {asking.field!r}, and the answers are {told}")
+        values = pc.struct_field(values, asking.field)
     elif pt.is_struct(values.type) and values.type.num_fields == 1:
         values = pc.struct_field(values, [0])
     if pt.is_dictionary(values.type):

@@ -82,7 +82,7 @@ class ClassAnswers:
             return "structs of scores"
         raise EvaluationError(
             f"the answers are {kind}; classification takes a class, a score for each class (a list or a struct of numbers), or "
-            "the probability of the second of two classes. Of a struct, output= names the field that is one of these"
+            "the probability of the second of two classes. Of a struct, answer= names the field that is one of these"
         )
 
     def _matrix(self, rows: np.ndarray, values: pa.Array) -> np.ndarray:
@@ -93,7 +93,7 @@ class ClassAnswers:
             matrix = matrix_of(rows, values, self._width)
         if self._width is None:
             self._width = matrix.shape[1]
-            self._keeps_scores = np.count_nonzero(self._codes != ABSENT) * self._width <= SCORES_MAX
+            self._keeps_scores = int(np.count_nonzero(self._codes != ABSENT)) * self._width <= SCORES_MAX
         return matrix
 
     def _keep(self, rows: np.ndarray, answers: np.ndarray) -> None:

@@ -59,7 +59,7 @@ class RegressionAnswers:
 
 def _way_out(kind: pa.DataType) -> str:
     if pt.is_struct(kind):
-        return f"; name the field with output=, one of {', '.join(field.name for field in kind)}"
+        return f"; name the field with answer=, one of {', '.join(field.name for field in kind)}"
     return ""
 
 

@@ -31,7 +31,7 @@ class Vectors:
             raise EvaluationError(f"the answers are {values.type}; retrieval takes one list of numbers a row")
         wide = matrix_of(rows, values, self.width).astype(np.float64)
         self.width = wide.shape[1]
-        is_finite = np.isfinite(wide).all(axis=1)
+        is_finite: np.ndarray = np.isfinite(wide).all(axis=1)
         self._failures.add_all(rows[~is_finite], "no_answer", "the vector holds null, NaN or infinity")
         # By the largest number first, so that no square is lost.
         largest = np.abs(wide, where=is_finite[:, None], out=np.zeros_like(wide)).max(axis=1)

@@ -32,7 +32,7 @@ class _Sending:
     """How every table of one evaluation is sent."""
 
     target: Target
-    output: str | None
+    field: str | None
     concurrent_chunks: int
     progress: bool
 
@@ -41,7 +41,7 @@ class _Sending:
     ) -> Iterator[tuple[np.ndarray, pa.Array]]:
         """Row numbers and answers of the rows that have one. ``kept``: True for the rows that are sent."""
         columns = self.target.columns(source, inputs, others)
-        asking = Asking(self.target, columns, self.output, self.concurrent_chunks, self.progress)
+        asking = Asking(self.target, columns, self.field, self.concurrent_chunks, self.progress)
         keep: Callable[[int, int], np.ndarray] | None = None if kept is None else lambda first, end: kept[first:end]
         with closing(answered(asking, source, failures, keep)) as chunks:
             for rows, values in chunks:
@@ -56,7 +56,7 @@ def evaluate(
     labels: str,
     task: str,
     inputs: Inputs = None,
-    output: str | None = None,
+    answer: str | None = None,
     classes: Sequence[Any] | None = None,
     documents: Any = None,
     id: str = "id",  # the name that a caller writes
@@ -80,7 +80,7 @@ def evaluate(
         task: ``"classification"``: the answer is a class, a score for each class (a list, or a struct with the classes as names),
             or the probability of the second of two classes. ``"regression"``: it is a number. ``"retrieval"``: it is a vector.
         inputs: columns that are the function's inputs, or input → column; by default the inputs by name.
-        output: the field of the answers that is looked at, where they are structs.
+        answer: the field of the answers that is looked at, where they are structs.
         classes: in the order of the scores; by default those of the model, or the labels in ascending order.
         documents, id, document_inputs: of a retrieval, the table of documents, its column of ids, and its inputs (by default
             as ``inputs``).
@@ -97,7 +97,7 @@ def evaluate(
     _require_sklearn()
     source = TableSource(data, "the table" if task != "retrieval" else "the table of queries")
     source.require([labels], "the labels")
-    sending = _Sending(Target(target, url, api_key), output, concurrent_chunks, progress)
+    sending = _Sending(Target(target, url, api_key), answer, concurrent_chunks, progress)
     if task == "regression":
         return _regression(sending, source, labels, inputs)
     if task == "classification":

@@ -28,13 +28,14 @@ def matrix_of(rows: np.ndarray, values: pa.Array, width: int | None) -> np.ndarr
     ``width``: of the rows before. Raises EvaluationError naming the first row of another width.
     """
     lengths = pc.list_value_length(values).to_numpy(zero_copy_only=False)
+    empty = np.flatnonzero(lengths == 0)
+    if len(empty):
+        raise EvaluationError(f"the answer of row {rows[int(empty[0])]} is an empty list")
     expected = int(lengths[0]) if width is None else width
     other = np.flatnonzero(lengths != expected)
     if len(other):
         at = int(other[0])
         raise EvaluationError(f"the answer of row {rows[at]} has {int(lengths[at])} numbers, and those before it have {expected}")
-    if expected == 0:
-        raise EvaluationError(f"the answer of row {rows[0]} is an empty list")
     return _numbers(values.flatten()).reshape(len(values), expected)
 
 
