@@ -1,9 +1,9 @@
 /** Takes rows of inference files evenly, column by column, into memory of a fixed size. */
 import { openAsBlob } from 'node:fs';
-import { ParquetFile, type RecordBatch } from 'parquet-wasm';
 import type { ArrayData } from '../../shared/arrow/array-node.ts';
 import { readStream } from '../../shared/arrow/index.ts';
 import { categorySide, type DriftSide, orderedSide } from '../../shared/domain/drift.ts';
+import { openParquet } from '../../shared/parquet/reader.ts';
 import { driftLeaves, type Leaf } from './drift-columns.ts';
 import { DRIFT_ROWS_MAX, type TimeRange } from './drift-portions.ts';
 
@@ -73,22 +73,17 @@ export class DriftSampler {
     return new Map([...this.#columns].map(([name, kinds]) => [name, commonest(kinds).side()]));
   }
 
-  /** Adds rows of one file. What of it was read before it failed stays. */
+  /** Adds rows of one file. What of it was read before it failed stays. @throws ParquetError */
   async add(file: string, rate: number): Promise<void> {
-    const parquet = await ParquetFile.fromFile(await openAsBlob(file));
+    const parquet = await openParquet(await openAsBlob(file));
     try {
-      const schema = readStream(parquet.schema().intoIPCStream());
-      const columns = schema.fields
-        .map(({ name }) => name)
+      const columns = readStream(parquet.schema)
+        .fields.map(({ name }) => name)
         .filter((name) => ['time', 'input', 'output'].includes(name));
-      const stream = (await parquet.stream({
-        ...{ columns, batchSize: BATCH_ROWS, concurrency: 1 },
-      })) as unknown as AsyncIterable<RecordBatch>;
-      for await (const batch of stream)
-        for (const { rows, columns: arrays } of readStream(batch.intoIPCStream()).batches)
-          this.#take(arrays, rows, rate);
+      for await (const { stream } of parquet.batches({ columns, batchRows: BATCH_ROWS }))
+        for (const { rows, columns: arrays } of readStream(stream).batches) this.#take(arrays, rows, rate);
     } finally {
-      parquet.free();
+      parquet.close();
     }
   }
 

@@ -3,6 +3,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { type DriftReference, driftOf, driftReference } from '../../shared/domain/drift.ts';
 import type { ColumnDrift, DriftFigures } from '../../shared/domain/inference.ts';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
+import { ParquetError } from '../../shared/parquet/reader.ts';
 import { type ArtifactsOptions, openArtifacts } from '../../shared/store/artifacts/index.ts';
 import type { Portion, TimeRange } from './drift-portions.ts';
 import { DriftSampler } from './drift-sampler.ts';
@@ -71,7 +72,7 @@ const sampled = async ({ range, portions }: DriftSideRequest, found: Trouble): P
       if (error instanceof SluiceError && error.code !== 'invalid_arrow') throw error;
       found.unreadable += 1;
       found.detail ??= `${digest}: ${error instanceof Error ? error.message : String(error)}`;
-      found.isSpoilt ||= error instanceof Error && error.name === 'RuntimeError';
+      found.isSpoilt ||= error instanceof ParquetError && error.isTrap;
     }
   }
   return sampler;
