@@ -30,7 +30,7 @@ const mixed = (bits: number): number => {
 };
 
 const callHash = (callId: number): number =>
-  mixed(mixed((callId + STEP) | 0) ^ mixed(Math.floor(callId / HASHES) + STEP));
+  mixed((mixed((callId + STEP) | 0) + Math.imul(Math.floor(callId / HASHES), STEP)) | 0);
 
 const hashIn = (call: number, row: number): number => mixed((call + Math.imul(row + 1, STEP)) | 0) >>> 0;
 

@@ -37,6 +37,7 @@ export class VersionSampler {
   readonly #facts: VersionFacts;
   readonly #rate: number;
   readonly #sink: SampleSink;
+  readonly #copying = new Set<Promise<void>>();
 
   constructor(facts: VersionFacts, rate: number, sink: SampleSink) {
     this.#facts = facts;
@@ -52,11 +53,8 @@ export class VersionSampler {
       const runs = sampledRuns(settled, this.#rate);
       rows = rowsIn(runs);
       if (rows === 0) return;
-      const copied =
-        rows > batch.rows * PICKED_SHARE_MAX ? this.#takeWhole(batch, runs) : this.#pick(batch, runs);
-      this.#sink.copying(
-        copied.catch((error: unknown) => this.#sink.lose(rows, 'they could not be copied', error)),
-      );
+      const isWhole = rows > batch.rows * PICKED_SHARE_MAX;
+      this.#track(isWhole ? this.#takeWhole(batch, runs) : this.#pick(batch, runs), rows);
     } catch (error) {
       this.#sink.lose(rows, 'they could not be sampled', error);
     }
@@ -64,7 +62,16 @@ export class VersionSampler {
 
   /** What was taken becomes files without waiting for more: the version does not run here any more. */
   flush(): void {
-    this.#sink.flush();
+    void Promise.all(this.#copying).then(() => this.#sink.flush());
+  }
+
+  /** Never rejects. */
+  #track(work: Promise<void>, rows: number): void {
+    const copy = work
+      .catch((error: unknown) => this.#sink.lose(rows, 'they could not be copied', error))
+      .finally(() => this.#copying.delete(copy));
+    this.#copying.add(copy);
+    this.#sink.copying(copy);
   }
 
   async #takeWhole(batch: SettledBatch, runs: readonly SampledRun[]): Promise<void> {
@@ -83,7 +90,11 @@ export class VersionSampler {
     for (const runs of cutRuns(all, PICKED_ROWS)) {
       if (!isFirst) await turn();
       isFirst = false;
-      this.#pickSome(batch, runs);
+      try {
+        this.#pickSome(batch, runs);
+      } catch (error) {
+        this.#sink.lose(rowsIn(runs), 'they could not be picked', error);
+      }
     }
   }
 

@@ -3,12 +3,13 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { openArtifacts } from '../../../shared/store/artifacts/index.ts';
-import type { Artifacts } from '../../../shared/store/ports/artifacts.ts';
-import { CallIds } from '../../../shared/wire/call-id.ts';
-import { rowHash } from '../../../workers/inference-log/sampling.ts';
-import { inferenceFiles, inferenceRows } from '../../support/inference-rows.ts';
-import { nodeSpec, Rig, type SpecChanges } from './rig.ts';
+import { openArtifacts } from '../../../../shared/store/artifacts/index.ts';
+import type { Artifacts } from '../../../../shared/store/ports/artifacts.ts';
+import { CallIds } from '../../../../shared/wire/call-id.ts';
+import { rowHash } from '../../../../workers/inference-log/sampling.ts';
+import { PLAIN_SPEC } from '../../../support/function-spec.ts';
+import { inferenceFiles, inferenceRows } from '../../../support/inference-rows.ts';
+import { nodeSpec, Rig, type SpecChanges } from '../rig.ts';
 
 const DAY_MS = 86_400_000;
 const SHOUT = 'export const run = ({ text }) => text.map((t) => t.toUpperCase())';
@@ -82,5 +83,36 @@ describe('the inference store of a worker', () => {
       for (const { row, input, output } of rows)
         expect([input, output]).toEqual([{ text: `row ${row}` }, `ROW ${row}`]);
     }
+  });
+
+  it('has each row once, with its last outcome, after retries and bisection', async () => {
+    const artifacts = await directoryArtifacts();
+    const rig = await Rig.open({ artifacts });
+    const body = `export const run = ({ text }) => {
+      if (text.includes('bad')) throw new TypeError('a bad row');
+      return text.map((t) => t.length);
+    }`;
+    const retry = { ...PLAIN_SPEC.retry, retries: 2 };
+    const output = {
+      type: { struct: [{ name: 'n', type: 'float64', nullable: true }] },
+      nullable: true,
+    } as const;
+    const structured = body.replace('t.length', '({ n: t.length })');
+    const record = await rig.deploy(sampledSpec(structured, { retry, output }));
+    const texts = ['a', 'bb', 'bad', 'cccc', 'bad', 'e', 'ff', 'ggg'];
+    const call = await rig.submit(record, texts);
+    await rig.finished(call);
+    const rows = (await stopped(rig, artifacts)).toSorted((a, b) => Number(a.row) - Number(b.row));
+    expect(rows.map(({ row, status, output }) => [row, status, output])).toEqual(
+      texts.map((text, row) => [
+        row,
+        text === 'bad' ? 'failed' : 'ok',
+        text === 'bad' ? null : { n: text.length },
+      ]),
+    );
+    expect(rows[2]).toMatchObject({ error_code: 'handler_error', input: { text: 'bad' }, batch_rows: 1 });
+    expect(rows[2]!.error_message).toContain('a bad row');
+    // Three runs of the whole batch, then halves.
+    expect(rows[2]!.attempt).toBeGreaterThan(3);
   });
 });
