@@ -367,6 +367,7 @@ REFUSED = [
     ("echo.number", {"answer": [1.0, 1.0], "y": [1.0, float("inf")]}, NUMBERS, "label 'y' of row 1 is infinite"),
     ("echo.number", {"answer": [float("nan")], "y": [1.0]}, NUMBERS, "no row was answered.*1 rows failed.*NaN"),
     ("echo.number", {"answer": ["a"], "y": [1.0]}, NUMBERS, "input answer of echo.number takes double, and the table has string"),
+    ("echo.number", {"answer": [1.0, "a"], "y": [1, 2]}, NUMBERS, "the table cannot be read: column 'answer'"),
     ("echo.number", [1, 2], NUMBERS, "the table is list; give a pyarrow, pandas or polars table"),
     ("echo.number", "nothing.parquet", NUMBERS, "nothing.parquet is not there"),
     ("echo.number", __file__, NUMBERS, "is no file that can be read here"),

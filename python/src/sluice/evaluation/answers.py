@@ -104,7 +104,7 @@ def _taken(waiting: deque[Piece], asking: Asking, failures: Failures, bar: Any) 
 
 def plain_answers(values: pa.Array, asking: Asking) -> pa.Array:
     """Answers without what is around them: JSON texts, the one field of a struct, lists of one."""
-    if asking.target.is_json and pt.is_string(values.type):
+    if asking.target.is_json:
         values = _parsed(values)
     if asking.field is not None:
         names = [one.name for one in values.type] if pt.is_struct(values.type) else []

@@ -31,7 +31,7 @@ class Vectors:
             raise EvaluationError(f"the answers are {values.type}; retrieval takes one list of numbers a row")
         wide = matrix_of(rows, values, self.width).astype(np.float64)
         self.width = wide.shape[1]
-        is_finite: np.ndarray = np.isfinite(wide).all(axis=1)
+        is_finite = np.asarray(np.isfinite(wide).all(axis=1))
         self._failures.add_all(rows[~is_finite], "no_answer", "the vector holds null, NaN or infinity")
         # By the largest number first, so that no square is lost.
         largest = np.abs(wide, where=is_finite[:, None], out=np.zeros_like(wide)).max(axis=1)
@@ -69,6 +69,8 @@ class Rankings:
     def __init__(self, cutoffs: Sequence[int]):
         self.cutoffs = list(cutoffs)
         self.queries = 0
+        self.lost = 0
+        """Queries whose relevant documents all failed."""
         self._sums: dict[str, float] = {}
 
     def add(self, cosines: np.ndarray, relevant: np.ndarray) -> None:
@@ -110,15 +112,17 @@ class Rankings:
 
 def rank_queries(
     documents: Documents, relevance: Relevance, rows: np.ndarray, unit: np.ndarray, rankings: Rankings
-) -> int:
-    """Ranks the documents for the queries ``rows``. Answers how many had no relevant document that was embedded."""
-    lost = 0
-    for first, block in documents.cosines(unit):
-        for row, cosines in zip(rows[first : first + len(block)], block, strict=True):
-            places = documents.places[relevance.of(int(row))]
-            places = places[places >= 0]
-            if len(places) == 0:
-                lost += 1
-            else:
-                rankings.add(cosines, places)
-    return lost
+) -> None:
+    """Ranks the documents for the queries ``rows``, whose vectors are ``unit``."""
+    from sklearn import config_context
+
+    # A call a query: what scikit-learn checks of its arguments takes longer than the figures.
+    with config_context(assume_finite=True, skip_parameter_validation=True):
+        for first, block in documents.cosines(unit):
+            for row, cosines in zip(rows[first : first + len(block)], block, strict=True):
+                places = documents.places[relevance.of(int(row))]
+                places = places[places >= 0]
+                if len(places) == 0:
+                    rankings.lost += 1
+                else:
+                    rankings.add(cosines, places)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -36,17 +36,25 @@ class _Sending:
     concurrent_chunks: int
     progress: bool
 
-    def answers(
-        self, source: TableSource, inputs: Inputs, others: Sequence[str], failures: Failures, kept: np.ndarray | None = None
-    ) -> Iterator[tuple[np.ndarray, pa.Array]]:
-        """Row numbers and answers of the rows that have one. ``kept``: True for the rows that are sent."""
-        columns = self.target.columns(source, inputs, others)
+    def ask(
+        self,
+        table: tuple[TableSource, str, Inputs],
+        failures: Failures,
+        take: Callable[[np.ndarray, pa.Array], None],
+        kept: np.ndarray | None = None,
+    ) -> None:
+        """Hands row numbers and their answers to ``take``. What it raises cancels the calls in flight.
+
+        ``table``: with its column that is no input unless it is named, and its inputs. ``kept``: True for the rows that are sent.
+        """
+        source, other, inputs = table
+        columns = self.target.columns(source, inputs, [other])
         asking = Asking(self.target, columns, self.field, self.concurrent_chunks, self.progress)
         keep: Callable[[int, int], np.ndarray] | None = None if kept is None else lambda first, end: kept[first:end]
         with closing(answered(asking, source, failures, keep)) as chunks:
             for rows, values in chunks:
                 if len(rows) > 0:
-                    yield rows, values
+                    take(rows, values)
 
 
 def evaluate(
@@ -140,8 +148,7 @@ def _regression(sending: _Sending, source: TableSource, labels: str, inputs: Inp
     _require_labels(source, labels, is_labelled)
     failures = Failures(source.name)
     gathered = RegressionAnswers(numbers, failures)
-    for rows, values in sending.answers(source, inputs, [labels], failures, is_labelled):
-        gathered.add(rows, values)
+    sending.ask((source, labels, inputs), failures, gathered.add, is_labelled)
     pairs = gathered.arrays()
     _require_answers(len(pairs[0]), failures)
     figures = regression_figures(*pairs)
@@ -169,8 +176,7 @@ def _classification(
         model_classes=sending.target.class_labels,
         failures=failures,
     )
-    for rows, values in sending.answers(source, inputs, [labels], failures, is_labelled):
-        gathered.add(rows, values)
+    sending.ask((source, labels, inputs), failures, gathered.add, is_labelled)
     _require_answers(gathered.rows_answered, failures)
     found = gathered.classified()
     figures, by_class, confusion = classification_figures(found)
@@ -196,8 +202,7 @@ def _retrieval(
     documents: tuple[TableSource, str, Inputs],
     cutoffs: list[int],
 ) -> Evaluation:
-    source, labels, inputs = queries
-    library, id_column, document_inputs = documents
+    (source, labels, _), (library, id_column, _) = queries, documents
     as_text = source.is_text or library.is_text
     ids = document_ids(library, id_column, as_text)
     relevance = relevance_of(source, labels, ids, as_text)
@@ -206,15 +211,16 @@ def _retrieval(
     failures = [Failures("documents"), Failures("queries")]
     found = Documents(len(ids))
     vectors = Vectors(failures[0])
-    for rows, values in sending.answers(library, document_inputs, [id_column], failures[0]):
-        found.add(*vectors.unit(rows, values))
+    sending.ask(documents, failures[0], lambda rows, values: found.add(*vectors.unit(rows, values)))
     _require_answers(found.count, failures[0])
     asked = Vectors(failures[1])
     asked.width = vectors.width
     rankings = Rankings(cutoffs)
-    lost = 0
-    for rows, values in sending.answers(source, inputs, [labels], failures[1], is_labelled):
-        lost += rank_queries(found, relevance, *asked.unit(rows, values), rankings)
+
+    def rank(rows: np.ndarray, values: pa.Array) -> None:
+        rank_queries(found, relevance, *asked.unit(rows, values), rankings)
+
+    sending.ask(queries, failures[1], rank, is_labelled)
     _require_answers(rankings.queries, failures[1] if failures[1].rows else failures[0])
     figures = rankings.figures()
     counts = {
@@ -225,7 +231,7 @@ def _retrieval(
         "documents": len(ids),
         "documents_failed": failures[0].rows,
     }
-    notes = _retrieval_notes(relevance, found, lost)
+    notes = _retrieval_notes(relevance, found, rankings.lost)
     firsts = [*_first(failures[0]), *_first(failures[1])]
     return Evaluation(
         "retrieval", sending.target.name, figures.values, counts, figures.reasons, failures=firsts, notes=notes

@@ -135,4 +135,7 @@ def _table(data: Any, name: str) -> pa.Table:
     is_table = hasattr(data, "__arrow_c_stream__") or (hasattr(data, "columns") and hasattr(data, "shape"))
     if not is_table and not isinstance(data, (Mapping, pa.RecordBatch, pa.RecordBatchReader)):
         raise EvaluationError(f"{name} is {type(data).__name__}; give {_TAKEN}")
-    return table_of((data,), {}, lambda: None)
+    try:
+        return table_of((data,), {}, lambda: None)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise EvaluationError(f"{name} cannot be read: {error}") from None

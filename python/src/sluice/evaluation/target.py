@@ -27,7 +27,7 @@ class Target:
         self.name = self.function.name
         spec = _spec(self.function)
         self._fields: list[dict[str, Any]] | None = spec["inputs"]
-        self.is_json = spec["output"]["type"] in ("json", "any")
+        self.is_json = spec["output"]["type"] == "json"
         self.class_labels = None if group is None else _class_labels(self.function, group)
 
     def columns(self, source: TableSource, inputs: Inputs, others: Sequence[str]) -> dict[str, str]:
