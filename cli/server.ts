@@ -79,6 +79,8 @@ const makeParts = (
         strict,
         pythonDefault: python,
         ...modelStorage(settings),
+        environmentsDirectory: settings.environments || null,
+        environmentsBytesMax: settings.environmentsLimit,
         backends: backendsOf(settings),
       })
     : null;

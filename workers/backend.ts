@@ -39,6 +39,8 @@ export type LaunchRequest = {
   /** Device ids of this machine that are the replica's own. */
   readonly devices: readonly number[];
   readonly onLine: (stream: 'stdout' | 'stderr', text: string) => void;
+  /** Aborted when the replica is not wanted any more: what is still being prepared for it alone ends. */
+  readonly signal: AbortSignal;
 };
 
 export interface Backend {

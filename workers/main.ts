@@ -28,6 +28,8 @@ export type WorkersOptions = {
   readonly pythonDefault: string | null;
   /** Where isolated functions' virtual environments are kept; null: below ~/.cache/sluice. */
   readonly environmentsDirectory?: string | null;
+  /** Bytes of them at most; left out: as many as there are. */
+  readonly environmentsBytesMax?: number;
   /** Where Node functions find packages that they did not bring: the directory that the server was started in. */
   readonly modulesDirectory?: string;
   /** What replicas share; this machine where it is left out. */
@@ -78,6 +80,7 @@ export const makeWorkers = (options: WorkersOptions): Workers => {
       ...parts,
       pythonDefault,
       environmentsDirectory: options.environmentsDirectory ?? null,
+      environmentsBytesMax: options.environmentsBytesMax ?? Number.POSITIVE_INFINITY,
       modulesDirectory: options.modulesDirectory ?? process.cwd(),
     });
   const backends = new Backends(

@@ -4,21 +4,18 @@
  * read-only; a path that would leave it never gets this far, and is refused here all the same.
  */
 import { createHash } from 'node:crypto';
-import { chmod, constants, copyFile, link, lstat, mkdir, mkdtemp, readdir } from 'node:fs/promises';
+import { chmod, constants, copyFile, link, lstat, mkdir, readdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { ModelBinding, ModelFile } from '../shared/domain/model.ts';
 import { SluiceError } from '../shared/errors/sluice-error.ts';
 import type { Artifacts } from '../shared/store/ports/artifacts.ts';
 import type { ModelFolder, ModelFolders } from './backend.ts';
-import { OwnDirectory, removeTree } from './own-directory.ts';
+import { KeptFolders } from './kept-folders.ts';
+import { OwnDirectory } from './own-directory.ts';
 
 const READ_ONLY_FILE = 0o444;
 const READ_ONLY_DIRECTORY = 0o555;
 const PATH_BYTES_MAX = 1024;
-/** How long files stay that nobody uses: a replica that crashed starts again, and where no link can be made they are copies. */
-const UNUSED_MS = 60_000;
-
-type Folder = { readonly made: Promise<string>; users: number; unused: NodeJS.Timeout | null };
 
 const refusedPath = (path: string, why: string): SluiceError =>
   new SluiceError(
@@ -62,69 +59,25 @@ const seal = async (directory: string): Promise<void> => {
 
 export class ModelDirectories implements ModelFolders {
   readonly #artifacts: Artifacts | null;
-  readonly #root: OwnDirectory;
-  readonly #folders = new Map<string, Folder>();
+  readonly #folders: KeptFolders;
 
   /** Folders are made in one of their own below `parent`. */
   constructor(artifacts: Artifacts | null, parent: string) {
     this.#artifacts = artifacts;
-    this.#root = new OwnDirectory({ parent, kind: 'models', isShared: true });
+    this.#folders = new KeptFolders(new OwnDirectory({ parent, kind: 'models', isShared: true }));
   }
 
-  async take(model: ModelBinding, signal: AbortSignal): Promise<ModelFolder> {
-    const key = manifestDigest(model.files);
-    let folder = this.#folders.get(key);
-    if (!folder) {
-      folder = { made: this.#make(key, model.files, signal), users: 0, unused: null };
-      this.#folders.set(key, folder);
-      folder.made.catch(() => this.#folders.delete(key));
-    }
-    const mine = folder;
-    mine.users += 1;
-    if (mine.unused) clearTimeout(mine.unused);
-    mine.unused = null;
-    let isGivenBack = false;
-    const giveBack = (): void => {
-      if (isGivenBack) return;
-      isGivenBack = true;
-      mine.users -= 1;
-      if (mine.users === 0) mine.unused = setTimeout(() => this.#drop(key, mine), UNUSED_MS).unref();
-    };
-    try {
-      return { directory: await mine.made, giveBack };
-    } catch (error) {
-      giveBack();
-      throw error;
-    }
+  take(model: ModelBinding, signal: AbortSignal): Promise<ModelFolder> {
+    return this.#folders.take(manifestDigest(model.files), async (folder) => {
+      if (this.#artifacts === null && model.files.length > 0)
+        throw new Error('the files of its model: this worker has no place of artifacts (see --artifacts)');
+      for (const file of model.files) await this.#put(folder, file, signal);
+      await seal(folder);
+    });
   }
 
-  /** Removes all of them: nothing is served any more. Safe to call twice. */
-  async remove(): Promise<void> {
-    const folders = [...this.#folders.values()];
-    this.#folders.clear();
-    await Promise.allSettled(folders.map(({ made }) => made));
-    for (const { unused } of folders) if (unused) clearTimeout(unused);
-    await this.#root.remove();
-  }
-
-  #drop(key: string, folder: Folder): void {
-    if (this.#folders.get(key) === folder) this.#folders.delete(key);
-    // Its name is free at once: the next who asks for these files gets a new folder.
-    void folder.made.then(removeTree).catch(() => undefined);
-  }
-
-  async #make(key: string, files: readonly ModelFile[], signal: AbortSignal): Promise<string> {
-    if (this.#artifacts === null && files.length > 0)
-      throw new Error('the files of its model: this worker has no place of artifacts (see --artifacts)');
-    const building = await mkdtemp(join(await this.#root.path(), `${key}-`));
-    try {
-      for (const file of files) await this.#put(building, file, signal);
-      await seal(building);
-      return building;
-    } catch (error) {
-      await removeTree(building);
-      throw error;
-    }
+  remove(): Promise<void> {
+    return this.#folders.remove();
   }
 
   async #put(root: string, { path, digest, bytes }: ModelFile, signal: AbortSignal): Promise<void> {

@@ -3,7 +3,8 @@ import { chmod, lstat, mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 
-const STARTED_AT = Date.now() - process.uptime() * 1000;
+/** Of this process, wall-clock milliseconds. */
+export const STARTED_AT = Date.now() - process.uptime() * 1000;
 
 /** The machine's name is in it, since the place may be shared. */
 const prefixOf = (kind: string): string => `sluice-${kind}-${hostname()}-`;
@@ -75,7 +76,8 @@ const isLeft = async (path: string, pid: number): Promise<boolean> => {
   return pid === process.pid ? facts.mtimeMs < STARTED_AT : !isAlive(pid);
 };
 
-const isAlive = (pid: number): boolean => {
+/** Whether a process of this machine has this id. */
+export const isAlive = (pid: number): boolean => {
   try {
     return process.kill(pid, 0);
   } catch (error) {

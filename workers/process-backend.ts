@@ -9,16 +9,18 @@ import { Ports } from './container/ports.ts';
 import { type IgnoredOption, ignoredOptions } from './honoured-options.ts';
 import { startLocalEngine } from './http/local-engine.ts';
 import { nodeCommand } from './js/launch.ts';
-import { HandlerProcess, type ProcessCommand, type ProcessOptions } from './process.ts';
+import { HandlerProcess, type ProcessCommand } from './process.ts';
+import { type Environment, Environments } from './python/environments.ts';
 import { interpreterOf, pythonCommand } from './python/launch.ts';
-import { environmentInterpreter } from './python/virtual-environment.ts';
 import { SourceDirectory } from './source-directory.ts';
 
 export type ProcessBackendOptions = Pick<BackendOptions, 'environment' | 'models' | 'machine'> & {
   /** The interpreter for Python functions whose deploy named none that is here; null: python3. */
   readonly pythonDefault: string | null;
-  /** Where virtual environments are kept. */
+  /** Where virtual environments are kept; null: below ~/.cache/sluice. */
   readonly environmentsDirectory: string | null;
+  /** Of that directory. */
+  readonly environmentsBytesMax: number;
   /** Where Node functions find packages that they did not bring. */
   readonly modulesDirectory: string;
 };
@@ -46,12 +48,16 @@ const THREAD_VARIABLES = [
 export class ProcessBackend implements Backend {
   readonly #options: ProcessBackendOptions;
   readonly #sources = new SourceDirectory();
+  readonly #environments: Environments;
   readonly #ports = new Ports();
   readonly #stopped = new AbortController();
   readonly #processes = new Set<HandlerInstance>();
 
   constructor(options: ProcessBackendOptions) {
     this.#options = options;
+    const { environmentsDirectory, environmentsBytesMax: bytesMax } = options;
+    const root = environmentsDirectory ?? join(homedir(), '.cache', 'sluice', 'environments');
+    this.#environments = new Environments({ root, bytesMax });
   }
 
   ignored(version: FunctionVersion): IgnoredOption[] {
@@ -59,15 +65,25 @@ export class ProcessBackend implements Backend {
   }
 
   async launch(request: LaunchRequest): Promise<HandlerInstance> {
-    const { version, replica, devices, onLine } = request;
+    const { version, replica, onLine } = request;
     const { spec, digest } = version;
     if (spec.runtime === 'http') return this.#launchEngine(request);
-    const directory = await this.#sources.of(version);
-    const environment = this.#environmentOf(version, devices);
-    const command = await this.#command(version, directory, environment, onLine);
-    const { signal } = this.#stopped;
-    const model = spec.model ? await this.#options.models.take(spec.model, signal) : null;
+    const signal = AbortSignal.any([this.#stopped.signal, request.signal]);
+    const held: (() => void)[] = [];
+    const giveBack = (): void => {
+      for (const one of held.splice(0)) one();
+    };
+    const hold = <T extends { giveBack(): void }>(taken: T): T => {
+      held.push(() => taken.giveBack());
+      return taken;
+    };
     try {
+      const { directory } = hold(await this.#sources.take(version));
+      const command = await this.#command(request, directory, signal, hold);
+      // Its files are prepared for other replicas as well.
+      const model = spec.model
+        ? hold(await this.#options.models.take(spec.model, this.#stopped.signal))
+        : null;
       signal.throwIfAborted();
       const artifacts = model?.directory ?? null;
       const process = new HandlerProcess({
@@ -76,10 +92,10 @@ export class ProcessBackend implements Backend {
         memoryBytesMax: spec.resources.memoryBytes,
         onLine,
       });
-      this.#keep(process, () => model?.giveBack());
+      this.#keep(process, giveBack);
       return process;
     } catch (error) {
-      model?.giveBack();
+      giveBack();
       throw error;
     }
   }
@@ -125,24 +141,23 @@ export class ProcessBackend implements Backend {
   }
 
   async #command(
-    { spec }: FunctionVersion,
+    { version, devices, onLine }: LaunchRequest,
     directory: string,
-    env: Readonly<Record<string, string>>,
-    onLine: ProcessOptions['onLine'],
+    signal: AbortSignal,
+    hold: (environment: Environment) => Environment,
   ): Promise<ProcessCommand> {
-    const { pythonDefault, environmentsDirectory, environment, modulesDirectory } = this.#options;
+    const { spec } = version;
+    const { pythonDefault, environment, modulesDirectory } = this.#options;
+    const env = this.#environmentOf(version, devices);
     if (spec.runtime === 'node') return nodeCommand(directory, env, modulesDirectory);
     const interpreter = interpreterOf(spec, pythonDefault);
     if (!spec.environment.isolated) return pythonCommand(interpreter, directory, env);
-    const isolated = await environmentInterpreter({
-      spec,
-      interpreter,
-      root: environmentsDirectory ?? join(homedir(), '.cache', 'sluice', 'environments'),
+    const request = {
+      ...{ spec, interpreter, signal },
       env: withoutUndefined(environment),
-      onLine: (text) => onLine('stdout', text),
-      signal: this.#stopped.signal,
-    });
-    return pythonCommand(isolated, directory, env);
+      onLine: (text: string) => onLine('stdout', text),
+    };
+    return pythonCommand(hold(await this.#environments.take(request)).interpreter, directory, env);
   }
 
   #environmentOf(version: FunctionVersion, devices: readonly number[]): Record<string, string> {

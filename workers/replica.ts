@@ -48,6 +48,7 @@ export class Replica {
 
   readonly #options: ReplicaOptions;
   readonly #stopped = Promise.withResolvers<void>();
+  readonly #preparing = new AbortController();
   readonly #lived: Promise<void>;
   readonly #usage = new ReplicaUsage();
   #devices: readonly number[] | null = null;
@@ -122,6 +123,7 @@ export class Replica {
     const first = !this.#isStopped;
     this.#isStopped = true;
     this.#stopped.resolve();
+    this.#preparing.abort(new Error('the replica is not wanted any more'));
     await this.handler?.stop(graceMs);
     await this.#lived;
     if (first && this.#devices) this.#options.room?.giveBack(this.#devices);
@@ -196,7 +198,8 @@ export class Replica {
   async #launch(): Promise<HandlerInstance> {
     const { index, backend, room, version, onLine } = this.#options;
     this.#devices ??= room?.takeDevices(version) ?? [];
-    return backend.launch({ version, replica: index, devices: this.#devices, onLine });
+    const { signal } = this.#preparing;
+    return backend.launch({ version, replica: index, devices: this.#devices, onLine, signal });
   }
 
   /** It was stopped while its back end prepared it. */

@@ -1,13 +1,14 @@
 /**
  * Where functions' sources lie while their processes run: one directory outside the data directory, one folder for
- * each version, named by its digest. It goes when the workers stop,
- * and what killed ones left goes when the next ones begin.
+ * each version, named by its digest. A folder goes after the version's last replica, the directory when the workers stop, and
+ * what killed ones left when the next ones begin.
  */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join, normalize, sep } from 'node:path';
 import type { FunctionVersion, SourceFile } from '../shared/domain/function.ts';
 import { SluiceError } from '../shared/errors/sluice-error.ts';
+import { type KeptFolder, KeptFolders } from './kept-folders.ts';
 import { OwnDirectory } from './own-directory.ts';
 
 const placeOf = (root: string, file: SourceFile): string => {
@@ -23,7 +24,6 @@ const placeOf = (root: string, file: SourceFile): string => {
 };
 
 const writeAll = async (root: string, files: readonly SourceFile[]): Promise<void> => {
-  await mkdir(root, { recursive: true });
   for (const file of files) {
     const path = placeOf(root, file);
     await mkdir(dirname(path), { recursive: true });
@@ -32,29 +32,16 @@ const writeAll = async (root: string, files: readonly SourceFile[]): Promise<voi
 };
 
 export class SourceDirectory {
-  readonly #root = new OwnDirectory({ parent: tmpdir(), kind: 'source', isShared: false });
-  readonly #versions = new Map<string, Promise<string>>();
+  readonly #folders = new KeptFolders(
+    new OwnDirectory({ parent: tmpdir(), kind: 'source', isShared: false }),
+  );
 
-  /** The absolute path of the version's source folder; written once. */
-  of(version: FunctionVersion): Promise<string> {
-    const key = `${version.spec.name}-${version.digest}`;
-    let folder = this.#versions.get(key);
-    if (!folder) {
-      folder = this.#materialise(key, version.spec.source);
-      folder.catch(() => this.#versions.delete(key));
-      this.#versions.set(key, folder);
-    }
-    return folder;
+  /** The version's source folder, for as long as a replica of it runs. */
+  take({ spec, digest }: FunctionVersion): Promise<KeptFolder> {
+    return this.#folders.take(`${spec.name}-${digest}`, (folder) => writeAll(folder, spec.source));
   }
 
-  async #materialise(key: string, files: readonly SourceFile[]): Promise<string> {
-    const folder = join(await this.#root.path(), key);
-    await writeAll(folder, files);
-    return folder;
-  }
-
-  async remove(): Promise<void> {
-    this.#versions.clear();
-    await this.#root.remove();
+  remove(): Promise<void> {
+    return this.#folders.remove();
   }
 }

@@ -111,6 +111,15 @@ export const SETTINGS = {
     MiB,
     'Bytes of that directory at most; what was not used for longest makes room.',
   ),
+  environments: text(
+    '',
+    'Where the virtual environments of isolated functions and models are kept; empty: ~/.cache/sluice/environments.',
+  ),
+  environmentsLimit: bytes(
+    50 * GiB,
+    MiB,
+    'Bytes of that directory at most; what was not used for longest makes room, and what is used stays.',
+  ),
   durability: choice(
     'fsync',
     ['fsync', 'memory'],

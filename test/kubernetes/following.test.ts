@@ -71,6 +71,7 @@ class Follower {
 
   launch(): Promise<HandlerInstance> {
     return this.backend.launch({
+      signal: new AbortController().signal,
       version: this.#version,
       replica: 0,
       devices: [],

@@ -53,6 +53,8 @@ type Parts = {
 };
 
 type Prepared = { readonly image: string; readonly start: Start };
+/** With what goes after the replica. */
+type Held = Prepared & { readonly giveBack: () => void };
 
 class ContainerBackend implements Backend {
   readonly #parts: Parts;
@@ -112,7 +114,13 @@ class ContainerBackend implements Backend {
     try {
       const probeHostPort = ownProbePort(version.spec) === null ? null : await takePort();
       const place = { ...this.#placeOf(request, hostPort), probeHostPort };
-      const { image, start } = await this.#prepare(version, place, (text) => onLine('stdout', text), signal);
+      const { image, start, giveBack } = await this.#prepare(
+        version,
+        place,
+        (text) => onLine('stdout', text),
+        signal,
+      );
+      undo.push(giveBack);
       const artifacts = await this.#artifactsOf(version, signal);
       if (artifacts) undo.push(() => artifacts.giveBack());
       signal.throwIfAborted();
@@ -182,7 +190,7 @@ class ContainerBackend implements Backend {
     place: Place,
     onLine: (text: string) => void,
     signal: AbortSignal,
-  ): Promise<Prepared> {
+  ): Promise<Held> {
     const { spec } = version;
     const { pythonImage, pythonPath } = this.#parts.options;
     const reference = spec.engine?.image ?? spec.environment.base ?? pythonImage;
@@ -195,13 +203,14 @@ class ContainerBackend implements Backend {
       const start = spec.engine
         ? engineStart(spec, spec.engine, config, port, place.isHostNetwork)
         : ownStart(spec.container!.entrypoint, config, port, place.isHostNetwork);
-      return { image, start };
+      return { image, start, giveBack: () => undefined };
     }
     const served = await this.#images.served(image, answers, spec, onLine, signal);
-    const source = spec.source.length === 0 ? null : await this.#sources.of(version);
     const functionFile = answers === 'class' ? await this.#functionFile(version) : null;
-    const places = { pythonPath, source, functionFile };
-    return { image: served, start: servedStart(spec, port, place.isHostNetwork, places) };
+    const source = spec.source.length === 0 ? null : await this.#sources.take(version);
+    const places = { pythonPath, source: source?.directory ?? null, functionFile };
+    const start = servedStart(spec, port, place.isHostNetwork, places);
+    return { image: served, start, giveBack: () => source?.giveBack() };
   }
 
   /** What `--model-directory` reads: the function as JSON; its source lies beside it. */

@@ -1,10 +1,9 @@
 /**
- * Virtual environments of isolated functions: made once from the image's pip steps, named by what went into them, and
- * kept between starts of the server.
+ * Virtual environments of isolated functions: made from the image's pip steps, and named by what went into them.
  */
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { access, mkdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import type { FunctionSpec, ImageStep } from '../../shared/domain/function.ts';
@@ -41,71 +40,70 @@ export type BuildOptions = {
   readonly signal: AbortSignal;
 };
 
-const digestOf = ({ spec, interpreter }: BuildOptions): string =>
+export const environmentName = ({ spec, interpreter }: Pick<BuildOptions, 'spec' | 'interpreter'>): string =>
   createHash('sha256')
     .update(JSON.stringify([interpreter, spec.environment.steps.map(pipArguments)]))
     .digest('hex')
     .slice(0, 16);
 
-/** Runs a command to its end; its last lines are the error's message when it fails. */
-const runStep = (command: string, args: readonly string[], options: BuildOptions): Promise<void> =>
-  new Promise((resolve, reject) => {
-    const tail: string[] = [];
-    options.onLine(`$ ${[command, ...args].join(' ')}`);
-    const child = spawn(command, args, {
-      cwd: options.root,
-      env: { ...options.env },
-      stdio: ['ignore', 'pipe', 'pipe'],
-      timeout: STEP_MS_MAX,
-      signal: options.signal,
-    });
-    for (const stream of [child.stdout, child.stderr] as Readable[]) {
-      OutputLines.attach(stream, (text) => {
-        tail.push(text);
-        if (tail.length > TAIL_LINES) tail.shift();
-        options.onLine(text);
-      });
-    }
-    child.once('error', reject);
-    child.once('close', (code, signal) => {
-      if (code === 0) resolve();
-      else reject(new Error([`${command} ended with ${signal ?? `code ${code}`}`, ...tail].join('\n')));
-    });
-  });
-
-/** One build at a time for each environment, however many replicas ask. */
-const building = new Map<string, Promise<string>>();
-
-const build = async (directory: string, options: BuildOptions): Promise<string> => {
-  const python = join(directory, 'bin', 'python');
-  const complete = join(directory, 'complete');
-  if (
-    await access(complete).then(
-      () => true,
-      () => false,
-    )
-  )
-    return python;
-  await rm(directory, { recursive: true, force: true });
-  await mkdir(options.root, { recursive: true, mode: 0o700 });
-  await runStep(options.interpreter, ['-m', 'venv', directory], options);
-  const install = ['-m', 'pip', 'install', '--disable-pip-version-check', '--no-input'];
-  await runStep(python, [...install, PACKAGE_DIRECTORY], options);
-  for (const step of options.spec.environment.steps) {
-    const args = pipArguments(step);
-    if (args !== null) await runStep(python, [...install, ...args], options);
+/** With what it started itself: pip builds packages in processes of their own. */
+const killGroup = (pid: number | undefined): void => {
+  try {
+    if (pid !== undefined) process.kill(-pid, 'SIGKILL');
+  } catch {
+    // It has gone meanwhile.
   }
-  await writeFile(complete, '');
-  return python;
 };
 
-/** The environment's interpreter; builds it when it is not there. Rejects with the failed command and its last lines. */
-export const environmentInterpreter = (options: BuildOptions): Promise<string> => {
-  const directory = join(options.root, digestOf(options));
-  let made = building.get(directory);
-  if (!made) {
-    made = build(directory, options).finally(() => building.delete(directory));
-    building.set(directory, made);
+/** Runs a command to its end; its last lines are the error's message when it fails. */
+const runStep = async (command: string, args: readonly string[], options: BuildOptions): Promise<void> => {
+  const limit = AbortSignal.timeout(STEP_MS_MAX);
+  const signal = AbortSignal.any([limit, options.signal]);
+  signal.throwIfAborted();
+  const tail: string[] = [];
+  options.onLine(`$ ${[command, ...args].join(' ')}`);
+  const child = spawn(command, args, {
+    cwd: options.root,
+    env: { ...options.env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+    detached: true,
+  });
+  for (const stream of [child.stdout, child.stderr] as Readable[]) {
+    OutputLines.attach(stream, (text) => {
+      tail.push(text);
+      if (tail.length > TAIL_LINES) tail.shift();
+      options.onLine(text);
+    });
   }
-  return made;
+  const kill = (): void => killGroup(child.pid);
+  signal.addEventListener('abort', kill, { once: true });
+  const end = await new Promise<string | null>((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', (code, killed) => resolve(code === 0 ? null : (killed ?? `code ${code}`)));
+  }).finally(() => signal.removeEventListener('abort', kill));
+  options.signal.throwIfAborted();
+  const how = limit.aborted ? `was ended after ${STEP_MS_MAX / 60_000} minutes` : `ended with ${end}`;
+  if (end !== null) throw new Error([`${command} ${how}`, ...tail].join('\n'));
+};
+
+export const interpreterIn = (directory: string): string => join(directory, 'bin', 'python');
+
+/** Builds it anew; `complete` in it says that nothing is missing. What did not get so far is removed. */
+export const buildEnvironment = async (directory: string, options: BuildOptions): Promise<void> => {
+  await rm(directory, { recursive: true, force: true });
+  await mkdir(options.root, { recursive: true, mode: 0o700 });
+  try {
+    await runStep(options.interpreter, ['-m', 'venv', directory], options);
+    const python = interpreterIn(directory);
+    const install = ['-m', 'pip', 'install', '--disable-pip-version-check', '--no-input'];
+    await runStep(python, [...install, PACKAGE_DIRECTORY], options);
+    for (const step of options.spec.environment.steps) {
+      const args = pipArguments(step);
+      if (args !== null) await runStep(python, [...install, ...args], options);
+    }
+    await writeFile(join(directory, 'complete'), '');
+  } catch (error) {
+    await rm(directory, { recursive: true, force: true });
+    throw error;
+  }
 };

@@ -38,6 +38,7 @@ const counted = () => {
       ...parts,
       pythonDefault: null,
       environmentsDirectory: null,
+      environmentsBytesMax: 2 ** 40,
       modulesDirectory: process.cwd(),
     });
     const backend: Backend = {

@@ -14,14 +14,16 @@ import {
 } from 'node:fs/promises';
 import { hostname, tmpdir } from 'node:os';
 import path from 'node:path';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { FunctionSpec, ImageStep } from '../../../shared/domain/function.ts';
 import type { Machine } from '../../../workers/backend.ts';
 import { GpuDevices, gpuCount, gpuNames, isOfType } from '../../../workers/gpu-devices.ts';
 import { ignoredGpu, ignoredOptions } from '../../../workers/honoured-options.ts';
+import { Environments } from '../../../workers/python/environments.ts';
 import { interpreterOf } from '../../../workers/python/launch.ts';
-import { environmentInterpreter, pipArguments } from '../../../workers/python/virtual-environment.ts';
+import { pipArguments } from '../../../workers/python/virtual-environment.ts';
 import { SourceDirectory } from '../../../workers/source-directory.ts';
+import { eventually } from '../../support/sluice-process.ts';
 import { nodeSpec } from './rig.ts';
 
 const specWith = (steps: readonly ImageStep[], changes: Partial<FunctionSpec> = {}): FunctionSpec => ({
@@ -160,12 +162,41 @@ describe('sources', () => {
   it('lie in a folder of their version, which goes at the end', async () => {
     const sources = new SourceDirectory();
     const spec = { ...nodeSpec(''), source: [file('a.py'), file('pkg/b.py')] };
-    const folder = await sources.of(version(spec));
+    const { directory: folder } = await sources.take(version(spec));
     expect(await readFile(path.join(folder, 'pkg/b.py'), 'utf8')).toBe('x = 1');
-    expect(await sources.of(version(spec))).toBe(folder);
+    expect((await sources.take(version(spec))).directory).toBe(folder);
     await sources.remove();
     await sources.remove();
     await expect(stat(folder)).rejects.toThrow(/ENOENT/);
+  });
+
+  it('go a minute after the last replica of their version, and no sooner', async () => {
+    const sources = new SourceDirectory();
+    onTestFinished(() => sources.remove());
+    const taken = version({ ...nodeSpec(''), source: [file('a.py')] });
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    onTestFinished(() => void vi.useRealTimers());
+    const [first, second] = [await sources.take(taken), await sources.take(taken)];
+    first.giveBack();
+    first.giveBack();
+    vi.advanceTimersByTime(60_000);
+    expect(await readFile(path.join(second.directory, 'a.py'), 'utf8')).toBe('x = 1');
+    second.giveBack();
+    vi.advanceTimersByTime(59_000);
+    const third = await sources.take(taken);
+    vi.advanceTimersByTime(60_000);
+    expect(third.directory).toBe(first.directory);
+    third.giveBack();
+    vi.advanceTimersByTime(60_000);
+    const fourth = await sources.take(taken);
+    vi.useRealTimers();
+    expect(fourth.directory).not.toBe(first.directory);
+    await eventually('its folder is gone', () =>
+      stat(first.directory).then(
+        () => false,
+        () => true,
+      ),
+    );
   });
 
   it('of workers that were killed go, and nothing that only looks like them', async () => {
@@ -193,8 +224,8 @@ describe('sources', () => {
       await second.remove();
     });
     const spec = { ...nodeSpec(''), source: [file('a.py')] };
-    const folder = await first.of(version(spec));
-    await second.of(version(spec));
+    const { directory: folder } = await first.take(version(spec));
+    await second.take(version(spec));
     await expect(stat(dead)).rejects.toThrow(/ENOENT/);
     await expect(stat(before)).rejects.toThrow(/ENOENT/);
     expect((await lstat(link)).isSymbolicLink()).toBe(true);
@@ -206,7 +237,7 @@ describe('sources', () => {
     const sources = new SourceDirectory();
     onTestFinished(() => sources.remove());
     const spec = { ...nodeSpec(''), source: [file('../../escape.py')] };
-    await expect(sources.of(version(spec))).rejects.toMatchObject({ code: 'invalid_function' });
+    await expect(sources.take(version(spec))).rejects.toMatchObject({ code: 'invalid_function' });
   });
 });
 
@@ -223,10 +254,9 @@ describe('interpreters', () => {
     const root = await mkdtemp(path.join(tmpdir(), 'sluice-environments-'));
     onTestFinished(() => rm(root, { recursive: true, force: true }));
     const lines: string[] = [];
-    const build = environmentInterpreter({
+    const build = new Environments({ root, bytesMax: 2 ** 40 }).take({
       spec: specWith([]),
       interpreter: process.execPath,
-      root,
       env: {},
       onLine: (text) => lines.push(text),
       signal: new AbortController().signal,
@@ -241,10 +271,9 @@ describe('interpreters', () => {
     async () => {
       const root = await mkdtemp(path.join(tmpdir(), 'sluice-environments-'));
       onTestFinished(() => rm(root, { recursive: true, force: true }));
-      const python = await environmentInterpreter({
+      const { interpreter: python } = await new Environments({ root, bytesMax: 2 ** 40 }).take({
         spec: specWith([{ run: 'pip install iniconfig' }]),
         interpreter: 'python3',
-        root,
         env: process.env as Record<string, string>,
         onLine: () => undefined,
         signal: new AbortController().signal,

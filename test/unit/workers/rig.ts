@@ -56,7 +56,10 @@ const CLOCKS = {
 };
 
 export type RigOptions = Partial<
-  Pick<WorkersOptions, 'strict' | 'log' | 'pythonDefault' | 'machine' | 'artifacts' | 'backends'>
+  Pick<
+    WorkersOptions,
+    'strict' | 'log' | 'pythonDefault' | 'environmentsDirectory' | 'machine' | 'artifacts' | 'backends'
+  >
 > & {
   readonly leaseMs?: number;
   readonly claimsMax?: number;
@@ -171,7 +174,7 @@ export class Rig {
       ...(options.machine && { machine: options.machine }),
       ...(options.artifacts && { artifacts: options.artifacts }),
       ...(options.backends && { backends: options.backends }),
-      ...(options.backends && { backends: options.backends }),
+      ...(options.environmentsDirectory && { environmentsDirectory: options.environmentsDirectory }),
     });
     onTestFinished(async () => {
       await workers.stop();

@@ -82,6 +82,9 @@ it('is not read again once it ended', async () => {
 
 it('does not start when the store has it no more, and says so', async () => {
   const { backend } = followed([undefined]);
-  const launched = backend.launch({ version, replica: 0, devices: [], onLine: () => undefined });
+  const launched = backend.launch({
+    ...{ version, replica: 0, devices: [], onLine: () => undefined },
+    signal: new AbortController().signal,
+  });
   await expect(launched).rejects.toThrow('version d is not in the store any more');
 });
