@@ -17,7 +17,7 @@ SUM_TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Scores:
-    """``values``: (rows, columns); ``classes``: the class code of each column; ``missing``: why there are none, else None."""
+    """``values``: (rows, columns); ``classes``: the class code of each column."""
 
     values: np.ndarray
     classes: list[int]
