@@ -1,7 +1,8 @@
 /** The leaf columns of sampled rows, each as numbers: what drift figures are computed from. */
 import { hash } from 'node:crypto';
 import { type ArrayData, isValidAt, offsetAt } from '../../shared/arrow/array-node.ts';
-import { dictionaryEntry, numberReader, wideInt } from '../../shared/arrow/value-text.ts';
+import { NUMBER_ARRAYS } from '../../shared/arrow/number-arrays.ts';
+import { dictionaryEntry, wideInt } from '../../shared/arrow/value-text.ts';
 import type { TypeJson } from '../../shared/domain/function.ts';
 
 /** Numbers, times and norms as they are; texts as a number of their hash, so that long ones are not kept. */
@@ -51,20 +52,26 @@ const readerOf = (array: ArrayData): LeafReader | null => {
 
 /** Values of so many bytes; times, dates and durations are the integers that they are stored as. */
 const fixedReader = (values: Uint8Array, type: TypeJson, width: number): ((row: number) => number) | null => {
-  const b = Buffer.from(values.buffer, values.byteOffset, values.byteLength);
-  if (typeof type === 'string') {
-    const number = numberReader(values, type);
-    if (number !== null) return number;
-    if (type === 'uint64') return (row) => Number(b.readBigUInt64LE(row * 8));
-    if (type === 'date32') return (row) => b.readInt32LE(row * 4);
-    return type === 'int64' || type === 'date64' ? (row) => Number(b.readBigInt64LE(row * 8)) : null;
-  }
-  if ('decimal' in type) {
+  if (typeof type !== 'string' && 'decimal' in type) {
+    const b = Buffer.from(values.buffer, values.byteOffset, values.byteLength);
     const scale = 10 ** type.decimal[1];
     return (row) => Number(wideInt(b, row * width, width)) / scale;
   }
-  if (!('timestamp' in type || 'time' in type || 'duration' in type)) return null;
-  return width === 4 ? (row) => b.readInt32LE(row * 4) : (row) => Number(b.readBigInt64LE(row * 8));
+  const stored = storedType(type, width);
+  if (stored === null) return null;
+  const Numbers = NUMBER_ARRAYS[stored]!;
+  const { buffer, byteOffset, byteLength } =
+    values.byteOffset % width === 0 ? values : new Uint8Array(values);
+  const numbers = new Numbers(buffer, byteOffset, Math.floor(byteLength / width));
+  return (row) => Number(numbers[row]);
+};
+
+/** The type of numbers that a type is stored as; null: none. */
+const storedType = (type: TypeJson, width: number): string | null => {
+  if (typeof type !== 'string')
+    return 'timestamp' in type || 'time' in type || 'duration' in type ? `int${8 * width}` : null;
+  if (type === 'date32' || type === 'date64') return `int${8 * width}`;
+  return Object.hasOwn(NUMBER_ARRAYS, type) ? type : null;
 };
 
 /** Six bytes: fifty thousand texts of a column meet by chance once in 200,000 columns. */

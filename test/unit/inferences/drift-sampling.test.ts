@@ -7,7 +7,8 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { DRIFT_ROWS_MAX, evenPortions } from '../../../services/inferences/drift-portions.ts';
 import { DRIFT_COLUMNS_MAX, DriftSampler } from '../../../services/inferences/drift-sampler.ts';
 import type { FieldJson, TypeJson } from '../../../shared/domain/function.ts';
-import { inferenceParquet } from '../../support/inference-files.ts';
+import { parquetType } from '../../../shared/parquet/parquet-type.ts';
+import { type InferenceRows, inferenceParquet } from '../../support/inference-files.ts';
 
 const digest = (at: number) => `sha256:${at}` as const;
 const fileSizes = fc.array(
@@ -68,20 +69,117 @@ describe('the portions of files', () => {
 
 const field = (name: string, type: TypeJson): FieldJson => ({ name, type, nullable: true });
 
-const fileOf = (rows: number, columns: number): string => {
+const written = (rows: InferenceRows): string => {
   const directory = mkdtempSync(path.join(os.tmpdir(), 'sluice-sampling-'));
   onTestFinished(() => rmSync(directory, { recursive: true, force: true }));
-  const names = Array.from({ length: columns }, (_, at) => `c${String(at).padStart(3, '0')}`);
   const file = path.join(directory, 'rows.parquet');
-  const bytes = inferenceParquet({
+  writeFileSync(file, inferenceParquet(rows));
+  return file;
+};
+
+const fileOf = (rows: number, columns: number): string => {
+  const names = Array.from({ length: columns }, (_, at) => `c${String(at).padStart(3, '0')}`);
+  return written({
     ...{ group: 'g', inputs: names.map((name) => field(name, 'float64')), output: 'float64' },
     times: Array.from({ length: rows }, (_, row) => 1000 + row),
     input: Array.from({ length: rows }, (_, row) => Object.fromEntries(names.map((name) => [name, row]))),
     outputs: Array.from({ length: rows }, (_, row) => row),
   });
-  writeFileSync(file, bytes);
-  return file;
 };
+
+const LISTS = ['list', 'large_list'] as const;
+const WIDTHS = ['int8', 'int16', 'int32', 'int64', 'uint8', 'uint16', 'uint32', 'uint64'] as const;
+const UNITS = ['s', 'ms', 'us', 'ns'] as const;
+
+/** A value of each type that has figures, and the number that stands for it. */
+const VALUES: readonly (readonly [TypeJson, unknown, number])[] = [
+  ...WIDTHS.map((type) => [type, 100, 100] as const),
+  ...(['float16', 'float32', 'float64'] as const).map((type) => [type, -1.5, -1.5] as const),
+  ['uint64', 2n ** 64n - 1n, 2 ** 64],
+  ['date32', new Date('1970-01-03'), 2],
+  ['date64', new Date('1970-01-03'), 2 * 86_400_000],
+  [{ timestamp: 'us', tz: 'UTC' }, new Date(1500), 1_500_000],
+  ...UNITS.map((unit) => [{ time: unit }, 7, 7] as const),
+  ...UNITS.map((unit) => [{ duration: unit }, -7, -7] as const),
+  [{ decimal: [10, 2], bits: 128 }, '-12.50', -12.5],
+  [{ decimal: [50, 3], bits: 256 }, '0.125', 0.125],
+  [{ fixed_size_list: field('item', 'float64'), size: 2 }, [3, 4], 5],
+  ...LISTS.map((list) => [{ [list]: field('item', 'int8') } as TypeJson, [2, null, 3, 6], 7] as const),
+  [{ list: field('item', 'float32') }, [], 0],
+  [{ dictionary: 'int32', index: 'int8', ordered: false }, 9, 9],
+];
+
+const CATEGORIES: readonly (readonly [TypeJson, unknown, unknown])[] = [
+  ['bool', true, false],
+  ['utf8', 'a', ''],
+  ['large_utf8', 'a', 'b'],
+  [{ dictionary: 'utf8', index: 'int8', ordered: false }, 'a', 'b'],
+];
+
+const WITHOUT: readonly (readonly [TypeJson, unknown])[] = [
+  ['binary', new Uint8Array(1)],
+  [{ fixed_size_binary: 2 }, new Uint8Array(2)],
+  [{ list: field('item', 'utf8') }, ['a']],
+  [{ list: field('item', { list: field('item', 'int8') }) }, [[1]]],
+  [{ map: [{ ...field('key', 'utf8'), nullable: false }, field('value', 'int8')] }, new Map([['a', 1]])],
+];
+
+/** Rows whose input has a column for each type, written as a worker writes it. */
+const sampledTypes = async (types: readonly TypeJson[], rows: readonly (readonly unknown[])[]) => {
+  const inputs = types.map((type, at) => field(`t${at}`, parquetType(type)));
+  const file = written({
+    ...{ group: 'g', inputs, output: 'float64' },
+    times: rows.map(() => 1000),
+    input: rows.map((values) => Object.fromEntries(values.map((value, at) => [`t${at}`, value]))),
+    outputs: rows.map(() => null),
+  });
+  const sampler = new DriftSampler({ from: 0, until: 1e12 });
+  await sampler.add(file, 1);
+  const sides = sampler.sides();
+  return types.map((_, at) => sides.get(`input.t${at}`));
+};
+
+describe('the values of a column', () => {
+  it('are numbers of every type that has an order, and nulls are counted', async () => {
+    const types = VALUES.map(([type]) => type);
+    const sides = await sampledTypes(types, [VALUES.map(([, value]) => value), VALUES.map(() => null)]);
+    const found = sides.map((side) => (side?.kind === 'ordered' ? [...side.sorted, side.nulls] : side));
+    expect(found.map((values, at) => [types[at], values])).toEqual(
+      VALUES.map(([type, , number]) => [type, [number, 1]]),
+    );
+  });
+
+  it('are told apart where they are texts or booleans', async () => {
+    const types = CATEGORIES.map(([type]) => type);
+    const rows = [1, 2, 1].map((at) => CATEGORIES.map((one) => one[at as 1 | 2]));
+    for (const side of await sampledTypes(types, rows)) {
+      if (side?.kind !== 'category') throw new Error('it is no category');
+      expect([...side.counts.values()]).toEqual([2, 1]);
+    }
+  });
+
+  it('are none of what cannot be compared', async () => {
+    const sides = await sampledTypes(
+      WITHOUT.map(([type]) => type),
+      [WITHOUT.map(([, value]) => value)],
+    );
+    expect(sides).toEqual(WITHOUT.map(() => undefined));
+  });
+
+  it('are those of the type that most rows have, where files differ', async () => {
+    const sampler = new DriftSampler({ from: 0, until: 1e12 });
+    const texts = { times: [1, 2, 3], input: [{ x: 'a' }, { x: 'b' }, { x: null }], outputs: [1, 2, 3] };
+    const numbers = { times: [4, 5], input: [{ x: 1 }, { x: 2 }], outputs: ['a', 'b'] };
+    await sampler.add(written({ ...texts, group: 'g', inputs: [field('x', 'utf8')], output: 'int8' }), 1);
+    await sampler.add(written({ ...numbers, group: 'g', inputs: [field('x', 'int8')], output: 'utf8' }), 1);
+    const kinds = [...sampler.sides()].map(([name, { kind, nulls }]) => [name, kind, nulls]);
+    expect(kinds).toEqual([
+      ['output', 'ordered', 0],
+      ['input.x', 'category', 1],
+    ]);
+    expect(sampler.rows).toBe(5);
+  });
+});
 
 describe('the rows of a file', () => {
   it('are taken evenly, and small files add up', async () => {
