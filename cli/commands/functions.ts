@@ -5,7 +5,8 @@ import { SluiceError } from '../../shared/errors/sluice-error.ts';
 import { wholeNumber } from '../arguments.ts';
 import { type ConnectionOptions, connect, withConnection } from '../connection.ts';
 import { CommandError, UsageError } from '../failure.ts';
-import { ago, counted, lastLine, printJson, printLogs, printTable, span } from '../print.ts';
+import { ago, counted, lastLine, printJson, printTable, span } from '../print.ts';
+import { registerLogs } from './logs.ts';
 
 type JsonOption = ConnectionOptions & { readonly json?: boolean };
 type UpdateOptions = ConnectionOptions & {
@@ -55,12 +56,6 @@ const list = async (options: JsonOption): Promise<void> => {
   }
 };
 
-const logs = async (name: string, options: JsonOption & { limit: number }): Promise<void> => {
-  const lines = await (await connect(options)).logs(name, { limit: options.limit });
-  if (options.json) printJson({ lines });
-  else printLogs(lines);
-};
-
 const update = async (name: string, options: UpdateOptions): Promise<void> => {
   const limits = {
     ...(options.maxBatchingSize === undefined ? {} : { max_batching_size: options.maxBatchingSize }),
@@ -93,13 +88,7 @@ export const registerFunctions = (program: Command): void => {
   ).action(async (name: string, options: ConnectionOptions) =>
     printJson(await (await connect(options)).function(name).show()),
   );
-  withConnection(
-    functions
-      .command('logs <name>')
-      .description('The last lines that its handlers printed.')
-      .option('--limit <n>', 'at most this many lines', wholeNumber(1, 10_000), 200)
-      .option('--json', 'print JSON'),
-  ).action(logs);
+  registerLogs(functions, 'The last lines that its handlers printed.', (name) => name);
   withConnection(
     functions
       .command('update <name>')

@@ -8,8 +8,9 @@ import { ignoredLine, ignoredOf } from '../deploy/ignored-options.ts';
 import { CommandError } from '../failure.ts';
 import type { DeployOptions, ScalingOptions } from '../models/deployment-options.ts';
 import { printGroup, printGroups } from '../models/group-views.ts';
-import { printJson, printLogs } from '../print.ts';
+import { printJson } from '../print.ts';
 import { registerInferences } from './group-inferences.ts';
+import { registerLogs } from './logs.ts';
 
 type JsonOption = ConnectionOptions & { readonly json?: boolean };
 
@@ -30,12 +31,6 @@ const show = async (name: string, options: JsonOption): Promise<void> => {
   const group = await client.scalingGroups.get(name);
   if (options.json) printJson(group);
   else printGroup(group, await ignoredOf(client, group.function));
-};
-
-const logs = async (name: string, options: JsonOption & { limit: number }): Promise<void> => {
-  const lines = await (await connect(options)).logs(`model.${name}`, { limit: options.limit });
-  if (options.json) printJson({ lines });
-  else printLogs(lines);
 };
 
 const scale = async (name: string, options: ConnectionOptions & ScalingOptions): Promise<void> => {
@@ -189,13 +184,7 @@ export const registerGroups = (program: Command): void => {
         .description('Change replicas or batching limits; no replica starts again.'),
     ),
   ).action(scale);
-  withConnection(
-    groups
-      .command('logs <name>')
-      .description('The last lines that its replicas printed.')
-      .option('--limit <n>', 'at most this many lines', wholeNumber(1, 10_000), 200)
-      .option('--json', 'print JSON'),
-  ).action(logs);
+  registerLogs(groups, 'The last lines that its replicas printed.', (name) => `model.${name}`);
   registerInferences(groups);
   withConnection(
     groups
