@@ -79,7 +79,7 @@ const makeParts = (
         strict,
         pythonDefault: python,
         ...modelStorage(settings),
-        environmentsDirectory: settings.environments || null,
+        environmentsDirectory: settings.environments === '' ? null : path.resolve(settings.environments),
         environmentsBytesMax: settings.environmentsLimit,
         backends: backendsOf(settings),
       })

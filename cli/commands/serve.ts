@@ -13,6 +13,7 @@ import {
   type Settings,
   shownSetting,
 } from '../../shared/config/settings.ts';
+import type { LogFormat } from '../../shared/runtime/log.ts';
 import type { RunningServer } from '../server.ts';
 
 type Flags = Readonly<Partial<Record<SettingName, string>>>;
@@ -20,7 +21,7 @@ type Flags = Readonly<Partial<Record<SettingName, string>>>;
 const NAMES = Object.keys(SETTINGS) as SettingName[];
 
 /** Most people need these; the others are listed by `sluice config print`. */
-const SHOWN: readonly SettingName[] = ['host', 'port', 'data', 'logLevel'];
+const SHOWN: readonly SettingName[] = ['host', 'port', 'data', 'logLevel', 'logFormat'];
 const SHOWN_IN_SERVE: readonly SettingName[] = [
   ...SHOWN,
   'store',
@@ -68,6 +69,11 @@ const settingsOf = (flags: Flags, strict: boolean): Settings => {
   return compileSettings(strict ? given : withoutShared(given));
 };
 
+const logFormatOf = ({ logFormat }: Settings, isWatched: boolean): LogFormat => {
+  if (logFormat === 'auto') return isWatched ? 'lines' : 'json';
+  return logFormat === 'lines' ? 'lines' : 'json';
+};
+
 /** One line that says what runs where, for people and for what starts it. */
 const greeting = (settings: Settings, { address, grpcAddress, healthAddress }: RunningServer): string => {
   const { store, role, data, durability } = settings;
@@ -83,12 +89,14 @@ const greeting = (settings: Settings, { address, grpcAddress, healthAddress }: R
 };
 
 const serve = async (flags: Flags, strict: boolean): Promise<void> => {
-  const settings = settingsOf(flags, strict);
+  const compiled = settingsOf(flags, strict);
+  const logFormat = logFormatOf(compiled, process.stderr.isTTY && !strict);
+  const settings = { ...compiled, logFormat };
   const [{ startServer }, { makeLog }] = await Promise.all([
     import('../server.ts'),
     import('../../shared/runtime/log.ts'),
   ]);
-  const log = makeLog(settings.logLevel);
+  const log = makeLog(settings.logLevel, {}, logFormat);
   const { python } = clientEnvironment();
   const server = await startServer(settings, log, { strict, python });
   process.stdout.write(greeting(settings, server));

@@ -46,7 +46,8 @@ const { settings, ticket, number, connectionsMax, isLocal } = workerData as Thre
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
   version: string;
 };
-const log = makeLog(settings.logLevel, { part: 'ingress', thread: number });
+const format = settings.logFormat === 'lines' ? 'lines' : 'json';
+const log = makeLog(settings.logLevel, { part: 'ingress', thread: number }, format);
 const store = await attachStore(ticket);
 const ids = new CallIds(store.queue.generation);
 const catalogue = new Catalogue(store, log);

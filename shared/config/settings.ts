@@ -234,6 +234,11 @@ export const SETTINGS = {
     ['trace', 'debug', 'info', 'warn', 'error', 'silent'],
     'Least severe log line written.',
   ),
+  logFormat: choice(
+    'auto',
+    ['auto', 'json', 'lines'],
+    'lines: for people; auto: these where sluice dev writes to a terminal, else JSON.',
+  ),
 } as const satisfies Record<string, Setting<string> | Setting<number> | Setting<number | null>>;
 
 export type SettingName = keyof typeof SETTINGS;
