@@ -1,4 +1,5 @@
 /** Which files of a time range are read for drift figures, and how many of their rows. */
+import { inferenceFileTime } from '../../shared/domain/inference.ts';
 import type { Digest } from '../../shared/domain/model.ts';
 import type { Documents } from '../../shared/store/ports/documents.ts';
 import { inferenceFiles } from './inference-files.ts';
@@ -47,23 +48,25 @@ export const rangePortions = async (
   const sliceMs = (range.until - range.from) / SLICES;
   for (let slice = 0; slice < SLICES; slice += 1) {
     const from = range.from + slice * sliceMs;
-    const files = await listed(documents, group, { from, until: from + sliceMs }, LISTED_MAX / SLICES, from);
-    sliced.push(...files);
+    // Files that began before it belong to the slice before.
+    const after = inferenceFileTime(from);
+    sliced.push(
+      ...(await listed(documents, group, { from, until: from + sliceMs }, LISTED_MAX / SLICES, after)),
+    );
   }
   return evenPortions(sliced);
 };
 
-/** @param begin files that began before it belong to the slice before */
 const listed = async (
   documents: Documents,
   group: string,
-  { from, until }: TimeRange,
+  range: TimeRange,
   max: number,
-  begin = Number.NEGATIVE_INFINITY,
+  after: string | null = null,
 ): Promise<readonly FileSize[]> => {
   const files: FileSize[] = [];
-  for await (const { file } of inferenceFiles(documents, { group, from, until, after: null })) {
-    if (file.rows > 0 && file.from >= begin) files.push(file);
+  for await (const { file } of inferenceFiles(documents, { group, ...range, after })) {
+    if (file.rows > 0) files.push(file);
     if (files.length === max) break;
   }
   return files;

@@ -4,10 +4,12 @@ import os from 'node:os';
 import path from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { DRIFT_ROWS_MAX, evenPortions } from '../../../services/inferences/drift-portions.ts';
+import { DRIFT_ROWS_MAX, evenPortions, rangePortions } from '../../../services/inferences/drift-portions.ts';
 import { DRIFT_COLUMNS_MAX, DriftSampler } from '../../../services/inferences/drift-sampler.ts';
 import type { FieldJson, TypeJson } from '../../../shared/domain/function.ts';
+import { inferenceFileTime } from '../../../shared/domain/inference.ts';
 import { parquetType } from '../../../shared/parquet/parquet-type.ts';
+import type { Documents } from '../../../shared/store/ports/documents.ts';
 import { type InferenceRows, inferenceParquet } from '../../support/inference-files.ts';
 
 const digest = (at: number) => `sha256:${at}` as const;
@@ -64,6 +66,42 @@ describe('the portions of files', () => {
       files.slice(0, 80).some((file) => file.digest === portion.digest),
     );
     expect(large.length).toBe(13);
+  });
+});
+
+describe('the files of a range', () => {
+  /** One each second, in place of a store that holds them all. */
+  const documentsOf = (count: number) => {
+    let read = 0;
+    const keys = Array.from({ length: count }, (_, at) => `g/${inferenceFileTime(at * 1000)}-u`);
+    const list: Documents['list'] = async ({ after = '', limit }) => {
+      const begin = keys.findIndex((key) => key > after);
+      const page = begin < 0 ? [] : keys.slice(begin, begin + limit);
+      read += page.length;
+      return page.map((key, i) => {
+        const at = (begin + i) * 1000;
+        const value = { digest: digest(begin + i), from: at, until: at + 999, rows: 10, bytes: 1000 };
+        return { key, revision: 1, value };
+      });
+    };
+    return { documents: { list } as Documents, read: () => read };
+  };
+  const secondsOf = (portions: readonly { readonly digest: string }[]) =>
+    portions.map((portion) => Number(portion.digest.slice('sha256:'.length)));
+
+  it('are all that overlap it', async () => {
+    const { documents } = documentsOf(5000);
+    const portions = await rangePortions(documents, 'g', { from: 1_000_500, until: 1_010_000 });
+    expect(secondsOf(portions)).toEqual([1000, 1001, 1002, 1003, 1004, 1005, 1006, 1007, 1008, 1009]);
+  });
+
+  it('are of all its parts where there are too many to look at', async () => {
+    const { documents, read } = documentsOf(200_000);
+    const portions = await rangePortions(documents, 'g', { from: 0, until: 200_000_000 });
+    expect(portions.length).toBe(1000);
+    const parts = new Set(secondsOf(portions).map((second) => Math.floor(second / 10_000)));
+    expect(parts.size).toBe(20);
+    expect(read()).toBeLessThan(40_000);
   });
 });
 
