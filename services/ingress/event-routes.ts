@@ -16,6 +16,12 @@ const LABEL = 'GET /v1/calls/{id}/events';
 const PROGRESS_MS = 100;
 const HEARTBEAT_MS = 15_000;
 
+/** In OpenAPI 3.1 the schema of an event stream is that of each event. */
+const event = Type.Object({
+  event: Type.Enum(['progress', 'finished', 'error']),
+  data: Type.String({ contentMediaType: 'application/json' }),
+});
+
 export const eventRoutes: Routes = (app, room) => {
   app.get<{ Params: { id: string } }>(
     '/v1/calls/:id/events',
@@ -32,7 +38,7 @@ export const eventRoutes: Routes = (app, room) => {
           200: {
             description:
               'Events `progress`, at the end `finished`; data is the call. `error`: a problem; nothing more comes.',
-            content: { 'text/event-stream': { schema: Type.String() } },
+            content: { 'text/event-stream': { schema: event } },
           },
           ...problems(404, 410, 429),
         },
