@@ -25,7 +25,7 @@ import { keyRoutes } from './key-routes.ts';
 import { modelRoutes } from './model-routes.ts';
 import type { Inferences } from './oip/inference.ts';
 import { isOipPath, oipProblem } from './oip/oip-error.ts';
-import { oipRoutes } from './oip/rest-routes.ts';
+import { oipRoutes, REPOSITORY_INDEX } from './oip/rest-routes.ts';
 import { openaiRoutes } from './openai/openai-routes.ts';
 import { expectedError, internalError, problemOf, rawProblem } from './problem.ts';
 import { resultRoutes } from './result-routes.ts';
@@ -191,7 +191,20 @@ const addDocumentation = async (app: FastifyInstance, room: Room): Promise<void>
       components: { securitySchemes: { key: { type: 'http', scheme: 'bearer' } } },
     },
     hideUntagged: true,
+    transformObject: (document) => withOptionalBodies(document as OpenapiDocument),
   });
+};
+
+type Operation = { readonly requestBody?: { required: boolean } };
+type OpenapiDocument = {
+  readonly openapiObject: { readonly paths: Record<string, Record<string, Operation>> };
+};
+
+/** The generator of the document takes every body for one that must be there; clients of the protocol send none here. */
+const withOptionalBodies = ({ openapiObject }: OpenapiDocument) => {
+  const { requestBody } = openapiObject.paths[REPOSITORY_INDEX]!.post!;
+  requestBody!.required = false;
+  return openapiObject;
 };
 
 /** 404 where nothing is, 405 with Allow where another method would do. */

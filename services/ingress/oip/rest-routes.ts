@@ -28,6 +28,7 @@ import {
 type ModelRequest = { Params: { name: string; version?: string }; Body: Buffer | undefined };
 
 const tags = ['open inference protocol'];
+export const REPOSITORY_INDEX = '/v2/repository/index';
 const OCTETS = 'application/octet-stream';
 /** How long the JSON is before the binary tensors, in requests and in answers. */
 const JSON_LENGTH = 'inference-header-content-length';
@@ -106,9 +107,9 @@ const addServerRoutes = (app: FastifyInstance, room: Room): void => {
       return sendJson(reply, ready ? 200 : 503, { ready });
     },
   );
-  const label = 'POST /v2/repository/index';
+  const label = `POST ${REPOSITORY_INDEX}`;
   app.post<{ Body: { ready?: unknown } | undefined }>(
-    '/v2/repository/index',
+    REPOSITORY_INDEX,
     {
       config: { scope: 'call', label },
       bodyLimit: 4096,
@@ -121,11 +122,19 @@ const addServerRoutes = (app: FastifyInstance, room: Room): void => {
       },
     },
     async (request, reply) => {
-      const models = await modelIndex(room, request.body?.ready === true);
+      const models = await modelIndex(room, isReadyOnly(request.body));
       countAnswer(label, 200);
       return sendJson(reply, 200, models);
     },
   );
+};
+
+/** Clients send no body at all, or one with what else they know. */
+const isReadyOnly = (body: { ready?: unknown } | undefined): boolean => {
+  const { ready = false } = body ?? {};
+  if (typeof ready === 'boolean') return ready;
+  const shown = JSON.stringify(ready).slice(0, 80);
+  throw new SluiceError('invalid_request', `ready is ${shown}; give true or false.`, { field: 'ready' });
 };
 
 const addModelRoutes = (app: FastifyInstance, room: Room, version: string): void => {

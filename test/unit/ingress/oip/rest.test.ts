@@ -322,6 +322,9 @@ describe('models', () => {
     expect(index.json).toEqual([{ name: 'f', version, state: 'READY', reason: '' }]);
     await rig.post('/v1/functions/f/pause', {});
     expect((await rig.post('/v2/repository/index', { ready: true })).json).toEqual([]);
+    expect((await rig.ask('/v2/repository/index', { method: 'POST' })).json).toHaveLength(1);
+    const refused = await rig.post('/v2/repository/index', { ready: 'yes' });
+    expect([refused.status, refused.json.error]).toEqual([400, expect.stringContaining('ready is "yes"')]);
   });
 
   it('are scaling groups by their own names, and model versions by their numbers', async () => {
@@ -360,5 +363,7 @@ describe('models', () => {
       ]),
     );
     expect(Object.keys(json.paths['/v2/models/{name}/infer'].post.responses)).toContain('504');
+    expect(json.paths['/v2/repository/index'].post.requestBody.required).toBe(false);
+    expect(json.paths['/v2/models/{name}/infer'].post.requestBody.required).toBe(true);
   });
 });
