@@ -232,7 +232,7 @@ export const groupDeployment = Type.Object(
   closed,
 );
 export const groupPatch = Type.Object(
-  { scaling: Type.Optional(scalingRequest), ...limits },
+  { scaling: optional(scalingRequest), ...limits },
   { ...closed, minProperties: 1 },
 );
 
