@@ -63,6 +63,17 @@ const bodyOf = ({ body }: ApiException<unknown>): StatusBody => {
   }
 };
 
+const saidIn = (status: number, { message, reason }: StatusBody): string =>
+  message ?? reason ?? `status ${status}`;
+
+/**
+ * Of a server that starts or ends, and of what stands before it: nothing was looked at. 429 is also "storage is
+ * (re)initializing"; ServerTimeout, "please try again", comes as a 500.
+ */
+const TRY_AGAIN: ReadonlySet<number> = new Set([429, 502, 503, 504]);
+const isTryAgain = (status: number, { reason }: StatusBody): boolean =>
+  TRY_AGAIN.has(status) || reason === 'ServerTimeout';
+
 const FIXES: Readonly<Record<number, string>> = {
   401: 'the credentials of --kubernetes-config, or of the service account, are not valid there',
   403: 'give the service account the rights of deploy/kubernetes/rbac.yaml',
@@ -218,17 +229,18 @@ export class Cluster {
     // The client's own word for a kind that its group does not have.
     if (error instanceof Error && error.message.startsWith('Unrecognized API version and kind'))
       return new ClusterError(`${what}: the cluster has no such kind`, 404);
-    if (!(error instanceof ApiException))
-      return new ClusterError(
-        `${what}: the Kubernetes API at ${this.address} is not reached: ${rootCause(error)}`,
-        0,
-      );
+    if (!(error instanceof ApiException)) return this.#notReached(what, rootCause(error));
     const body = bodyOf(error);
+    if (isTryAgain(error.code, body)) return this.#notReached(what, saidIn(error.code, body));
     if (error.code === 409 && body.details?.causes?.some(({ message }) => message?.includes('conflict with')))
       return conflictOf(body, what);
     const fix = FIXES[error.code];
-    const text = `${what}: ${body.message ?? body.reason ?? `status ${error.code}`}`;
+    const text = `${what}: ${saidIn(error.code, body)}`;
     return new ClusterError(fix === undefined ? text : `${text}; ${fix}`, error.code);
+  }
+
+  #notReached(what: string, why: string): ClusterError {
+    return new ClusterError(`${what}: the Kubernetes API at ${this.address} is not reached: ${why}`, 0);
   }
 }
 
