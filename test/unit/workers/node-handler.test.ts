@@ -68,7 +68,7 @@ describe('a Node function', () => {
     const [names, mine, cwd] = JSON.parse(values[0] as string) as [string[], string, string];
     expect(mine).toBe('yes');
     expect(names.filter((name) => /SLUICE|VITEST|npm_/.test(name))).toEqual([]);
-    expect(cwd).toMatch(/sluice-.*\/f-[0-9a-f]{12}$/);
+    expect(cwd).toMatch(/sluice-.*\/f-[0-9a-f]{12}-\w{6}$/);
   });
 });
 
