@@ -25,8 +25,8 @@ export type TensorHead = Omit<Tensor, 'values'> & { readonly elements: number };
 const DIMENSIONS_MAX = 32;
 /** As Arrow counts rows and the items of lists. */
 export const DIMENSION_MAX = 2 ** 31 - 1;
-/** Rows of nothing (a dimension of 0 behind them) cost a sender nothing, and cost memory here. */
-const BARE_ROWS_MAX = 2 ** 20;
+/** Rows, and lists in them, of nothing (a dimension of 0 behind them) cost a sender nothing, and cost memory here. */
+const BARE_MAX = 2 ** 20;
 const NAME_CHARACTERS_MAX = 1024;
 
 export const refuseInput = (name: string, what: string): never => {
@@ -64,10 +64,14 @@ export const tensorHead = (given: Readonly<Record<string, unknown>>, at: number)
   }
   if (elements > Number.MAX_SAFE_INTEGER)
     return refuseInput(name, `has the shape ${shapeText(shape)}, whose product is too large`);
-  if (elements === 0 && (shape[0] as number) > BARE_ROWS_MAX)
-    return refuseInput(name, `has the shape ${shapeText(shape)}: too many rows without elements`);
+  if (elements === 0 && bareOf(shape as number[]) > BARE_MAX)
+    return refuseInput(name, `has the shape ${shapeText(shape)}: too many rows or lists without elements`);
   return { name, datatype, shape: shape as number[], elements };
 };
+
+/** The empty lists, or the rows, that the dimensions before the first 0 make. */
+const bareOf = (shape: readonly number[]): number =>
+  shape.slice(0, shape.indexOf(0)).reduce((product, size) => product * size, 1);
 
 export const rowsOf = ({ shape }: Pick<Tensor, 'shape'>): number => shape[0]!;
 

@@ -332,6 +332,7 @@ describe('what lies is refused before anything is made of it', () => {
       /product is too large/,
     ],
     ['rows of nothing', () => parse(input({ shape: [2 ** 30, 0], data: [] })), /too many rows/],
+    ['lists of nothing', () => parse(input({ shape: [1, 2 ** 30, 0], data: [] })), /too many rows or lists/],
     ['no shape', () => parse(input({ shape: [], data: [1] })), /shape/],
     [
       'a shape of 33 dimensions',
