@@ -19,10 +19,11 @@ export type EngineAddress = {
   readonly port: number;
 };
 
+/** As URLs have it, without the port where that is 80: a redirect's is compared with it. */
 export const originOf = ({ host, port }: EngineAddress): string => {
   const version = isIP(host);
   if (version === 0) throw new BugError(`an engine's address is ${host}, no IP address`);
-  return `http://${version === 6 ? `[${host}]` : host}:${port}`;
+  return new URL(`http://${version === 6 ? `[${host}]` : host}:${port}`).origin;
 };
 
 export type EngineRequest = {

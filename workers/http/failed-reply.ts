@@ -29,7 +29,8 @@ export const finalAnswer = (kind: string, message: string): ErrorEnd => ({
 const shortened = (text: string): string =>
   text.length <= QUOTED_CHARACTERS_MAX ? text : `…${text.slice(-QUOTED_CHARACTERS_MAX)}`;
 
-const parsed = (text: string): unknown => {
+/** null where the text is no JSON. */
+export const jsonOf = (text: string): unknown => {
   try {
     return JSON.parse(text);
   } catch {
@@ -37,13 +38,14 @@ const parsed = (text: string): unknown => {
   }
 };
 
-const memberOf = (value: unknown, name: string): unknown =>
+/** undefined where the value is no object. */
+export const memberOf = (value: unknown, name: string): unknown =>
   typeof value === 'object' && value !== null && !Array.isArray(value) ? Reflect.get(value, name) : undefined;
 
 /** What the body says went wrong: the protocol's `error`, FastAPI's `detail`, or its text. */
 export const errorText = (body: Buffer): string => {
   const text = body.subarray(-PARSED_BYTES_MAX).toString('utf8');
-  const value = parsed(text);
+  const value = jsonOf(text);
   for (const name of ['error', 'detail', 'message']) {
     const member = memberOf(value, name);
     if (member === undefined || member === null) continue;
@@ -51,6 +53,9 @@ export const errorText = (body: Buffer): string => {
   }
   return shortened(text.trim());
 };
+
+/** V8 parses JSON of any depth, and walks it only so deep as its stack reaches. */
+export const isTooDeep = (error: unknown): error is RangeError => error instanceof RangeError;
 
 /** Seconds, or an HTTP date (RFC 9110, section 10.2.3); null: it names no time. */
 export const retryAfterMs = (header: string | undefined, now: number): number | null => {

@@ -11,7 +11,15 @@ import { SluiceError } from '../../shared/errors/sluice-error.ts';
 import { outputOfMessage } from '../grpc/answer-columns.ts';
 import type { HandlerAnswer, HandlerBatch, HandlerContext } from '../handler.ts';
 import type { EngineConnection, Reply } from './engine-connection.ts';
-import { errorAnswer, errorText, failureOf, finalAnswer } from './failed-reply.ts';
+import {
+  errorAnswer,
+  errorText,
+  failureOf,
+  finalAnswer,
+  isTooDeep,
+  jsonOf,
+  memberOf,
+} from './failed-reply.ts';
 import { inferenceHeaders } from './inference-headers.ts';
 
 /** Text is put together in pieces: the longest string of our engine is 512 MiB, and a batch of JSON may be longer. */
@@ -76,7 +84,8 @@ export class JsonInference {
       return { end: 'ok', outputs: message === null ? [] : [message] };
     } catch (error) {
       if (error instanceof EngineError) return errorAnswer('handler_error', 'EngineError', error.message);
-      if (!(error instanceof WrongAnswer) && !(error instanceof SluiceError)) throw error;
+      const isWrong = error instanceof WrongAnswer || error instanceof SluiceError || isTooDeep(error);
+      if (!isWrong) throw error;
       const message = `the engine's answer is not one of ${this.#path}: ${error.message}`;
       return errorAnswer('handler_output_invalid', 'WrongAnswer', message);
     }
@@ -109,11 +118,10 @@ const rowsJson = (stream: Uint8Array): readonly Uint8Array[] => {
 /** FastAPI names what it misses: `{"detail": [{"type": "missing", "loc": ["body", "instances"]}]}`. */
 const misses = ({ status, body }: Reply, member: Member): boolean => {
   if (status !== 422 && status !== 400) return false;
-  const value = parsed(body);
-  const detail: unknown = typeof value === 'object' && value !== null ? Reflect.get(value, 'detail') : null;
+  const detail = memberOf(jsonOf(body.toString('utf8')), 'detail');
   if (!Array.isArray(detail)) return false;
   return detail.some((one: unknown) => {
-    const loc: unknown = typeof one === 'object' && one !== null ? Reflect.get(one, 'loc') : null;
+    const loc = memberOf(one, 'loc');
     return Array.isArray(loc) && loc.length === 2 && loc[1] === member;
   });
 };

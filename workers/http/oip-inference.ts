@@ -20,7 +20,15 @@ import {
 import { outputOfMessage } from '../grpc/answer-columns.ts';
 import type { HandlerAnswer, HandlerBatch, HandlerContext } from '../handler.ts';
 import type { EngineConnection, Reply } from './engine-connection.ts';
-import { errorAnswer, errorText, failureOf, finalAnswer } from './failed-reply.ts';
+import {
+  errorAnswer,
+  errorText,
+  failureOf,
+  finalAnswer,
+  isTooDeep,
+  jsonOf,
+  memberOf,
+} from './failed-reply.ts';
 import { inferenceHeaders } from './inference-headers.ts';
 import { jsonOutput } from './oip-json-output.ts';
 import { engineMetadata, NO_METADATA, type OipMetadata, shapedFor } from './oip-metadata.ts';
@@ -103,7 +111,7 @@ export class OipInference {
       const output = outputOfMessage(stream, wanted);
       return { end: 'ok', outputs: output === null ? [] : [output] };
     } catch (error) {
-      if (!(error instanceof SluiceError)) throw error;
+      if (!(error instanceof SluiceError) && !isTooDeep(error)) throw error;
       const text = error.message
         .replace(/^input /, 'output ')
         .replace(/the inputs are/, 'the outputs are')
@@ -132,10 +140,11 @@ export class OipInference {
 
 const nameJson = ({ name }: FieldJson): string => `{"name":${JSON.stringify(name)}}`;
 
-/** Servers that answer 200 and an error all the same. */
+/** Servers that answer 200 and an error all the same. An output, or a model, may be called so as well. */
 const errorOfBody = ({ body, header }: Reply): string | null => {
   if (header(LENGTH_HEADER) !== undefined || !body.subarray(0, 64).includes('"error"')) return null;
-  return errorText(body);
+  const error = memberOf(jsonOf(body.toString('utf8')), 'error') ?? '';
+  return error === '' ? null : errorText(body);
 };
 
 /** What a tensor, or JSON, cannot say of the rows. */
