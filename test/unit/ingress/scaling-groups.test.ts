@@ -118,6 +118,18 @@ describe('a scaling group', () => {
     expect([none.status, none.json.code]).toEqual([409, 'no_earlier_version']);
   });
 
+  it('that every worker refuses has failed, and says why', async () => {
+    await deploy('refused', { resources: { gpu: 'nvidia-l4:1' } });
+    const versionId = (await rig.store.registry.function('model.refused'))!.current.id;
+    const reason =
+      'this server refuses what it cannot honour: gpu="nvidia-l4:1": this machine has no NVIDIA device';
+    const now = Date.now();
+    // As workers/version-entry.ts tells it: without replicas.
+    const report = { ...{ workerId: 'w', versionId, ready: 0, starting: 0, failed: 0 }, reason, ignored: [] };
+    await rig.store.registry.report({ now, report: { ...report, until: now + 60_000 } });
+    expect((await send('GET', '/v1/scaling-groups/refused')).json).toMatchObject({ state: 'failed', reason });
+  });
+
   it('is listed page by page, by name', async () => {
     const groups = ['paged-a', 'paged-b', 'paged-c'];
     for (const group of groups) await deploy(group);
