@@ -1,5 +1,6 @@
 /** `inference.GRPCInferenceService` on a real ingress, from a client of grpc-js on the same definition. */
-import { connect as connectHttp2 } from 'node:http2';
+import { once } from 'node:events';
+import { connect as connectHttp2, constants } from 'node:http2';
 import { connect } from 'node:net';
 import { gzipSync } from 'node:zlib';
 import { Client, credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
@@ -130,27 +131,55 @@ describe('the server', () => {
 });
 
 describe('messages that do not come', () => {
-  it('hold 64 places of a thread, which those that leave give back', async () => {
-    rig = await startRig({ grpcPort: '0', ingressThreads: '1' });
-    await rig.deploy('f', FLOATS);
-    client = clientOf(rig);
+  const headers = { 'content-type': 'application/grpc', te: 'trailers', ':method': 'POST' };
+  /** Calls of which there are headers alone. */
+  const begun = async (count: number, method: string, more: Record<string, string> = {}) => {
     const session = connectHttp2(`http://${rig.grpcAddress}`);
-    const begun = Array.from({ length: 64 }, () => {
-      const headers = { 'content-type': 'application/grpc', te: 'trailers' };
-      const stream = session.request(
-        { ':method': 'POST', ':path': '/inference.GRPCInferenceService/ModelInfer', ...headers },
-        { endStream: false },
-      );
+    session.on('error', () => undefined);
+    await once(session, 'connect');
+    const streams = Array.from({ length: count }, () => {
+      const path = `/inference.GRPCInferenceService/${method}`;
+      const stream = session.request({ ...headers, ':path': path, ...more }, { endStream: false });
       stream.on('error', () => undefined);
       return stream;
     });
-    const refused = await eventually('no place is left', async () => {
-      const { error } = await ask(client, 'ServerLive').outcome;
-      return error ?? false;
-    });
+    return { session, streams };
+  };
+  const modelReady = async (metadata?: Metadata) =>
+    (await ask(client, 'ModelReady', { name: 'f' }, metadata && { metadata }).outcome).error;
+  beforeEach(async () => {
+    rig = await startRig({ grpcPort: '0', ingressThreads: '1' });
+    await rig.deploy('f', FLOATS);
+    client = clientOf(rig);
+  });
+
+  it('hold 64 places of a thread, which those that leave give back', async () => {
+    const { session, streams } = await begun(64, 'ModelInfer');
+    const refused = await eventually('no place is left', async () => (await modelReady()) ?? false);
     expect([refused.code, refused.metadata.get('retry-after')]).toEqual([status.RESOURCE_EXHAUSTED, ['1']]);
-    for (const stream of begun) stream.close();
-    await eventually('places are free', async () => (await ask(client, 'ServerLive').outcome).error === null);
+    for (const stream of streams) stream.close();
+    await eventually('places are free', async () => (await modelReady()) === null);
+    session.destroy();
+  });
+
+  it('of methods that need no key keep nobody out who has one', async () => {
+    const { session } = await begun(64, 'ServerLive');
+    await eventually(
+      'no place is left',
+      async () => (await ask(client, 'ServerReady').outcome).error !== null,
+    );
+    expect(await modelReady()).toBeNull();
+    session.destroy();
+  });
+
+  it('leave no place taken where their caller goes while its key is looked for', async () => {
+    const { json } = await rig.post('/v1/keys', { name: 'root', scopes: ['admin'] });
+    const authorization = `Bearer ${json.secret ?? json.key}`;
+    const { session, streams } = await begun(64, 'ModelInfer', { authorization });
+    for (const stream of streams) stream.close(constants.NGHTTP2_CANCEL);
+    const metadata = new Metadata();
+    metadata.set('authorization', authorization);
+    await eventually('places are free', async () => (await modelReady(metadata)) === null);
     session.destroy();
   });
 });
