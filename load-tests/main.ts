@@ -7,6 +7,7 @@ import { type ScenarioResult, save } from './record.ts';
 import { formatFigures, writeReport } from './report.ts';
 import * as backlog from './scenarios/backlog.ts';
 import * as bulk from './scenarios/bulk.ts';
+import * as inferenceStore from './scenarios/inference-store.ts';
 import * as redisBulk from './scenarios/redis-bulk.ts';
 import * as redisIngress from './scenarios/redis-ingress.ts';
 import * as redisMemory from './scenarios/redis-memory.ts';
@@ -22,6 +23,7 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
   bulk,
   streaming,
   backlog,
+  'inference-store': inferenceStore,
   'redis-bulk': redisBulk,
   'redis-ingress': redisIngress,
   'redis-memory': redisMemory,

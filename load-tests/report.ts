@@ -17,6 +17,7 @@ const ORDER = [
   'bulk',
   'streaming',
   'backlog',
+  'inference-store',
   'redis-bulk',
   'redis-ingress',
   'redis-memory',

@@ -170,25 +170,42 @@ export function numberColumn(field: FieldJson, rows: number, write: (values: Num
 /** A text, or null, for each run of rows. */
 export type TextRun = { readonly text: string | null; readonly count: number };
 
-/** A column of texts that repeat. */
+/** A column of texts that repeat: each is written once, and copied. */
 export function textColumn(field: FieldJson, runs: readonly TextRun[]): JoinedColumn {
   const rows = runs.reduce((sum, { count }) => sum + count, 0);
   const texts = runs.map(({ text }) => Buffer.from(text ?? ''));
-  const bytes = runs.reduce((sum, { count }, i) => sum + count * texts[i]!.length, 0);
   const offsets = new Uint32Array(rows + 1);
-  const validity = new Uint8Array((rows + 7) >> 3);
-  const values = new Uint8Array(bytes);
-  let [row, at, nullCount] = [0, 0, 0];
-  for (const [i, { text, count }] of runs.entries()) {
-    if (text === null) nullCount += count;
-    for (let end = row + count; row < end; row += 1) {
-      values.set(texts[i]!, at);
-      at += texts[i]!.length;
+  const values = new Uint8Array(runs.reduce((sum, { count }, i) => sum + count * texts[i]!.length, 0));
+  let [row, at] = [0, 0];
+  for (const [i, { count }] of runs.entries()) {
+    const { length } = texts[i]!;
+    repeatInto(values.subarray(at, at + count * length), texts[i]!);
+    for (const end = row + count; row < end; row += 1) {
+      at += length;
       offsets[row + 1] = at;
-      if (text !== null) validity[row >> 3]! |= 1 << (row & 7);
     }
   }
-  return plainArray(field, rows, { offsets, values, nullCount, validity: nullCount === 0 ? null : validity });
+  const nullCount = runs.reduce((sum, { text, count }) => sum + (text === null ? count : 0), 0);
+  const validity = nullCount === 0 ? null : validityOf(runs, rows);
+  return plainArray(field, rows, { offsets, values, nullCount, validity });
+}
+
+/** Doubles what is there until it is full. */
+function repeatInto(bytes: Uint8Array, text: Uint8Array): void {
+  bytes.set(text.subarray(0, bytes.length));
+  for (let filled = text.length; filled > 0 && filled < bytes.length; filled *= 2)
+    bytes.copyWithin(filled, 0, Math.min(filled, bytes.length - filled));
+}
+
+function validityOf(runs: readonly TextRun[], rows: number): Uint8Array {
+  const validity = new Uint8Array((rows + 7) >> 3);
+  let row = 0;
+  for (const { text, count } of runs) {
+    const end = row + count;
+    if (text !== null) for (; row < end; row += 1) validity[row >> 3]! |= 1 << (row & 7);
+    row = end;
+  }
+  return validity;
 }
 
 /** Columns as one stream of one record batch of `rows` rows. @throws CastError naming the column that does not cast */

@@ -6,7 +6,7 @@ import type { Sample, VersionFacts } from './sample.ts';
 import { cutRuns, rowsIn, type SampledRun, sampledRuns, settledRuns } from './sampling.ts';
 
 /** Of a batch's rows; above it copying the whole batch costs less than picking the rows of a column one by one. */
-const PICKED_SHARE_MAX = 0.25;
+const PICKED_SHARE_MAX = 0.1;
 /** Picked at once: some hundred microseconds for a few columns. */
 const PICKED_ROWS = 1000;
 /** Copied at once: less than a millisecond. */
