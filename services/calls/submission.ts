@@ -52,16 +52,6 @@ const arrowRows = (body: Buffer, record: FunctionRecord): Rows => {
   return { rows: stream.rows, bytes: bytes.byteLength, schemaKey, payload: { kind: 'arrow', bytes } };
 };
 
-const jsonRows = (body: JsonSubmission, record: FunctionRecord): Rows => {
-  try {
-    return jsonToPayload(body, record.current.spec.inputs);
-  } catch (error) {
-    // V8 parses any depth and writes only so deep as its stack reaches.
-    if (error instanceof RangeError) throw new SluiceError('invalid_json', 'The body nests too deep.');
-    throw error;
-  }
-};
-
 /** The same request gives the same digest: options in a fixed order, then the body's bytes. */
 const digestOf = (form: BodyForm, options: SubmitOptions, body: Buffer): string => {
   const metadata = Object.entries(options.metadata).sort(([a], [b]) => (a < b ? -1 : 1));
@@ -84,7 +74,7 @@ export const compileSubmission = (
   const fromHeaders = headerOptions(headers);
   const parsed = form === 'json' ? (parseJsonObject(body) as JsonSubmission) : null;
   const options = parsed === null ? fromHeaders : bodyOptions(parsed, fromHeaders);
-  const rows = parsed === null ? arrowRows(body, record) : jsonRows(parsed, record);
+  const rows = parsed === null ? arrowRows(body, record) : jsonToPayload(parsed, record.current.spec.inputs);
   const key = idempotencyKey(headers);
   const now = Date.now();
   return {

@@ -59,9 +59,20 @@ const mismatch = (detail: string, field: string): never => {
 
 /**
  * Checks `{"columns": {name: [value, …]}}` or `{"rows": [{name: value}, …]}` against the inputs and makes the payload.
- * @throws SluiceError `invalid_request` (shape, value) or `schema_mismatch` (columns) naming column, row and value
+ * @throws SluiceError `invalid_request` (shape, value) or `schema_mismatch` (columns) naming column, row and value; `invalid_json`
+ *   for values that nest too deep
  */
 export function jsonToPayload(body: JsonBody, inputs: readonly FieldJson[] | null): JsonPayload {
+  try {
+    return payloadOf(body, inputs);
+  } catch (error) {
+    // V8 parses any depth and writes only so deep as its stack reaches.
+    if (error instanceof RangeError) throw new SluiceError('invalid_json', 'The body nests too deep.');
+    throw error;
+  }
+}
+
+function payloadOf(body: JsonBody, inputs: readonly FieldJson[] | null): JsonPayload {
   const { columns, rows } = body;
   if ((columns === undefined) === (rows === undefined))
     return refuse('the body needs either "columns" or "rows"', 'columns');
