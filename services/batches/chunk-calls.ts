@@ -28,6 +28,8 @@ export const checkAsked = (request: TaskRequest, record: FunctionRecord): Asked 
 export type CallOrder = {
   readonly record: FunctionRecord;
   readonly asked: readonly Asked[];
+  /** Numbers of the lines that asked. */
+  readonly lines: readonly number[];
   readonly owner: number;
   readonly lane: string;
   readonly deadlineAt: number;
@@ -49,10 +51,11 @@ const joined = ({ record, asked }: CallOrder): Record<string, readonly unknown[]
   );
 
 export const admissionOf = (order: CallOrder, now: number): Admission => {
-  const { record, owner, lane, deadlineAt, key, digest, metadata } = order;
+  const { record, lines, owner, lane, deadlineAt, key, digest, metadata } = order;
   const { spec, id } = record.current;
   const { rows, bytes, schemaKey, payload } = jsonToPayload({ columns: joined(order) }, spec.inputs);
-  const bodyDigest = createHash('sha256').update(`${record.name} ${digest}`).digest('hex');
+  // Its rows are those lines' alone: who finds it again must ask for the same ones.
+  const bodyDigest = createHash('sha256').update(`${record.name} ${digest} ${lines.join()}`).digest('hex');
   return {
     ...{ now, functionName: record.name, versionId: id, apiKeyId: owner, lane, priority: 0, deadlineAt },
     ...{ rows, bytes, schemaKey, payload, idempotency: { key, bodyDigest }, metadata },

@@ -62,6 +62,8 @@ type Prepared =
 type Group = {
   readonly record: FunctionRecord;
   readonly asked: Asked[];
+  /** Numbers of the lines that asked. */
+  readonly lines: number[];
   answers: AsyncGenerator<RowAnswer> | SluiceError | 'stopped';
   callId: number | null;
 };
@@ -129,9 +131,10 @@ export class ChunkRun {
         const request = parseTaskRequest(this.#batch.endpoint, line.body);
         const record = await find(request.asked.model);
         const asked = checkAsked(request, record);
-        const group = groups.get(record.name) ?? { record, asked: [], answers: 'stopped', callId: null };
+        const group = groups.get(record.name) ?? newGroup(record);
         groups.set(record.name, group);
         group.asked.push(asked);
+        group.lines.push(line.number);
         prepared.push({ line, asked, group });
       } catch (error) {
         if (!(error instanceof SluiceError) || error.retryable) throw error;
@@ -146,7 +149,7 @@ export class ChunkRun {
     const { queue } = this.#parts.store;
     const order = this.#orderOf(group);
     const admitted = await this.#admit(order).catch((error: unknown) => {
-      if (error instanceof SluiceError && !error.retryable) return error;
+      if (error instanceof SluiceError && !error.retryable) return refusalOf(error, group);
       throw error;
     });
     if (admitted === null) return;
@@ -167,27 +170,14 @@ export class ChunkRun {
         this.#stop.signal.removeEventListener('abort', cancel),
       );
     }
-    group.answers = await this.#answersOf(group, callId);
+    group.answers = rowsOf(queue, callId);
   }
 
-  /** A call of another number of rows is of a time when its function took other lines than now. */
-  async #answersOf(group: Group, callId: number): Promise<Group['answers']> {
-    const { queue } = this.#parts.store;
-    const call = await queue.call(callId);
-    const rows = group.asked.reduce((sum, { request }) => sum + requestRows(request), 0);
-    if (call === undefined || call === 'gone' || call.rows === rows) return rowsOf(queue, callId);
-    const { name } = group.record;
-    return new SluiceError(
-      'changed_meanwhile',
-      `${name} was changed while the batch ran; send the line again.`,
-    );
-  }
-
-  #orderOf({ record, asked }: Group): CallOrder {
+  #orderOf({ record, asked, lines }: Group): CallOrder {
     const { id, owner, lane, expiresAt } = this.#batch;
     const { firstLine, digest } = this.#chunk;
     return {
-      ...{ record, asked, owner, lane, deadlineAt: expiresAt, digest },
+      ...{ record, asked, lines, owner, lane, deadlineAt: expiresAt, digest },
       key: `openai-batch/${id}/${firstLine}`,
       metadata: { openai_batch: id, first_line: String(firstLine) },
     };
@@ -267,13 +257,27 @@ export class ChunkRun {
 
   async #keep(spool: ArtifactSpool, fileId: string): Promise<number> {
     const piece = await spool.keep(this.#parts.artifacts);
-    if (piece === null) return 0;
-    const write: PartRecord = { ...piece, createdAt: this.#parts.wall() };
+    // Nothing now, and something of whoever ran the chunk before: a function that was not there then is by now.
+    if (piece === null && !this.#mayHaveBegun) return 0;
+    const write: PartRecord | null = piece && { ...piece, createdAt: this.#parts.wall() };
     const key = partKey(fileId, this.#chunk.firstLine);
     await changeDocument(this.#parts.store.documents, 'openai-part', key, () => ({ write, answer: null }));
-    return piece.bytes;
+    return piece?.bytes ?? 0;
   }
 }
+
+const newGroup = (record: FunctionRecord): Group => ({
+  ...{ record, asked: [], lines: [], answers: 'stopped', callId: null },
+});
+
+/** A call of other lines than those that its function takes now is of a time before the function was changed. */
+const refusalOf = (error: SluiceError, { record }: Group): SluiceError =>
+  error.code === 'idempotency_mismatch'
+    ? new SluiceError(
+        'changed_meanwhile',
+        `${record.name} was changed while the batch ran; send the line again.`,
+      )
+    : error;
 
 type Answered = { readonly kind: 'completed' | 'failed' | 'unanswered'; readonly line: Buffer };
 

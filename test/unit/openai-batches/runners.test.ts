@@ -6,6 +6,8 @@ import path from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { Batches, type BatchRecord, type RunRecord } from '../../../services/batches/batch-records.ts';
 import { BatchRunner } from '../../../services/batches/batch-runner.ts';
+import { ChunkRun } from '../../../services/batches/chunk-run.ts';
+import { chunksOf } from '../../../services/batches/chunks.ts';
 import { type FileRecord, Files, newId, partKey } from '../../../services/batches/file-records.ts';
 import { fileDigests, sweepFiles } from '../../../services/batches/file-sweep.ts';
 import { RegistrySweep } from '../../../services/registry/registry-sweep.ts';
@@ -192,6 +194,107 @@ onEveryOpenedStore((openStore) => {
         .map((line) => JSON.parse(line).custom_id),
     ).toEqual([...Array(2500).keys()].map(String));
     expect(await runOf(store, id)).toBeUndefined();
+  });
+
+  const askedOf = (id: number, body: object) =>
+    `${JSON.stringify({ custom_id: `${id}`, method: 'POST', url: '/v1/embeddings', body })}\n`;
+  /** A thousand rows, which are a chunk. */
+  const fullOf = (id: number): string =>
+    askedOf(id, { model: 'embed', input: Array.from({ length: 1000 }, (_, i) => `t${i}`) });
+  /** Runs the first chunk, and dies before its place in the file is written. */
+  const diedIn = async (store: Store, artifacts: Artifacts, batch: BatchRecord, text: string) => {
+    const bytes = (async function* () {
+      yield Buffer.from(text);
+    })();
+    const stop = { signal: new AbortController().signal, code: () => null };
+    const halt = new AbortController();
+    for await (const chunk of chunksOf(bytes, { byte: 0, line: 1 }, '/v1/embeddings')) {
+      const parts = { store, artifacts, wall: () => Date.now(), claimMs: 3000 };
+      const run = new ChunkRun(parts, batch, chunk, { stop, halt: halt.signal, mayHaveBegun: false }).run();
+      return { run, die: () => halt.abort(new Error('killed')) };
+    }
+    throw new Error('there is no chunk');
+  };
+  const linesIn = async (store: Store, artifacts: Artifacts, fileId: string) => {
+    const files = new Files(store.documents, artifacts);
+    const record = await files.find(fileId, { id: 1, isAdmin: false }, Date.now());
+    const chunks: Uint8Array[] = [];
+    for await (const chunk of files.content(record)) chunks.push(chunk);
+    const text = Buffer.concat(chunks).toString();
+    expect(text).toHaveLength(record.bytes);
+    return text
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+  };
+
+  it('what a chunk would not write again is in no file, when it runs again after its function came', async () => {
+    const { store, artifacts } = await open();
+    const text = fullOf(1) + askedOf(2, { model: 'nobody', input: 'a' });
+    const batch = await order(store, await upload(store, artifacts, text, Date.now()));
+    // The function is not there yet: the line is refused.
+    expect(await (await diedIn(store, artifacts, batch, text)).run).toMatchObject({ failed: 1 });
+    const { record } = await store.registry.deploy({ now: Date.now(), spec: compileSpec(SPEC) });
+    await runnerOf(store, artifacts);
+    await eventually('its call waits', async () => {
+      const { calls } = await store.queue.open({ versionId: record.current.id, after: 0, limit: 100 });
+      return calls.length === 1;
+    });
+    await answerAll(store, record.current.id);
+    expect((await ended(store, batch.id)).counts).toEqual({ total: 2, completed: 1, failed: 1 });
+    const [output, errors] = [
+      await linesIn(store, artifacts, batch.outputFileId),
+      await linesIn(store, artifacts, batch.errorFileId),
+    ];
+    expect([output, errors].map((lines) => lines.map((line) => line.custom_id))).toEqual([['1'], ['2']]);
+  });
+
+  it('a line never gets the rows of another, when its function takes other lines than before', async () => {
+    const { store, artifacts } = await open();
+    await store.registry.deploy({ now: Date.now(), spec: compileSpec(SPEC) });
+    const text = askedOf(1, { model: 'embed', input: 'a' }) + askedOf(2, { model: 'embed', input: [7] });
+    const batch = await order(store, await upload(store, artifacts, text, Date.now()));
+    const first = await diedIn(store, artifacts, batch, text);
+    const versions = await store.registry.function('embed');
+    const waiting = () => store.queue.open({ versionId: versions!.current.id, after: 0, limit: 100 });
+    await eventually('its call waits', async () => (await waiting()).calls.length === 1);
+    first.die();
+    await expect(first.run).rejects.toThrow('killed');
+    await answerAll(store, versions!.current.id);
+    const inputs = [
+      { name: 'text', type: { list: { name: 'item', type: 'int32', nullable: false } }, nullable: false },
+    ];
+    await store.registry.deploy({ now: Date.now(), spec: compileSpec({ ...SPEC, inputs }) });
+    await runnerOf(store, artifacts);
+    expect((await ended(store, batch.id)).counts).toEqual({ total: 2, completed: 0, failed: 2 });
+    const codes = (await linesIn(store, artifacts, batch.errorFileId)).map(
+      (line) => line.response.body.error.code,
+    );
+    expect(codes).toEqual(['invalid_request', 'changed_meanwhile']);
+  });
+
+  it('a line whose values nest without end fails alone', async () => {
+    const { store, artifacts } = await open();
+    const text = { type: 'utf8', nullable: true };
+    const inputs = [
+      { ...text, name: 'prompt', nullable: false },
+      { ...text, name: 'stop', type: 'json' },
+    ];
+    const spec = { ...SPEC, task: 'completion', inputs, output: text };
+    await store.registry.deploy({ now: Date.now(), spec: compileSpec(spec) });
+    const url = '/v1/completions';
+    const deep = `${'['.repeat(200_000)}${']'.repeat(200_000)}`;
+    const line = `{"custom_id":"a","method":"POST","url":"${url}","body":{"model":"embed","prompt":"a","stop":${deep}}}`;
+    const file = await upload(store, artifacts, line, Date.now());
+    const { id, errorFileId } = await new Batches(store.documents).create(
+      { file, endpoint: url, completionWindow: '1d', metadata: null, outputSeconds: null, lane: 'a' },
+      ...([1, Date.now()] as const),
+    );
+    await runnerOf(store, artifacts);
+    expect((await ended(store, id)).counts).toEqual({ total: 1, completed: 0, failed: 1 });
+    expect(await linesIn(store, artifacts, errorFileId)).toMatchObject([
+      { response: { status_code: 400, body: { error: { code: 'invalid_json' } } } },
+    ]);
   });
 
   describe('the sweep', () => {
