@@ -79,6 +79,7 @@ const HOMES: Readonly<Record<string, string | readonly string[]>> = {
   // Two sides that may not import each other: calls to handlers' images, and the door for callers.
   '@grpc/': ['workers/grpc', 'services/ingress/oip'],
   '@kubernetes/': 'workers/kubernetes',
+  'parquet-wasm': 'shared/parquet',
 };
 
 describe('the house rules', () => {
