@@ -203,6 +203,60 @@ def test_what_is_no_archive_is_refused(place, data):
         place(data)
 
 
+def headers(count: int, kind: bytes) -> bytes:
+    """Headers of headers, and no file behind them."""
+    member = tarfile.TarInfo("more")
+    member.type, member.size = kind, 8
+    return (member.tobuf(tarfile.GNU_FORMAT) + b"7 a=bb\n\0".ljust(512, b"\0")) * count
+
+
+def sparse(**numbers: str) -> bytes:
+    member = tarfile.TarInfo("a")
+    member.size, member.pax_headers = 1, {name.replace("_", "."): value for name, value in numbers.items()}
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(member, io.BytesIO(b"x"))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        headers(3000, tarfile.GNUTYPE_LONGNAME),
+        headers(3000, tarfile.XHDTYPE),
+        headers(3000, tarfile.XGLTYPE),
+        sparse(GNU_sparse_major="0", GNU_sparse_minor="1", GNU_sparse_map="x,y"),
+        sparse(GNU_sparse_major="1", GNU_sparse_minor="0", GNU_sparse_name="b", GNU_sparse_realsize="9"),
+        zip_of({"a": b"x"}).replace(b"a", b"\0"),
+        tar_of({"a" * 256: b"x"}),
+        zip_of({"ü" * 128: b"x"}),
+    ],
+    ids=["names", "extensions", "defaults", "map", "blocks", "nameless", "long", "wide"],
+)
+def test_a_header_that_lies_is_an_error_of_the_archive(place, data):
+    with pytest.raises(ArchiveError):
+        place(data)
+
+
+@pytest.mark.parametrize("at", range(4, 10))
+def test_a_block_whose_beginning_is_changed_is_an_error_of_the_archive(place, at):
+    packed = bytearray(bz2.compress(tar_of(FILES)))
+    packed[at] ^= 255
+    with pytest.raises(ArchiveError):
+        place(bytes(packed))
+
+
+def test_a_folder_is_taken_with_the_files_of_links_to_folders(tmp_path):
+    (tmp_path / "model" / "v1").mkdir(parents=True)
+    (tmp_path / "model" / "v1" / "weights").write_bytes(b"w")
+    (tmp_path / "model" / "current").symlink_to("v1")
+    with importing.imported_files(None, tmp_path / "model") as files:
+        assert sorted(files) == ["current/weights", "v1/weights"]
+    (tmp_path / "model" / "v1" / "up").symlink_to("..")
+    with pytest.raises(importing.DeclarationError, match="which it lies in"), importing.imported_files(None, tmp_path / "model"):
+        pass
+
+
 def test_a_folder_is_taken_without_links_that_leave_it(tmp_path):
     folder = tmp_path / "model"
     (folder / "sub").mkdir(parents=True)

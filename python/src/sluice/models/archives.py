@@ -6,6 +6,7 @@ The standard libraries read them; every file is written here, so that no name, l
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import io
 import lzma
@@ -27,6 +28,8 @@ ENTRIES_MAX = 100_000
 """Folders count here as well."""
 PATH_CHARACTERS_MAX = 1024
 PATH_PARTS_MAX = 32
+PART_BYTES_MAX = 255
+"""As file systems have it."""
 RATIO_MAX = 100
 """Weights hardly compress; text and zeros do, and what is below FREE_BYTES may be anything."""
 FREE_BYTES = 2**30
@@ -34,6 +37,10 @@ TOTAL_BYTES_MAX = 2**40
 _PIECE_BYTES = 2**20
 _READ_BYTES_MAX = 16 * 2**20
 """What a header may make the reader hold in memory."""
+
+
+_DAMAGES = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, NotImplementedError, ValueError, LookupError, RecursionError)
+"""What the standard libraries raise of headers that lie: numbers that are none, names of nothing, headers of headers."""
 
 
 class ArchiveError(DeclarationError):
@@ -58,8 +65,15 @@ def unpack(archive: str | os.PathLike[str], folder: Path) -> dict[str, Path]:
                 _untar(file, head, target, limit)
     except (tarfile.TarError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
         raise ArchiveError(f"{source} is no whole zip or tar archive: {error}") from error
-    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, NotImplementedError, UnicodeError) as error:
+    except ArchiveError:
+        raise
+    except _DAMAGES as error:
         raise ArchiveError(f"{source} is damaged, or compressed in a way that is not known here: {error}") from error
+    except OSError as error:
+        # Readers say so of damaged streams, without a number, and of places before a file's beginning.
+        if error.errno not in (None, errno.EINVAL):
+            raise
+        raise ArchiveError(f"{source} is damaged: {error}") from error
     if not target.files:
         raise ArchiveError(f"{source} has no files")
     return target.files
@@ -94,6 +108,8 @@ class _Target:
         path = "/".join(parts)
         if len(path) > PATH_CHARACTERS_MAX or len(parts) > PATH_PARTS_MAX:
             self.refuse(name, f"a path of more than {PATH_CHARACTERS_MAX} characters or {PATH_PARTS_MAX} parts")
+        if any(len(part.encode(errors="surrogateescape")) > PART_BYTES_MAX for part in parts):
+            self.refuse(name, f"with a name of more than {PART_BYTES_MAX} bytes")
         return path
 
     def write(self, name: str, content: IO[bytes]) -> None:

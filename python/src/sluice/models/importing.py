@@ -37,24 +37,32 @@ def imported_files(archive: StrPath | None, folder: StrPath | None) -> Iterator[
 
 
 def walked_folder(folder: Path) -> dict[str, Path]:
-    """Every file below it. A link is followed within the folder, and refused where it leaves it."""
+    """Every file below it. A link is followed within the folder, and refused where it leaves it, or leads round in a circle."""
     if not folder.is_dir():
         raise DeclarationError(f"folder is {folder}, which is no folder")
-    root = folder.resolve()
     found: dict[str, Path] = {}
-    for inner in sorted(folder.rglob("*")):
-        if inner.is_symlink() and not inner.resolve().is_relative_to(root):
-            raise DeclarationError(f"{inner} is a link to {inner.resolve()}, outside of {folder}; copy the file into the folder")
-        if inner.is_dir():
-            continue
-        if not inner.is_file():
-            raise DeclarationError(f"{inner} is neither a file nor a folder")
+    for inner in _files(folder, folder.resolve(), ()):
         found[inner.relative_to(folder).as_posix()] = inner
         if len(found) > FILES_MAX:
             raise DeclarationError(f"{folder} has more than {FILES_MAX} files, the most of a model version; pack them")
     if not found:
         raise DeclarationError(f"folder is {folder}, which has no files")
     return found
+
+
+def _files(folder: Path, root: Path, above: tuple[Path, ...]) -> Iterator[Path]:
+    for inner in sorted(folder.iterdir()):
+        if inner.is_symlink() and not inner.resolve().is_relative_to(root):
+            raise DeclarationError(f"{inner} is a link to {inner.resolve()}, outside of {root}; copy the file into the folder")
+        if inner.is_dir():
+            way = (*above, folder.resolve())
+            if inner.resolve() in way:
+                raise DeclarationError(f"{inner} is a link to {inner.resolve()}, which it lies in; remove it")
+            yield from _files(inner, root, way)
+        elif inner.is_file():
+            yield inner
+        else:
+            raise DeclarationError(f"{inner} is neither a file nor a folder")
 
 
 def import_json(project: Any, summary: Any, version: Any, task_type: Any, class_labels: Any) -> dict[str, Any]:
