@@ -2,12 +2,25 @@
 // Plain JavaScript that any Node can read: Sluice itself needs Node 24, which the `node` package brings along.
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { createRequire } from 'node:module';
+import module, { createRequire } from 'node:module';
+import { homedir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const FLOOR = 24;
 const main = fileURLToPath(new URL('../main.ts', import.meta.url));
+
+/**
+ * Node keeps what it has compiled, so that a start costs half. The variable reaches threads, and the Node that is started below; a
+ * folder that cannot be written is not used.
+ */
+const keepCompiled = () => {
+  const home = homedir();
+  if (process.env.NODE_COMPILE_CACHE === undefined && existsSync(home))
+    process.env.NODE_COMPILE_CACHE = path.join(home, '.cache', 'sluice', 'compiled');
+  if (process.env.NODE_COMPILE_CACHE !== undefined)
+    module.enableCompileCache?.(process.env.NODE_COMPILE_CACHE);
+};
 
 const bundledNode = () => {
   try {
@@ -43,6 +56,7 @@ const runWith = (node) => {
   });
 };
 
+keepCompiled();
 if (Number(process.versions.node.split('.')[0]) >= FLOOR) {
   await import('../main.ts');
 } else {
