@@ -6,7 +6,7 @@ import { createServer, type Server as SocketServer } from 'node:net';
 import { type ConnectionInjector, Server, ServerCredentials } from '@grpc/grpc-js';
 import type { Room } from '../room.ts';
 import { GrpcDoor } from './grpc-door.ts';
-import { INFERENCE_SERVICE, inferenceService } from './grpc-service.ts';
+import { inferenceService, SERVED_SERVICE } from './grpc-service.ts';
 import type { Inferences } from './inference.ts';
 
 /** One message is held in memory while it is read, and again as its rows; larger requests go over HTTP, which streams neither. */
@@ -37,7 +37,7 @@ export class GrpcServer {
       'grpc.enable_channelz': 0,
       interceptors: [door.interceptor],
     });
-    this.#server.addService(INFERENCE_SERVICE, inferenceService(room, inferences, door));
+    this.#server.addService(SERVED_SERVICE, inferenceService(room, inferences, door));
     this.#injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
     this.#sockets = createServer({ noDelay: true }, (socket) => {
       // A connection that breaks is the session's matter, or nobody's.

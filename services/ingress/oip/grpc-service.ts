@@ -8,6 +8,7 @@ import {
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
+import { SluiceError } from '../../../shared/errors/sluice-error.ts';
 import { metrics } from '../../../shared/runtime/metrics.ts';
 import { expectedError, internalError } from '../problem.ts';
 import { countAnswer, type Room } from '../room.ts';
@@ -16,6 +17,7 @@ import type { GrpcDoor } from './grpc-door.ts';
 import { type GrpcStatus, grpcStatus } from './grpc-error.ts';
 import { grpcAnswer, grpcInference, type ModelInferRequest, type ModelQuestion } from './grpc-messages.ts';
 import type { Inferences } from './inference.ts';
+import { checkParts } from './message-parts.ts';
 import {
   currentOf,
   EXTENSIONS,
@@ -32,6 +34,33 @@ const PROTO = fileURLToPath(new URL('../../../shared/wire/proto/open-inference.p
 export const INFERENCE_SERVICE = loadSync(PROTO, { keepCase: true, longs: String, defaults: true })[
   'inference.GRPCInferenceService'
 ] as ServiceDefinition;
+
+/** What a message is that is not read: told in its answer, since what a reader throws is for clients a fault of ours. */
+class Unread {
+  readonly error: SluiceError;
+
+  constructor(error: unknown) {
+    const text = `The message is no ModelInferRequest: ${(error as Error).message}`;
+    this.error = error instanceof SluiceError ? error : new SluiceError('invalid_request', text);
+  }
+}
+
+const inferMethod = INFERENCE_SERVICE.ModelInfer!;
+/** As this server reads it. */
+export const SERVED_SERVICE: ServiceDefinition = {
+  ...INFERENCE_SERVICE,
+  ModelInfer: {
+    ...inferMethod,
+    requestDeserialize: (bytes) => {
+      try {
+        checkParts(bytes);
+        return inferMethod.requestDeserialize(bytes);
+      } catch (error) {
+        return new Unread(error);
+      }
+    },
+  },
+};
 
 type Answer = { readonly message: object; readonly metadata?: Metadata };
 type Call = ServerUnaryCall<unknown, object>;
@@ -114,6 +143,7 @@ const leftMs = (call: Call): number | null => {
 };
 
 const infer = async (room: Room, inferences: Inferences, door: GrpcDoor, call: Call): Promise<Answer> => {
+  if (call.request instanceof Unread) throw call.request.error;
   const request = call.request as ModelInferRequest;
   const record = await modelOf(room, request.model_name);
   const current = currentOf(record, request.model_version);

@@ -184,6 +184,42 @@ describe('messages that do not come', () => {
   });
 });
 
+describe('a message that is refused before it is read', () => {
+  const input = { name: 'x', datatype: 'FP32', shape: [1] };
+  it.each<[string, object, RegExp]>([
+    ['has 4,097 inputs', { inputs: Array(4097).fill(input) }, /more than 4096 parts/],
+    [
+      'has 33 dimensions of many bytes',
+      { inputs: [{ ...input, shape: Array(33).fill(-1) }] },
+      /32 dimensions/,
+    ],
+    [
+      'has elements without end',
+      { inputs: [{ ...input, contents: { bytes_contents: Array(2 ** 20 + 1).fill(Buffer.alloc(0)) } }] },
+      /more than 1048576 elements/,
+    ],
+  ])('%s', async (_, message, told) => {
+    const { error } = await ask(client, 'ModelInfer', { model_name: 'f', ...message }).outcome;
+    expect(error).toMatchObject({ code: status.INVALID_ARGUMENT, details: expect.stringMatching(told) });
+  });
+
+  it.each([
+    ['a field that is cut off', [0x2a, 0x7f, 1, 2]],
+    ['a group, behind which it could hide', [0x9b, 0x06, 0x9c, 0x06]],
+    ['a length of more bits than lengths have', [0x2a, 0x80, 0x80, 0x80, 0x80, 0x10]],
+    ['a length of more bytes than it needs', [0x2a, 0x80, 0x80, 0x80, 0x80, 0x80, 0]],
+    ['a number without an end', [0x08, ...Array(11).fill(0xff)]],
+    ['text that is no UTF-8 tag', [0xff]],
+  ])('has %s', async (_, bytes) => {
+    const { path, responseDeserialize } = INFERENCE_SERVICE.ModelInfer!;
+    const error = await new Promise<ServiceError | null>((resolve) => {
+      client.makeUnaryRequest(path, () => Buffer.from(bytes), responseDeserialize, {}, resolve);
+    });
+    expect(error).toMatchObject({ code: status.INVALID_ARGUMENT });
+    expect(error?.details).toMatch(/no ModelInferRequest/);
+  });
+});
+
 describe('an inference', () => {
   it('answers raw contents with raw contents, and says how long it took', async () => {
     const { error, message, metadata } = await answered(rawRequest([1, 2], { id: 'mine' }));
