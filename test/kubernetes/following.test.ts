@@ -151,6 +151,18 @@ const readyPod = async (of: FunctionVersion): Promise<{ pod: V1Pod; server: PodS
 const run = (replica: HandlerInstance, ...x: number[]): Promise<HandlerAnswer> =>
   replica.run(batchOf({ x }), CONTEXT, new AbortController().signal, () => {});
 
+/** A pod that serves, and a batch with a 5 in it that does not end by itself. */
+const heldBatch = async (of: FunctionVersion) => {
+  const follower = await Follower.start(of);
+  const { pod, server } = await readyPod(of);
+  await eventually(() => expect(follower.replicas).toBe(1));
+  const replica = await follower.attached();
+  const { arrived, letGo } = server.hold();
+  const answer = run(replica, 5);
+  await arrived;
+  return { follower, replica, pod, server, answer, letGo };
+};
+
 describe('a worker', () => {
   it('applies the version, attaches to its pods, and takes it away', async () => {
     const of = version();
@@ -251,14 +263,7 @@ describe('a worker', () => {
   });
 
   it('finishes what runs in a pod that is deleted, and gives it nothing more', async () => {
-    const of = version();
-    const follower = await Follower.start(of);
-    const { pod, server } = await readyPod(of);
-    await eventually(() => expect(follower.replicas).toBe(1));
-    const replica = await follower.attached();
-    const { arrived, letGo } = server.hold();
-    const answer = run(replica, 5);
-    await arrived;
+    const { follower, replica, pod, server, answer, letGo } = await heldBatch(version());
     await test.core.deleteNamespacedPod({ name: pod.metadata!.name!, namespace: 'sluice' });
     await eventually(() => expect(follower.replicas).toBe(0));
     expect(await run(replica, 6)).toEqual({ end: 'unstarted' });
@@ -269,14 +274,7 @@ describe('a worker', () => {
   });
 
   it('tells a batch how its container ended', async () => {
-    const of = version();
-    const follower = await Follower.start(of);
-    const { pod, server } = await readyPod(of);
-    await eventually(() => expect(follower.replicas).toBe(1));
-    const replica = await follower.attached();
-    const { arrived } = server.hold();
-    const answer = run(replica, 5);
-    await arrived;
+    const { follower, replica, pod, server, answer } = await heldBatch(version());
     const after = running(server.ip, 1);
     after.containerStatuses![0]!.lastState = { terminated: { reason: 'OOMKilled', exitCode: 137 } };
     await test.setStatus(pod, after);
@@ -290,14 +288,7 @@ describe('a worker', () => {
   });
 
   it('deletes the pod of a handler that does not listen any more', async () => {
-    const of = version();
-    const follower = await Follower.start(of);
-    const { pod, server } = await readyPod(of);
-    await eventually(() => expect(follower.replicas).toBe(1));
-    const replica = await follower.attached();
-    const { arrived } = server.hold();
-    const answer = run(replica, 5);
-    await arrived;
+    const { follower, replica, pod, answer } = await heldBatch(version());
     replica.kill('the call timeout was reached');
     expect(await answer).toMatchObject({ end: 'crash' });
     await eventually(async () => {

@@ -2,15 +2,14 @@
  * A registered class from Python to a pod and back: a real server applies it, and this test does with the pod what a kubelet
  * would: runs the init container's command, then the handler's, with the paths of a directory in the place of volumes.
  */
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { once } from 'node:events';
+import { execFile } from 'node:child_process';
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
-import type { V1Container, V1Deployment } from '@kubernetes/client-node';
+import type { V1Deployment } from '@kubernetes/client-node';
 import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest';
-import { PYTHON, ROOT, SluiceServer, temporaryDirectory } from '../support/sluice-process.ts';
+import { PYTHON, SluiceServer, temporaryDirectory } from '../support/sluice-process.ts';
+import { PodContainers } from './pod-containers.ts';
 import { eventually, freePort, TestCluster } from './test-cluster.ts';
 
 let test: TestCluster;
@@ -44,58 +43,6 @@ Client().deploy_model_version_to_scaling_group(
 
 const run = promisify(execFile);
 
-/** One container of a pod as processes of this machine run. */
-class Containers {
-  readonly #volumes = temporaryDirectory();
-  readonly #children: ChildProcess[] = [];
-
-  #here(text: string): string {
-    return text
-      .replaceAll('/opt/sluice', path.join(this.#volumes, 'home'))
-      .replaceAll('/app/artifacts', path.join(this.#volumes, 'artifacts'))
-      .replaceAll('/app/workers', path.join(ROOT, 'workers'))
-      .replaceAll('exec python3', `exec ${PYTHON}`);
-  }
-
-  async init({ command, args }: V1Container): Promise<string> {
-    const [, ...words] = [...command!, ...args!].map((word) => this.#here(word));
-    const from = ['--entrypoint-from', path.join(ROOT, 'python/src/sluice')];
-    return (await run(process.execPath, [...words, ...from])).stdout;
-  }
-
-  /** Answers when it listens. */
-  async start({ command, args, env }: V1Container): Promise<void> {
-    const [program, ...words] = [...command!, ...args!].map((word) => this.#here(word));
-    const child = spawn(program!, words, {
-      // Nothing of this checkout but what the init container brought.
-      cwd: this.#volumes,
-      env: {
-        PATH: process.env.PATH,
-        ...Object.fromEntries(env!.map(({ name, value }) => [name, value ?? ''])),
-        SLUICE_ARTIFACTS: this.#here('/app/artifacts'),
-      },
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    this.#children.push(child);
-    const ended = once(child, 'exit').then(() => Promise.reject(new Error('it ended before it listened')));
-    const listens = new Promise<void>((resolve) => {
-      createInterface({ input: child.stdout! }).on('line', (line) => {
-        if (line.includes('listens on')) resolve();
-      });
-    });
-    await Promise.race([listens, ended]);
-    ended.catch(() => undefined);
-  }
-
-  async stop(): Promise<void> {
-    for (const child of this.#children.splice(0)) {
-      if (child.exitCode !== null) continue;
-      child.kill('SIGKILL');
-      await once(child, 'exit');
-    }
-  }
-}
-
 it('a class that was registered with an image is served by a pod', async () => {
   const server = await SluiceServer.start({
     args: [
@@ -116,19 +63,12 @@ it('a class that was registered with an image is served by a pod', async () => {
     return items[0]!;
   });
   const { initContainers, containers } = deployment.spec!.template.spec!;
-  const pod = new Containers();
+  const pod = new PodContainers();
   onTestFinished(() => pod.stop());
-  // The address is one that pods reach; here it is that of the server, on whatever port it took.
-  const args = initContainers![0]!.args!.map((word) => word.replace('http://127.0.0.1:1', server.url));
-  expect(await pod.init({ ...initContainers![0]!, args })).toContain('all files are there');
-  await pod.start(containers[0]!);
-  const made = await test.addPod(deployment);
-  await test.setStatus(made, {
-    phase: 'Running',
-    conditions: [{ type: 'Ready', status: 'True' }],
-    podIP: '127.0.0.1',
-    podIPs: [{ ip: '127.0.0.1' }],
-  });
+  const address = { told: 'http://127.0.0.1:1', really: server.url };
+  expect(await pod.init(initContainers![0]!, address)).toContain('all files are there');
+  await pod.start(containers[0]!, 'listens on');
+  await test.addReadyPod(deployment, '127.0.0.1');
   const answer = await fetch(`${server.url}/v1/functions/model.scaler-sg/calls`, {
     method: 'POST',
     headers: { 'content-type': 'application/json', prefer: 'wait=60', accept: 'application/json' },

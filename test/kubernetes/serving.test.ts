@@ -65,16 +65,12 @@ const isGone = (version: FunctionVersion): Promise<void> =>
     }
   });
 
-const READY = { phase: 'Running', conditions: [{ type: 'Ready', status: 'True' }] };
-
 /** What the controllers and a kubelet do for one replica. */
 const replica = async (version: FunctionVersion): Promise<{ pod: V1Pod; server: PodServer }> => {
   lastHost += 1;
   const server = await PodServer.start(`127.0.0.${lastHost}`, port);
   onTestFinished(() => server.stop());
-  const pod = await test.addPod(await deploymentOf(version));
-  await test.setStatus(pod, { ...READY, podIP: server.ip, podIPs: [{ ip: server.ip }] });
-  return { pod, server };
+  return { pod: await test.addReadyPod(await deploymentOf(version), server.ip), server };
 };
 
 describe('a function in the cluster', () => {

@@ -310,6 +310,14 @@ export class TestCluster {
     });
   }
 
+  /** One whose containers run, as they do in fact at the address. */
+  async addReadyPod(deployment: V1Deployment, ip: string): Promise<V1Pod> {
+    const pod = await this.addPod(deployment);
+    const conditions = [{ type: 'Ready', status: 'True' }];
+    await this.setStatus(pod, { phase: 'Running', conditions, podIP: ip, podIPs: [{ ip }] });
+    return pod;
+  }
+
   /** What a kubelet does last: the object goes. */
   async removePod(pod: V1Pod): Promise<void> {
     const { name, namespace } = pod.metadata!;
