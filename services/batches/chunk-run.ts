@@ -159,18 +159,34 @@ export class ChunkRun {
     }
     const { callId, status } = admitted;
     group.callId = callId;
-    const cancel = (): void => {
-      queue.cancel({ now: this.#parts.wall(), callId }).catch(() => undefined);
-    };
     if (isFinished(status)) queue.watch({ kind: 'call', callId }, () => undefined)();
     else {
+      const ended = new AbortController();
+      const cancel = (): void => void this.#cancel(callId, AbortSignal.any([ended.signal, this.#halt]));
       this.#stop.signal.addEventListener('abort', cancel);
       if (this.#stop.signal.aborted) cancel();
-      await callEnd(queue, callId, this.#halt).finally(() =>
-        this.#stop.signal.removeEventListener('abort', cancel),
-      );
+      await callEnd(queue, callId, this.#halt).finally(() => {
+        ended.abort();
+        this.#stop.signal.removeEventListener('abort', cancel);
+      });
     }
     group.answers = rowsOf(queue, callId);
+  }
+
+  /** Until it is heard: what nobody cancels waits to the end of the batch's window. */
+  async #cancel(callId: number, over: AbortSignal): Promise<void> {
+    for (
+      let backOffMs = BACK_OFF_MS_MIN;
+      !over.aborted;
+      backOffMs = Math.min(2 * backOffMs, BACK_OFF_MS_MAX)
+    ) {
+      try {
+        await this.#parts.store.queue.cancel({ now: this.#parts.wall(), callId });
+        return;
+      } catch {
+        await pause(backOffMs, undefined, { signal: over }).catch(() => undefined);
+      }
+    }
   }
 
   #orderOf({ record, asked, lines }: Group): CallOrder {

@@ -12,6 +12,7 @@ import { type FileRecord, Files, newId, partKey } from '../../../services/batche
 import { fileDigests, sweepFiles } from '../../../services/batches/file-sweep.ts';
 import { RegistrySweep } from '../../../services/registry/registry-sweep.ts';
 import { rowsToStream } from '../../../shared/arrow/index.ts';
+import { SluiceError } from '../../../shared/errors/sluice-error.ts';
 import { silentLog } from '../../../shared/runtime/log.ts';
 import { openArtifacts } from '../../../shared/store/artifacts/index.ts';
 import type { Artifacts } from '../../../shared/store/ports/artifacts.ts';
@@ -295,6 +296,32 @@ onEveryOpenedStore((openStore) => {
     expect(await linesIn(store, artifacts, errorFileId)).toMatchObject([
       { response: { status_code: 400, body: { error: { code: 'invalid_json' } } } },
     ]);
+  });
+
+  it('that is cancelled while the store does not hear ends all the same', async () => {
+    const { store, artifacts } = await open();
+    const { record } = await store.registry.deploy({ now: Date.now(), spec: compileSpec(SPEC) });
+    const { id } = await order(store, await upload(store, artifacts, lineOf(1), Date.now()));
+    let refusals = 2;
+    const queue = Object.assign(Object.create(store.queue) as typeof store.queue, {
+      cancel: (query: Parameters<typeof store.queue.cancel>[0]) => {
+        refusals -= 1;
+        if (refusals >= 0) return Promise.reject(new SluiceError('store_unavailable', 'The store is away.'));
+        return store.queue.cancel(query);
+      },
+    });
+    await runnerOf(Object.assign(Object.create(store) as Store, { queue }), artifacts);
+    await eventually('its call waits', async () => {
+      const { calls } = await store.queue.open({ versionId: record.current.id, after: 0, limit: 100 });
+      return calls.length === 1;
+    });
+    const batches = new Batches(store.documents);
+    await batches.cancel(id, { id: 1, isAdmin: false }, Date.now());
+    await eventually('the batch ends', async () => {
+      const batch = await batches.find(id, { id: 1, isAdmin: false });
+      return batch.status === 'cancelled' && batch;
+    });
+    expect(refusals).toBe(-1);
   });
 
   describe('the sweep', () => {
