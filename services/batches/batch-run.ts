@@ -27,11 +27,18 @@ export class BatchRun {
   readonly #halt = new AbortController();
   readonly #stopped = new AbortController();
   #stopCode: StopCode | null = null;
+  #progressAt: number;
 
   constructor(parts: RunParts & { readonly log: Log }, id: string, token: string) {
     this.#parts = parts;
     this.#id = id;
     this.#token = token;
+    this.#progressAt = parts.wall();
+  }
+
+  /** When it last came further. */
+  get progressAt(): number {
+    return this.#progressAt;
   }
 
   halt(reason: Error): void {
@@ -73,6 +80,7 @@ export class BatchRun {
     const { artifacts } = this.#parts;
     const goOn = (): void => {
       this.#halt.signal.throwIfAborted();
+      this.#progressAt = this.#parts.wall();
     };
     const found = await artifacts
       .read({ digest })
@@ -141,6 +149,7 @@ export class BatchRun {
       errorBytes: run.errorBytes + errorBytes,
     }));
     const { store, wall } = this.#parts;
+    this.#progressAt = wall();
     // The answers are kept: what is left of the calls may go early.
     for (const callId of callIds)
       await store.retention.acknowledge({ now: wall(), callId }).catch(() => undefined);

@@ -13,9 +13,14 @@ const SWEEP_MS = 600_000;
 /** Of one process: each has some ten megabytes of lines and answers in memory. */
 const RUNS_MAX = 8;
 const LISTED_MAX = 1000;
+/** A run that came no further for so long, as of a function that nobody runs, gives its place to one that waits. */
+const STALL_MS = 30_000;
 /** What broke is tried again after these. */
 const BACK_OFF_MS_MIN = 1000;
 const BACK_OFF_MS_MAX = 60_000;
+
+/** Its turn is over; it goes on in the next one, in the same calls. */
+class TurnOver extends Error {}
 
 type Failed = { readonly backOffMs: number; readonly at: number };
 
@@ -23,6 +28,8 @@ export class BatchRunner implements Service {
   readonly #parts: RunParts & { readonly log: Log };
   readonly #running = new Map<string, { readonly run: BatchRun; readonly done: Promise<void> }>();
   readonly #failed = new Map<string, Failed>();
+  /** When a run last gave its place away. */
+  readonly #turns = new Map<string, number>();
   readonly #token = randomUUID();
   #timers: NodeJS.Timeout[] = [];
   #looking: Promise<void> = Promise.resolve();
@@ -65,20 +72,34 @@ export class BatchRunner implements Service {
   }
 
   async #begin(): Promise<void> {
-    if (this.#running.size >= RUNS_MAX) return;
     const { store } = this.#parts;
     const runs = await store.documents.list({ kind: 'openai-run', limit: LISTED_MAX });
     const known = new Set(runs.map(({ key }) => key));
-    for (const id of this.#failed.keys()) if (!known.has(id)) this.#failed.delete(id);
-    // Whoever came first is first: ids sort the other way.
-    const oldest = [...runs].sort(
-      (a, b) => (a.value as RunRecord).createdAt - (b.value as RunRecord).createdAt,
+    for (const ids of [this.#failed, this.#turns])
+      for (const id of ids.keys()) if (!known.has(id)) ids.delete(id);
+    const free = runs.filter(
+      ({ key, value }) =>
+        !this.#running.has(key) && this.#isFree(value as RunRecord) && !this.#isWaiting(key),
     );
-    for (const { key, value } of oldest) {
-      if (this.#running.size >= RUNS_MAX || this.#state !== 'running') return;
-      if (this.#running.has(key) || !this.#isFree(value as RunRecord) || this.#isWaiting(key)) continue;
+    // Whoever came first is first, unless it had its turn; ids sort the other way.
+    const rank = ({ key, value }: (typeof free)[number]): number =>
+      this.#turns.get(key) ?? (value as RunRecord).createdAt;
+    const hadTurn = ({ key }: (typeof free)[number]): number => Number(this.#turns.has(key));
+    for (const { key } of free.sort((a, b) => hadTurn(a) - hadTurn(b) || rank(a) - rank(b))) {
+      if (this.#state !== 'running') return;
+      if (this.#running.size >= RUNS_MAX) return this.#endTurn();
       if (await this.#claim(key)) this.#start(key);
     }
+  }
+
+  /** Of the run that came no further for the longest time. */
+  #endTurn(): void {
+    const now = this.#parts.wall();
+    const [longest] = [...this.#running].sort(([, a], [, b]) => a.run.progressAt - b.run.progressAt);
+    const [id, { run }] = longest!;
+    if (now - run.progressAt < STALL_MS) return;
+    this.#turns.set(id, now);
+    run.halt(new TurnOver('others wait for their turn'));
   }
 
   /** On a store of one process every claim of another is of one that is dead. */
@@ -115,7 +136,7 @@ export class BatchRunner implements Service {
   }
 
   #note(id: string, error: unknown): void {
-    if (this.#state !== 'running' || error instanceof ClaimLost) return;
+    if (this.#state !== 'running' || error instanceof ClaimLost || error instanceof TurnOver) return;
     const before = this.#failed.get(id)?.backOffMs;
     const backOffMs = before === undefined ? BACK_OFF_MS_MIN : Math.min(2 * before, BACK_OFF_MS_MAX);
     this.#failed.set(id, { backOffMs, at: this.#parts.wall() });

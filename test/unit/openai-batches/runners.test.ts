@@ -126,14 +126,8 @@ onEveryOpenedStore((openStore) => {
       const batch = await new Batches(store.documents).find(id, { id: 1, isAdmin: false });
       return batch.status === 'completed' && batch;
     });
-  const runnerOf = async (store: Store, artifacts: Artifacts): Promise<BatchRunner> => {
-    const runner = new BatchRunner({
-      store,
-      artifacts,
-      log: silentLog(),
-      wall: () => Date.now(),
-      claimMs: 3000,
-    });
+  const runnerOf = async (store: Store, artifacts: Artifacts, wall = Date.now): Promise<BatchRunner> => {
+    const runner = new BatchRunner({ store, artifacts, log: silentLog(), wall, claimMs: 3000 });
     await runner.start();
     ends.push(() => runner.stop());
     return runner;
@@ -296,6 +290,25 @@ onEveryOpenedStore((openStore) => {
     expect(await linesIn(store, artifacts, errorFileId)).toMatchObject([
       { response: { status_code: 400, body: { error: { code: 'invalid_json' } } } },
     ]);
+  });
+
+  it('of a function that nobody runs keep no place from others, and go on when somebody does', async () => {
+    const { store, artifacts } = await open();
+    const { record } = await store.registry.deploy({ now: Date.now(), spec: compileSpec(SPEC) });
+    const file = await upload(store, artifacts, lineOf(1), Date.now());
+    const stuck = await Promise.all(Array.from({ length: 8 }, () => order(store, file)));
+    let skewMs = 0;
+    await runnerOf(store, artifacts, () => Date.now() + skewMs);
+    const waiting = () => store.queue.open({ versionId: record.current.id, after: 0, limit: 100 });
+    await eventually('all places are taken', async () => (await waiting()).calls.length === 8);
+    const refused = await upload(store, artifacts, askedOf(1, { model: 'nobody', input: 'a' }), Date.now());
+    const { id } = await order(store, refused);
+    skewMs = 31_000;
+    expect((await ended(store, id)).counts).toEqual({ total: 1, completed: 0, failed: 1 });
+    await answerAll(store, record.current.id);
+    for (const one of stuck) expect((await ended(store, one.id)).counts.completed).toBe(1);
+    const query = { functionName: 'embed', status: null, apiKeyId: null, before: null, limit: 100 };
+    expect((await store.queue.list(query)).calls).toHaveLength(8);
   });
 
   it('that is cancelled while the store does not hear ends all the same', async () => {
