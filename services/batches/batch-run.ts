@@ -205,7 +205,8 @@ export class BatchRun {
       const batch = await this.#readBatch(key);
       if (batch?.status === 'cancelling') this.#stop('batch_cancelled');
       else if (batch !== null && this.#parts.wall() >= batch.expiresAt) this.#stop('batch_expired');
-      if (this.#parts.wall() - renewedAt < this.#parts.claimMs / 3) return;
+      // A clock that is set back must not leave the claim as it is.
+      if (Math.abs(this.#parts.wall() - renewedAt) < this.#parts.claimMs / 3) return;
       await this.#changeRun((run) => run);
       renewedAt = this.#parts.wall();
     };

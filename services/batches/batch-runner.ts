@@ -110,7 +110,7 @@ export class BatchRunner implements Service {
 
   #isWaiting(id: string): boolean {
     const failed = this.#failed.get(id);
-    return failed !== undefined && failed.at + failed.backOffMs > this.#parts.wall();
+    return failed !== undefined && Math.abs(this.#parts.wall() - failed.at) < failed.backOffMs;
   }
 
   #claim(id: string): Promise<boolean> {

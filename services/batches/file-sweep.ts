@@ -14,7 +14,9 @@ const PART_MS = 15 * 86_400_000;
 /** Once an hour, in one of the processes: files past their time, parts of files that are gone, batches of long ago. */
 export const sweepFiles = async (documents: Documents, now: number): Promise<void> => {
   const isTurn = await changeDocument<{ at: number }, boolean>(documents, 'sweep', 'openai', (last) =>
-    last !== undefined && now - last.at < SWEEP_MS ? { answer: false } : { write: { at: now }, answer: true },
+    last !== undefined && Math.abs(now - last.at) < SWEEP_MS
+      ? { answer: false }
+      : { write: { at: now }, answer: true },
   );
   if (!isTurn) return;
   const alive = new Set<string>();

@@ -311,6 +311,23 @@ onEveryOpenedStore((openStore) => {
     expect((await store.queue.list(query)).calls).toHaveLength(8);
   });
 
+  it('keeps its claim when the clock is set back', async () => {
+    const { store, artifacts } = await open();
+    const { record } = await store.registry.deploy({ now: Date.now(), spec: compileSpec(SPEC) });
+    const { id } = await order(store, await upload(store, artifacts, lineOf(1), Date.now()));
+    let skewMs = 0;
+    await runnerOf(store, artifacts, () => Date.now() + skewMs);
+    const until = async (): Promise<number> => (await runOf(store, id))!.claim!.until;
+    await eventually('its call waits', async () => {
+      const { calls } = await store.queue.open({ versionId: record.current.id, after: 0, limit: 100 });
+      return calls.length === 1;
+    });
+    const before = await until();
+    await eventually('it is renewed', async () => (await until()) > before);
+    skewMs = -DAY_MS;
+    await eventually('it is renewed again', async () => (await until()) < before);
+  });
+
   it('that is cancelled while the store does not hear ends all the same', async () => {
     const { store, artifacts } = await open();
     const { record } = await store.registry.deploy({ now: Date.now(), spec: compileSpec(SPEC) });
@@ -385,6 +402,10 @@ onEveryOpenedStore((openStore) => {
       await sweepFiles(store.documents, now + 60_000);
       expect(await store.documents.get('openai-file', key)).toBeDefined();
       await sweepFiles(store.documents, now + 3_600_000);
+      expect(await store.documents.get('openai-file', key)).toBeUndefined();
+      // The clock is set back.
+      await store.documents.put({ kind: 'openai-file', key, revision: null, value });
+      await sweepFiles(store.documents, now - DAY_MS);
       expect(await store.documents.get('openai-file', key)).toBeUndefined();
     });
   });
