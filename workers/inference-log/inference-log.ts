@@ -151,9 +151,11 @@ export class InferenceLog {
   /** Never rejects. */
   async #store(facts: VersionFacts, file: WrittenFile): Promise<void> {
     const { functionName } = facts;
+    // One for all tries: the answer to one that succeeded may be lost.
+    const uuid = randomUUID();
     for (let round = 0; ; round += 1) {
       try {
-        await this.#put(facts, file);
+        await this.#put(facts, file, uuid);
         metrics.inferenceRows.inc({ function: functionName, status: 'stored' }, file.rows);
         return;
       } catch (error) {
@@ -167,7 +169,11 @@ export class InferenceLog {
     }
   }
 
-  async #put(facts: VersionFacts, { digest, parquet, rows, from, until }: WrittenFile): Promise<void> {
+  async #put(
+    facts: VersionFacts,
+    { digest, parquet, rows, from, until }: WrittenFile,
+    uuid: string,
+  ): Promise<void> {
     const { documents, artifacts } = this.#options;
     const bytes = parquet.byteLength;
     await storeWhole(artifacts!, { digest, bytes, bodyFrom: (offset) => chunksOf(parquet, offset) });
@@ -178,7 +184,7 @@ export class InferenceLog {
     };
     await documents.put({
       kind: 'inference-file',
-      key: inferenceFileKey(value, randomUUID()),
+      key: inferenceFileKey(value, uuid),
       revision: null,
       value,
     });

@@ -339,6 +339,26 @@ const large = (): Uint8Array => {
   return shared;
 };
 
+describe('a file whose document was written, though its writer was told that it was not', () => {
+  it('has one document', async () => {
+    let puts = 0;
+    const documents = {
+      ...store.documents,
+      put: async (query: Parameters<Store['documents']['put']>[0]) => {
+        const answer = await store.documents.put(query);
+        puts += 1;
+        if (puts === 1) throw new Error('the connection was lost before the answer came');
+        return answer;
+      },
+    };
+    const log = newLog({ documents });
+    const sampler = log.of(versionOf('told-twice', [nullable('x', 'int64')], 'utf8'))!;
+    sampler.take(settled({ parts: [ints([1, 2])], output: answers(['a', 'b']) }));
+    expect(await taken(log, 'told-twice')).toHaveLength(2);
+    expect([puts, await counted('told-twice', 'stored')]).toEqual([2, 2]);
+  });
+});
+
 describe('what cannot be kept', () => {
   const held = () => {
     const [begun, gate] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
