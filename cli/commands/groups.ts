@@ -76,9 +76,9 @@ const withScaling = (command: Command): Command =>
     .option('--max-buffer-duration <ms>', 'longest wait of the oldest row', wholeNumber(0))
     .option('--max-batch-bytes <bytes>', 'bytes of a batch at most', wholeNumber(1));
 
-const withDeployment = (command: Command): Command =>
+const withDeployment = (command: Command, usualVersion: string): Command =>
   withScaling(command)
-    .option('--model-version <version>', 'number, alias or latest (default)')
+    .option('--model-version <version>', `number, alias or latest (default: ${usualVersion})`)
     .option('--backend <backend>', "process, container or kubernetes (default: the server's choice)")
     .option('--cpu <cores>', 'of a replica', Number)
     .option('--memory <bytes>', 'of a replica; 512Mi, 2Gi')
@@ -113,6 +113,7 @@ const registerRunning = (groups: Command): void => {
         .command('deploy <name>')
         .description('Run a model version as the function model.NAME, or update to it.')
         .requiredOption('--model <model>', 'model'),
+      'latest',
     ),
   ).action(async (name: string, options: Deploy & { model: string }) => {
     const { deploymentOf } = await import('../models/deployment-options.ts');
@@ -124,7 +125,10 @@ const registerRunning = (groups: Command): void => {
     withDeployment(
       groups
         .command('update <name>')
-        .description('Run another version of the same model; what is not given stays as it is by default.'),
+        .description(
+          'Run another version of the same model, or the same with other settings; what is not given stays as it is.',
+        ),
+      'the one that it runs',
     ),
   ).action(async (name: string, options: Deploy) => {
     const { updateOf } = await import('../models/deployment-options.ts');

@@ -151,10 +151,13 @@ const storeAfter = (
   return wanted && { ...before, ...wanted };
 };
 
-/** The same group with another version: what the group shows of itself is kept. */
+/** The same group with what is given: what the group shows of itself is kept, and so is its version, since the latest may be untried. */
 export const updateOf = (group: ScalingGroupJson, options: DeployOptions): DeploymentJson => {
   const wanted = deploymentOf(group.model, options);
+  if (Object.keys(wanted).length === 1)
+    throw new UsageError('Give what to change, such as --model-version latest or --cpu 2; see --help.');
   return {
+    version: group.update?.version ?? group.version,
     backend: group.backend,
     max_batching_size: group.max_batching_size,
     max_buffer_duration: group.max_buffer_duration,

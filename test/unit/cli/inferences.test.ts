@@ -70,7 +70,7 @@ describe('the inference store of a deployment', () => {
   it('keeps what an update does not name', () => {
     const store = { sample_rate: 0.5, retention_ms: DAY_MS, flush_ms: MINUTE_MS };
     const group = {
-      model: 'm',
+      ...{ model: 'm', version: 3, update: null },
       inference_store: store,
       scaling: {},
       resources: {},
@@ -80,6 +80,11 @@ describe('the inference store of a deployment', () => {
     expect(after({ inferenceStore: true })).toEqual(store);
     expect(after({ inferenceFlush: '1s' })).toEqual({ ...store, flush_ms: 1000 });
     expect(after({ inferenceStore: false })).toBe(null);
+    expect(updateOf(group, { inferenceStore: true }).version).toBe(3);
+    expect(updateOf(group, { modelVersion: 'latest' }).version).toBe('latest');
+    const updating = { ...group, update: { version: 4 } } as unknown as ScalingGroupJson;
+    expect(updateOf(updating, { port: 1 }).version).toBe(4);
+    expect(() => updateOf(group, {})).toThrow('--model-version latest');
     const without = { ...group, inference_store: null };
     expect(updateOf(without, { inferenceSampleRate: 1 }).inference_store).toEqual({ sample_rate: 1 });
   });
