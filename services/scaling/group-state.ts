@@ -48,7 +48,7 @@ export const servingState = ({
   }
   if (failed > 0 || (starting === 0 && why !== null))
     return { state: 'failed', reason: why ?? `${plural(failed)} failed`, ready };
-  if (starting > 0) return { state: 'starting', reason: null, ready };
+  if (starting > 0) return { state: 'starting', reason: why, ready };
   if (minReplicas === 0) return { state: 'idle', reason: null, ready };
   return { state: 'starting', reason: 'no worker has begun to start it', ready };
 };

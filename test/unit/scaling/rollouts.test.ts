@@ -123,6 +123,16 @@ onEveryOpenedStore((open) => {
     },
   );
 
+  it('a first version that is not ready says what it waits for', async () => {
+    await using rig = await started();
+    await rig.deploy('g', { version: 1 });
+    const words = 'not ready: GET /ready on port 9000: nobody listens there';
+    await rig.report('g', 1, [{ state: 'starting', reason: words }]);
+    await rig.main.rollouts.look('g');
+    const view = await rig.show('g');
+    expect([view.state, view.reason, kinds(view)]).toEqual(['starting', words, ['deployed']]);
+  });
+
   it('a first deployment whose function was not made is made by the next look', async () => {
     await using rig = await started();
     await rig.deploy('g', { version: 1 });
