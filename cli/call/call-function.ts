@@ -1,6 +1,7 @@
 /** What `sluice call` does once its options are known. */
 import { readFileSync } from 'node:fs';
 import type { CallHandle, CallInput, CallOptions, CallResult, Sluice } from '../../sdk/index.ts';
+import { SluiceError } from '../../shared/errors/sluice-error.ts';
 import { CommandError, EXIT_INTERRUPTED, UsageError } from '../failure.ts';
 import { counted, jsonValue } from '../print.ts';
 import { watchWaiting } from './waiting-notice.ts';
@@ -21,6 +22,8 @@ const parsed = (text: string): unknown => {
   }
 };
 
+const keyOf = (value: string): string => value.slice(0, value.indexOf('='));
+
 /** `text=hello`, `n=3`, `tags=["a"]`. */
 export const rowOf = (values: readonly string[]): Record<string, unknown> => {
   const row: Record<string, unknown> = {};
@@ -28,8 +31,10 @@ export const rowOf = (values: readonly string[]): Record<string, unknown> => {
     const equals = value.indexOf('=');
     if (equals <= 0)
       throw new UsageError(`"${value}" is not key=value; write the input's name, =, and its value.`);
-    const text = value.slice(equals + 1);
-    row[value.slice(0, equals)] = parsed(text) ?? (text === 'null' ? null : text);
+    const [name, text] = [value.slice(0, equals), value.slice(equals + 1)];
+    if (Object.hasOwn(row, name))
+      throw new UsageError(`${name} is given twice, and key=value is one row; give several with --json.`);
+    row[name] = parsed(text) ?? (text === 'null' ? null : text);
   }
   return row;
 };
@@ -94,13 +99,32 @@ const awaited = async (
   }
 };
 
+/** A shell has no types: `text=1` is a number, and who meant the text is told how to write it. */
+const submitted = async (
+  client: Sluice,
+  name: string,
+  values: readonly string[],
+  request: CallRequest,
+): Promise<CallHandle> => {
+  const rows = rowsOf(values, request);
+  try {
+    return await client.function(name).deferBatch(rows, request.submission);
+  } catch (error) {
+    const isText = error instanceof SluiceError && /, expected (large_)?utf8$/.test(error.message);
+    const [example] = values.filter((value) => typeof rowOf([value])[keyOf(value)] !== 'string');
+    if (!isText || example === undefined) throw error;
+    const text = `${keyOf(example)}='${JSON.stringify(example.slice(keyOf(example).length + 1))}'`;
+    throw new CommandError(`${error.message}; a value that is JSON is taken as that, so write ${text}.`);
+  }
+};
+
 export const callFunction = async (
   client: Sluice,
   name: string,
   values: readonly string[],
   request: CallRequest,
 ): Promise<void> => {
-  const handle = await client.function(name).deferBatch(rowsOf(values, request), request.submission);
+  const handle = await submitted(client, name, values, request);
   if (!request.isWaiting) {
     process.stdout.write(`${handle.callId}\n`);
     return;

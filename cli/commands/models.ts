@@ -38,7 +38,9 @@ const show = async (name: string, version: VersionName | undefined, options: Jso
   const model = await models.get(name);
   if (model.description !== '') process.stdout.write(`${model.description}\n\n`);
   printVersions([shown]);
-  process.stdout.write(`\ninputs:  ${fieldList(shown.inputs)}\noutputs: ${fieldList(shown.outputs)}\n`);
+  process.stdout.write(
+    `\ninputs:  ${fieldList(shown.inputs) || 'any columns'}\noutputs: ${fieldList(shown.outputs) || 'JSON'}\n`,
+  );
   if (shown.dependencies.length > 0) process.stdout.write(`needs:   ${shown.dependencies.join(', ')}\n`);
   for (const { path, bytes, digest } of shown.files)
     process.stdout.write(`${path}  ${byteText(bytes)}  ${digest}\n`);

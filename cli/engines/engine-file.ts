@@ -22,6 +22,10 @@ export const readEngineFile = async (
   const engine: unknown = document.toJS({ maxAliasCount: 100 });
   if (typeof engine !== 'object' || engine === null || Array.isArray(engine))
     throw new UsageError(`${file} holds no object; give project, name, version and an image or a command.`);
+  const { version } = engine as { version?: unknown };
+  // As a text it might be another one: 1.10 is read as 1.1.
+  if (typeof version === 'number' && more.version === undefined)
+    throw new UsageError(`${file}: version is the number ${version}; put it in quotes: version: "1".`);
   const given = Object.entries(more).filter(([, value]) => value !== undefined);
   return { ...engine, ...Object.fromEntries(given) } as EngineRequestJson;
 };

@@ -17,6 +17,7 @@ describe('the rows of `sluice call`', () => {
       empty: '',
     });
     expect(() => rowOf(['text'])).toThrow('"text" is not key=value');
+    expect(() => rowOf(['text=1', 'text=2'])).toThrow('text is given twice');
   });
 
   it('are rows, columns, a list or JSON Lines', () => {

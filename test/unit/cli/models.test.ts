@@ -2,6 +2,7 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import { readEngineFile } from '../../../cli/engines/engine-file.ts';
 import { CATALOG_FOLDER, curatedVariant, readCatalog } from '../../../cli/models/curated-models.ts';
 import { deploymentOf, memoryBytes, patchOf, updateOf } from '../../../cli/models/deployment-options.ts';
 import { byteText, fieldList } from '../../../cli/models/group-views.ts';
@@ -84,6 +85,13 @@ describe('options of a deployment', () => {
       scaling: { min_replicas: 1, max_replicas: 8 },
     });
     expect(patchOf({ maxBatchingSize: 5 })).toEqual({ max_batching_size: 5 });
+  });
+
+  it('of an engine take a version in quotes', async () => {
+    const file = path.join(folder, 'engine.yaml');
+    writeFileSync(file, 'project: p\nname: n\nversion: 1.10\n');
+    await expect(readEngineFile(file, {})).rejects.toThrow('version is the number 1.1; put it in quotes');
+    expect(await readEngineFile(file, { version: '2' })).toMatchObject({ version: '2' });
   });
 
   it('are refused by name', () => {
