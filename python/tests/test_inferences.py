@@ -100,6 +100,8 @@ def test_without_files_the_table_is_empty_and_has_the_columns_of_the_group():
         server.group = {"inputs": [], "outputs": []}
         unknown = run("select count(input.any.thing), avg(output) from inference_store('demand', '2026-11-01')", server)
         assert list(unknown.to_pylist()[0].values()) == [0, None]
+        with Query("select input, output from inference_store('demand')", url=server.url) as query:
+            assert query.batches("flat")[0].types == [pa.string(), pa.string()]
         assert sluice.Client(server.url).inference_table("demand").schema.field("output").type == pa.null()
 
 

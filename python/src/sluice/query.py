@@ -134,7 +134,7 @@ class Query:
         # Of the query as a table, whose columns all have names of their own.
         result = self._connection.sql(f"SELECT * FROM ({self._text})", params=self._params)
         quoted = ['"' + name.replace('"', '""') + '"' for name in result.columns]
-        nested = [kind.id in ("list", "array", "struct", "map", "union") for kind in result.types]
+        nested = [kind.id in ("list", "array", "struct", "map", "union", "variant") for kind in result.types]
         pairs = zip(quoted, nested, strict=True)
         return ", ".join(f"{name}::VARCHAR AS {name}" if is_nested else name for name, is_nested in pairs)
 
