@@ -2,6 +2,7 @@
  * Files that are gathered: rows of one version with the same columns, until there are enough of them, or the first has waited
  * for `flush_ms`. Lives in the writing thread.
  */
+import { INFERENCE_FLUSH_MS_MAX } from '../../shared/domain/inference.ts';
 import { inputFields } from './file-table.ts';
 import type { Sample, VersionFacts } from './sample.ts';
 import { cutRuns } from './sampling.ts';
@@ -23,8 +24,19 @@ type OpenFile = GatheredFile & {
   readonly samples: Sample[];
   rows: number;
   bytes: number;
+  /** Bytes, and the messages once more for each row that they are written for. */
+  writtenBytes: number;
+  /** Of its rows. */
+  oldest: number;
+  newest: number;
   readonly timer: NodeJS.Timeout;
 };
+
+const messageBytes = ({ runs }: Sample): number =>
+  runs.reduce(
+    (sum, { count, error }) => sum + (error === null ? 0 : count * Buffer.byteLength(error.message)),
+    0,
+  );
 
 export class OpenFiles {
   readonly #onFull: (file: GatheredFile) => void;
@@ -46,12 +58,13 @@ export class OpenFiles {
     const version = this.#versions.get(sample.versionId)!;
     const key = JSON.stringify(inputFields(sample, version.facts));
     // A batch has up to a million rows.
-    if (sample.rows <= FILE_ROWS_MAX) {
+    const rowsMax = Math.min(FILE_ROWS_MAX, Math.ceil((sample.rows * FILE_BYTES_MAX) / messageBytes(sample)));
+    if (sample.rows <= rowsMax) {
       this.#put(sample, key);
       return;
     }
     let bytes = sample.bytes;
-    for (const runs of cutRuns(sample.runs, FILE_ROWS_MAX)) {
+    for (const runs of cutRuns(sample.runs, rowsMax)) {
       const rows = runs.reduce((sum, { count }) => sum + count, 0);
       const share = Math.min(bytes, Math.ceil((sample.bytes * rows) / sample.rows));
       bytes -= share;
@@ -61,18 +74,26 @@ export class OpenFiles {
 
   #put(sample: Sample, key: string): void {
     const { facts, files } = this.#versions.get(sample.versionId)!;
-    const file = files.get(key) ?? this.#begin(facts, files, key);
+    const { at, rows, bytes } = sample;
+    const open = files.get(key);
+    // Clocks are set, and timers sleep with their machine.
+    if (open !== undefined && Math.max(open.newest, at) - Math.min(open.oldest, at) > INFERENCE_FLUSH_MS_MAX)
+      this.#close(files, key);
+    const file = files.get(key) ?? this.#begin(facts, files, key, at);
     file.samples.push(sample);
-    file.rows += sample.rows;
-    file.bytes += sample.bytes;
-    if (file.rows >= FILE_ROWS_MAX || file.bytes >= FILE_BYTES_MAX) this.#close(files, key);
+    file.rows += rows;
+    file.bytes += bytes;
+    file.writtenBytes += bytes + messageBytes(sample);
+    file.oldest = Math.min(file.oldest, at);
+    file.newest = Math.max(file.newest, at);
+    if (file.rows >= FILE_ROWS_MAX || file.writtenBytes >= FILE_BYTES_MAX) this.#close(files, key);
   }
 
-  #begin(facts: VersionFacts, files: Map<string, OpenFile>, key: string): OpenFile {
+  #begin(facts: VersionFacts, files: Map<string, OpenFile>, key: string, at: number): OpenFile {
     const [oldest] = files.keys();
     if (oldest !== undefined && files.size === FILES_MAX) this.#close(files, oldest);
     const timer = setTimeout(() => this.#close(files, key), facts.flushMs);
-    const file = { facts, samples: [], rows: 0, bytes: 0, timer };
+    const file = { facts, samples: [], rows: 0, bytes: 0, writtenBytes: 0, oldest: at, newest: at, timer };
     files.set(key, file);
     return file;
   }
