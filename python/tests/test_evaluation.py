@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from sluice.evaluation import EvaluationError
+from sluice.evaluation.answers import parsed_answers
 from sluice.evaluation.class_answers import ClassAnswers
 from sluice.evaluation.classes import ABSENT, ClassCodes
 from sluice.evaluation.classification import classification_figures
@@ -82,3 +83,13 @@ def test_a_report_of_many_classes_is_short_and_its_json_is_whole():
     assert "label \\ answer" not in str(found)
     assert "accuracy  –  (why)" in str(found)
     assert len(found.to_dict()["confusion"]) == 60
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [["1", str(10**400)], [f"[{2**64}]"], ["[" * 100_000 + "]" * 100_000], ["1", '"x"']],
+    ids=["a number beyond floats", "an integer in a list", "lists without end", "two types"],
+)
+def test_json_answers_that_no_column_holds_are_an_error_of_the_answers(texts):
+    with pytest.raises(EvaluationError, match="the answers are JSON of"):
+        parsed_answers(pa.array(texts))

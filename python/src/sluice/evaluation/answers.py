@@ -105,7 +105,7 @@ def _taken(waiting: deque[Piece], asking: Asking, failures: Failures, bar: Any) 
 def plain_answers(values: pa.Array, asking: Asking) -> pa.Array:
     """Answers without what is around them: JSON texts, the one field of a struct, lists of one."""
     if asking.target.is_json:
-        values = _parsed(values)
+        values = parsed_answers(values)
     if asking.field is not None:
         names = [one.name for one in values.type] if pt.is_struct(values.type) else []
         if asking.field not in names:
@@ -119,13 +119,16 @@ def plain_answers(values: pa.Array, asking: Asking) -> pa.Array:
     return _singled(values)
 
 
-def _parsed(texts: pa.Array) -> pa.Array:
+def parsed_answers(texts: pa.Array) -> pa.Array:
+    """Values of JSON texts. Raises EvaluationError where no column holds them."""
     try:
         parsed = [None if text is None else json.loads(text) for text in texts.to_pylist()]
         # A chunk of whole numbers may stand between chunks of others.
         return pa.array([float(one) if type(one) is int else one for one in parsed])
     except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as error:
         raise EvaluationError(f"the answers are JSON of several types: {error}") from None
+    except (OverflowError, RecursionError) as error:
+        raise EvaluationError(f"the answers are JSON of numbers too large, or of lists too deep: {error}") from None
 
 
 def is_list(kind: pa.DataType) -> bool:
