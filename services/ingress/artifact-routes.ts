@@ -45,7 +45,7 @@ const addHead: Routes = (app, room) => {
     URL,
     {
       config: { scope: 'deploy', label, ...{ swagger: { exposeHeadRoute: true } } },
-      schema: schemaOf('How far the upload of an artifact is', { 200: empty(about), ...problems(503) }),
+      schema: schemaOf('How far the upload of an artifact is', { 200: empty(about), ...problems() }),
     },
     async (request, reply) => {
       const state = await room.artifacts.state(request.params.digest);
@@ -65,7 +65,7 @@ const addPatch: Routes = (app, room) => {
       'Send a piece of an artifact',
       {
         204: empty('It has the bytes up to the new `upload-offset`; `upload-complete: ?1` with the last.'),
-        ...problems(409, 413, 415, 422, 503, 507),
+        ...problems(409, 413, 415, 422, 507),
       },
       {
         consumes: [OCTETS],
@@ -100,7 +100,7 @@ const addGet: Routes = (app, room) => {
       schema: schemaOf('The bytes of an artifact', {
         200: { description: 'All of them.', ...bytes },
         206: { description: 'Those that `range: bytes=FROM-TO` asked for.', ...bytes },
-        ...problems(404, 416, 503),
+        ...problems(404, 416),
       }),
     },
     async (request, reply) => {

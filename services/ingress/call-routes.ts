@@ -8,7 +8,7 @@ import { WAIT_SECONDS_MAX } from '../calls/prefer.ts';
 import type { Identity } from './guard.ts';
 import { requestWait } from './request-wait.ts';
 import { countAnswer, identityOf, mayRead, type Room, type Routes, sendJson } from './room.ts';
-import { answer, empty, problems, secured } from './route-schema.ts';
+import { answer, BODY_STATUSES, empty, problems, secured } from './route-schema.ts';
 
 const LIMIT = 100;
 
@@ -124,7 +124,7 @@ const addCancel: Routes = (app, room) => {
         security: secured,
         params: wire.idParams,
         querystring: wire.noQuery,
-        response: { 200: answer('The call.', wire.call), ...problems(404, 410) },
+        response: { 200: answer('The call.', wire.call), ...problems(404, 410, ...BODY_STATUSES) },
       },
     },
     async (request, reply) => {
@@ -149,7 +149,7 @@ const addAcknowledge: Routes = (app, room) => {
         security: secured,
         params: wire.idParams,
         querystring: wire.noQuery,
-        response: { 204: empty('Noted.'), ...problems(404, 409, 410) },
+        response: { 204: empty('Noted.'), ...problems(404, 409, 410, ...BODY_STATUSES) },
       },
     },
     async (request, reply) => {

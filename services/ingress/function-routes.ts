@@ -5,7 +5,7 @@ import * as wire from '../../shared/wire/schemas.ts';
 import type { Identity } from './guard.ts';
 import { functionFor } from './hidden-variables.ts';
 import { countAnswer, identityOf, type Room, type Routes, sendJson } from './room.ts';
-import { answer, empty, problems, secured } from './route-schema.ts';
+import { answer, BODY_STATUSES, bodyStatuses, empty, problems, secured } from './route-schema.ts';
 
 /** Source of 64 MiB in base64, and what surrounds it. */
 const DEPLOY_BYTES_MAX = 96 * 2 ** 20;
@@ -106,7 +106,7 @@ const addEntry = (app: Parameters<Routes>[0], room: Room, entry: Entry): void =>
       ...{ tags: ['functions'], summary, security: secured, params: wire.nameParams },
       querystring: query ?? wire.noQuery,
       ...(body === undefined ? {} : { body }),
-      response: { ...success, ...problems(404, ...statuses) },
+      response: { ...success, ...problems(404, ...bodyStatuses(method), ...statuses) },
     },
     handler: async (request, reply) => {
       const value = await work(
@@ -138,7 +138,7 @@ const addDeploy: Routes = (app, room) => {
         response: {
           200: answer('The same spec was registered before.', wire.functionView),
           201: answer('A new version.', wire.functionView),
-          ...problems(413, 422),
+          ...problems(...BODY_STATUSES, 422),
         },
       },
     },

@@ -16,7 +16,7 @@ const PROBLEMS: Readonly<Record<number, string>> = {
   416: 'The range lies outside of the bytes.',
   422: 'Understood, and refused.',
   429: 'The queue is full.',
-  503: 'The server is shutting down.',
+  503: 'The server is shutting down, or its store is not reached.',
   507: 'The disk limit is reached.',
 };
 
@@ -26,9 +26,15 @@ type Answer = {
   readonly content?: Readonly<Record<string, { readonly schema: TSchema }>>;
 };
 
+/** What is said of bodies before a route looks at them; also where it needs none, and one comes. */
+export const BODY_STATUSES: readonly number[] = [413, 415, 429];
+
+export const bodyStatuses = (method: string): readonly number[] => (method === 'GET' ? [] : BODY_STATUSES);
+
+/** Besides those that each route has. */
 export const problems = (...statuses: readonly number[]): Record<number, Answer> =>
   Object.fromEntries(
-    [...statuses, 400, 401, 403].map((status) => [
+    [...statuses, 400, 401, 403, 503].map((status) => [
       status,
       { description: PROBLEMS[status]!, content: { 'application/problem+json': { schema: problem } } },
     ]),

@@ -19,7 +19,7 @@ import { type ResultForm, resultForm } from '../results/negotiation.ts';
 import { writeAnswer } from './answer.ts';
 import { expectedError, internalError, problemOf, writeProblem } from './problem.ts';
 import { countAnswer, identityOf, type Room, type Routes } from './room.ts';
-import { answer, problems, resultAnswer, secured } from './route-schema.ts';
+import { answer, BODY_STATUSES, problems, resultAnswer, secured } from './route-schema.ts';
 
 const LABEL = 'POST /v1/functions/{name}/calls';
 const NO_COUNTS = { ok: 0, failed: 0, cancelled: 0, expired: 0 };
@@ -47,7 +47,7 @@ export const submitRoutes: Routes = (app, room) => {
       response: {
         200: resultAnswer,
         202: answer('Accepted: on the medium that `durability` names.', wire.call),
-        ...problems(404, 406, 413, 415, 422, 429, 503, 507),
+        ...problems(404, 406, ...BODY_STATUSES, 422, 507),
       },
     },
     // The body is checked by shared/arrow; a validator before it would look at every value twice.

@@ -5,7 +5,7 @@ import type { Scope } from '../../shared/store/ports/keys.ts';
 import * as wire from '../../shared/wire/schemas.ts';
 import { describedBody } from './described-body.ts';
 import { countAnswer, type Room, sendJson } from './room.ts';
-import { answer, empty, problems, secured } from './route-schema.ts';
+import { answer, bodyStatuses, empty, problems, secured } from './route-schema.ts';
 
 export type Asked = {
   readonly room: Room;
@@ -64,7 +64,7 @@ export const addEntry = (app: FastifyInstance, room: Room, entry: TableEntry): v
       ...(body === undefined ? {} : { body }),
       response: {
         ...successOf(entry),
-        ...problems(404, ...(body === undefined ? [] : [413, 422]), ...statuses),
+        ...problems(404, ...bodyStatuses(method), ...(body === undefined ? [] : [422]), ...statuses),
       },
     },
     handler: async (request, reply) => {

@@ -10,7 +10,7 @@ import { noQuery } from '../../../shared/wire/schemas.ts';
 import { takeBody } from '../body.ts';
 import { expectedError, internalError } from '../problem.ts';
 import { countAnswer, identityOf, type Room, type Routes, sendJson } from '../room.ts';
-import { answer, secured } from '../route-schema.ts';
+import { answer, BODY_STATUSES, secured } from '../route-schema.ts';
 import { CallerGone, responseWaiter } from '../waited-call.ts';
 import { type Inferences, type Inferred, withinStack } from './inference.ts';
 import { OIP_JSON, oipProblem } from './oip-error.ts';
@@ -118,7 +118,10 @@ const addServerRoutes = (app: FastifyInstance, room: Room): void => {
         ...described('List models', wire.modelIndex),
         security: secured,
         body: wire.indexQuestion,
-        response: { 200: answer('All of them.', wire.modelIndex), ...errors(400, 401, 403, 413) },
+        response: {
+          200: answer('All of them.', wire.modelIndex),
+          ...errors(400, 401, 403, ...BODY_STATUSES, 503),
+        },
       },
     },
     async (request, reply) => {
@@ -144,7 +147,7 @@ const addModelRoutes = (app: FastifyInstance, room: Room, version: string): void
   const of = (what: string) => (version === '' ? what : `${what}, by version`);
   const schemaOf = (summary: string, view: TSchema) => ({
     ...described(of(summary), view, { params, security: secured }),
-    response: { 200: answer('Done.', view), ...errors(400, 401, 403, 404) },
+    response: { 200: answer('Done.', view), ...errors(400, 401, 403, 404, 503) },
   });
   app.get<ModelRequest>(
     url,

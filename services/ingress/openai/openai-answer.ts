@@ -50,7 +50,7 @@ const MEANINGS: Readonly<Record<number, string>> = {
   422: 'The idempotency key was used with another body.',
   429: 'The queue is full.',
   500: 'The handler failed.',
-  503: 'The server is shutting down.',
+  503: 'The server is shutting down, or its store is not reached.',
   504: 'There was no answer in time.',
   507: 'The disk limit is reached.',
 };
@@ -58,7 +58,7 @@ const MEANINGS: Readonly<Record<number, string>> = {
 /** The documented failures of a route. */
 export const failures = (...statuses: readonly number[]) =>
   Object.fromEntries(
-    [...statuses, 400, 401, 403].map((status) => [
+    [...statuses, 400, 401, 403, 503].map((status) => [
       status,
       { description: MEANINGS[status]!, content: { 'application/json': { schema: openaiFailure } } },
     ]),
