@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
-.PHONY: help setup demo test verify test-faults test-kubernetes test-frameworks test-engines bench clean
+.PHONY: help setup demo test verify test-faults test-kubernetes test-frameworks test-engines test-openapi bench clean
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
@@ -44,6 +44,9 @@ test-frameworks: setup ## PyTorch, CatBoost and TensorFlow on the real server (t
 
 test-engines: setup ## Inference engines that others wrote: FastAPI under uvicorn, MLServer (a minute, the first time 2)
 	@bash scripts/test-engines.sh
+
+test-openapi: setup ## Schemathesis over the whole interface, many requests from a random seed that is printed (5 minutes)
+	@bash scripts/test-openapi.sh
 
 bench: setup ## Load tests against references in the same run
 	@npm run --silent bench
