@@ -85,14 +85,10 @@ export class InferenceLog {
         this.#copying.add(copy);
         void copy.finally(() => this.#copying.delete(copy));
       },
-      add: (sample) => {
-        try {
-          this.#writer.add(sample, facts);
-        } catch (error) {
-          this.#waitingBytes -= sample.bytes;
-          throw error;
-        }
+      release: (bytes) => {
+        this.#waitingBytes -= bytes;
       },
+      add: (sample) => this.#writer.add(sample, facts),
       flush: () => this.#writer.flushVersion(facts.versionId),
       lose: (rows, reason, error) =>
         this.#lose({

@@ -40,8 +40,10 @@ export type PackedSample = Omit<Sample, 'runs'> & {
 };
 
 const MEMBERS = 6;
+/** Six numbers on the way, and an object at the end of it. */
+export const RUN_BYTES = 100;
 /** The call's result has all of it. */
-const MESSAGE_CHARACTERS_MAX = 1000;
+export const MESSAGE_CHARACTERS_MAX = 1000;
 
 export const packedSample = ({ runs, ...sample }: Sample): PackedSample => {
   const numbers = new Float64Array(runs.length * MEMBERS);

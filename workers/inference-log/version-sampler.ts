@@ -2,7 +2,7 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { pickedStream } from '../../shared/arrow/index.ts';
 import type { LeasedBatch, Settlement } from '../../shared/store/ports/queue.ts';
-import type { Sample, VersionFacts } from './sample.ts';
+import { MESSAGE_CHARACTERS_MAX, RUN_BYTES, type Sample, type VersionFacts } from './sample.ts';
 import { cutRuns, rowsIn, type SampledRun, sampledRuns, settledRuns } from './sampling.ts';
 
 /** Of a batch's rows; above it copying the whole batch costs less than picking the rows of a column one by one. */
@@ -11,7 +11,9 @@ const PICKED_SHARE_MAX = 0.1;
 const PICKED_ROWS = 1000;
 /** Copied at once: less than a millisecond. */
 const COPIED_BYTES = 2 * 2 ** 20;
-/** Runs and what else is told of a batch beside its columns. */
+/** Looked at in one go: a millisecond. */
+const HASHED_ROWS = 10_000;
+/** What else is told of a batch beside its columns and runs. */
 const OVERHEAD_BYTES = 256;
 
 export type SettledBatch = {
@@ -27,6 +29,8 @@ export type SettledBatch = {
 export type SampleSink = {
   /** False: there is no room for so many bytes. */
   readonly reserve: (bytes: number) => boolean;
+  /** What was reserved is not taken after all. */
+  readonly release: (bytes: number) => void;
   readonly copying: (copy: Promise<void>) => void;
   readonly add: (sample: Sample) => void;
   readonly flush: () => void;
@@ -47,17 +51,9 @@ export class VersionSampler {
 
   /** Never throws. The batch's memory is not needed any more in a moment. */
   take(batch: SettledBatch): void {
-    let rows = 0;
-    try {
-      const settled = settledRuns(batch.leased.slices, batch.settlement.outcomes);
-      const runs = sampledRuns(settled, this.#rate);
-      rows = rowsIn(runs);
-      if (rows === 0) return;
-      const isWhole = rows > batch.rows * PICKED_SHARE_MAX;
-      this.#track(isWhole ? this.#takeWhole(batch, runs) : this.#pick(batch, runs), rows);
-    } catch (error) {
-      this.#sink.lose(rows, 'they could not be sampled', error);
-    }
+    const copy = this.#take(batch).finally(() => this.#copying.delete(copy));
+    this.#copying.add(copy);
+    this.#sink.copying(copy);
   }
 
   /** What was taken becomes files without waiting for more: the version does not run here any more. */
@@ -66,23 +62,43 @@ export class VersionSampler {
   }
 
   /** Never rejects. */
-  #track(work: Promise<void>, rows: number): void {
-    const copy = work
-      .catch((error: unknown) => this.#sink.lose(rows, 'they could not be copied', error))
-      .finally(() => this.#copying.delete(copy));
-    this.#copying.add(copy);
-    this.#sink.copying(copy);
+  async #take(batch: SettledBatch): Promise<void> {
+    let rows = 0;
+    try {
+      const settled = settledRuns(batch.leased.slices, batch.settlement.outcomes);
+      const isShort = this.#rate >= 1 || rowsIn(settled) <= HASHED_ROWS;
+      const runs = isShort ? sampledRuns(settled, this.#rate) : await this.#sampledInTurns(settled);
+      rows = rowsIn(runs);
+      if (rows === 0) return;
+      await (rows > batch.rows * PICKED_SHARE_MAX ? this.#takeWhole(batch, runs) : this.#pick(batch, runs));
+    } catch (error) {
+      this.#sink.lose(rows, 'they could not be taken', error);
+    }
+  }
+
+  async #sampledInTurns(settled: readonly SampledRun[]): Promise<readonly SampledRun[]> {
+    const sampled: (readonly SampledRun[])[] = [];
+    for (const runs of cutRuns(settled, HASHED_ROWS)) {
+      if (sampled.length > 0) await turn();
+      sampled.push(sampledRuns(runs, this.#rate));
+    }
+    return sampled.flat();
   }
 
   async #takeWhole(batch: SettledBatch, runs: readonly SampledRun[]): Promise<void> {
     const { settlement, parts } = batch;
     const hasOutput = runs.some(({ output }) => output >= 0);
     const output = hasOutput ? settlement.output : null;
-    const bytes = parts.reduce((sum, part) => sum + part.byteLength, output?.byteLength ?? 0);
+    const bytes = bytesOf([...parts, output], runs);
     if (!this.#reserve(bytes, runs)) return;
-    const streams: Uint8Array[] = [];
-    for (const part of parts) streams.push(await ownBytes(part));
-    this.#add(batch, { runs, streams, output: output && (await ownBytes(output)), bytes });
+    try {
+      const streams: Uint8Array[] = [];
+      for (const part of parts) streams.push(await ownBytes(part));
+      this.#add(batch, { runs, streams, output: output && (await ownBytes(output)), bytes });
+    } catch (error) {
+      this.#sink.release(bytes);
+      throw error;
+    }
   }
 
   async #pick(batch: SettledBatch, all: readonly SampledRun[]): Promise<void> {
@@ -113,13 +129,18 @@ export class VersionSampler {
             },
             null,
           );
-    const bytes = input.byteLength + (output?.byteLength ?? 0);
-    if (this.#reserve(bytes, runs))
+    const bytes = bytesOf([input, output], runs);
+    if (!this.#reserve(bytes, runs)) return;
+    try {
       this.#add(batch, { runs: renumbered(runs), streams: [input], output, bytes });
+    } catch (error) {
+      this.#sink.release(bytes);
+      throw error;
+    }
   }
 
   #reserve(bytes: number, runs: readonly SampledRun[]): boolean {
-    if (this.#sink.reserve(bytes + OVERHEAD_BYTES)) return true;
+    if (this.#sink.reserve(bytes)) return true;
     this.#sink.lose(rowsIn(runs), 'what was sampled before is not written yet');
     return false;
   }
@@ -130,12 +151,23 @@ export class VersionSampler {
   ): void {
     this.#sink.add({
       ...taken,
-      bytes: taken.bytes + OVERHEAD_BYTES,
       ...{ versionId: this.#facts.versionId, rows: rowsIn(taken.runs), at },
       ...{ attempt: leased.attempts + 1, batchRows: rows, handlerMs: settlement.handlerMs },
     });
   }
 }
+
+/** What a sample holds of memory. A message that many rows share is one. */
+const bytesOf = (columns: readonly (Uint8Array | null)[], runs: readonly SampledRun[]): number => {
+  const errors = new Set(runs.map(({ error }) => error));
+  errors.delete(null);
+  return (
+    OVERHEAD_BYTES +
+    columns.reduce((sum, bytes) => sum + (bytes?.byteLength ?? 0), 0) +
+    runs.length * RUN_BYTES +
+    [...errors].reduce((sum, error) => sum + 2 * Math.min(error!.message.length, MESSAGE_CHARACTERS_MAX), 0)
+  );
+};
 
 /** As they lie in streams that have these rows alone. */
 const renumbered = (runs: readonly SampledRun[]): readonly SampledRun[] => {
