@@ -3,7 +3,7 @@
 import { isAscii, isUtf8 } from 'node:buffer';
 import { createHash } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
-import { jsonToPayload, matchInputs, readStream } from '../../shared/arrow/index.ts';
+import { checkNamed, jsonToPayload, matchInputs, readStream } from '../../shared/arrow/index.ts';
 import type { FunctionRecord } from '../../shared/domain/function.ts';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
 import type { Admission } from '../../shared/store/ports/queue.ts';
@@ -74,7 +74,9 @@ export const compileSubmission = (
   const fromHeaders = headerOptions(headers);
   const parsed = form === 'json' ? (parseJsonObject(body) as JsonSubmission) : null;
   const options = parsed === null ? fromHeaders : bodyOptions(parsed, fromHeaders);
-  const rows = parsed === null ? arrowRows(body, record) : jsonToPayload(parsed, record.current.spec.inputs);
+  const { inputs, model } = record.current.spec;
+  if (parsed !== null && inputs !== null && model != null) checkNamed(parsed, inputs);
+  const rows = parsed === null ? arrowRows(body, record) : jsonToPayload(parsed, inputs);
   const key = idempotencyKey(headers);
   const now = Date.now();
   return {

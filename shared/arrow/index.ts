@@ -11,6 +11,7 @@ export { buildInput, type InputPart } from './input-build.ts';
 export { matchInputs } from './input-match.ts';
 export { columnStream, joinedStream } from './joined-stream.ts';
 export { type JsonBody, type JsonPayload, jsonToPayload } from './json-payload.ts';
+export { checkNamed } from './named-inputs.ts';
 export { NUMBER_ARRAYS, type Numbers } from './number-arrays.ts';
 export { checkOutput, type Output } from './output-check.ts';
 export {

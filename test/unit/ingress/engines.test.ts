@@ -192,6 +192,14 @@ describe('a group with an engine', () => {
     });
     const rows = { columns: { sqft: [1, null], rooms: [2, 3] } };
     expect((await rig.post('/v1/functions/model.typed/calls', rows)).status).toBe(202);
+    // One that is forgotten is no null.
+    for (const body of [{ columns: { sqft: [1] } }, { rows: [{ sqft: 1 }, { sqft: 2 }] }]) {
+      const { status, json } = await rig.post('/v1/functions/model.typed/calls', body);
+      expect([status, json.detail]).toEqual([400, expect.stringContaining('column "rooms" is missing')]);
+    }
+    const sparse = { rows: [{ sqft: 1 }, { rooms: 2 }] };
+    expect((await rig.post('/v1/functions/model.typed/calls', sparse)).status).toBe(202);
+    expect((await rig.post('/v1/functions/model.typed/calls', { rows: [] })).status).toBe(202);
   });
 
   it('of a model without schemas takes any columns, and answers JSON', async () => {
