@@ -5,6 +5,8 @@
 # ended is run again, once, and says so; a failed test is not.
 set -uo pipefail
 cd "$(dirname "$0")/.."
+# The Node that everything here runs on is a development package.
+export PATH="$PWD/node_modules/.bin:$PATH"
 export NODE_COMPILE_CACHE="$PWD/node_modules/.cache/compile"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
