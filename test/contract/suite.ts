@@ -10,6 +10,7 @@ import { readingSuite } from './reading-suite.ts';
 import { registrySuite } from './registry-suite.ts';
 import { restartSuite } from './restart-suite.ts';
 import { retentionSuite } from './retention-suite.ts';
+import { retiringSuite } from './retiring-suite.ts';
 import { slotSuite } from './slot-suite.ts';
 
 const SUITES = {
@@ -21,6 +22,7 @@ const SUITES = {
   'registers functions and keys': registrySuite,
   'keeps documents': documentsSuite,
   'keeps and drops results': retentionSuite,
+  'retires versions': retiringSuite,
   'starts again': restartSuite,
   'keeps a ledger': ledgerSuite,
 };

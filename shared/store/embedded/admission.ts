@@ -20,6 +20,7 @@ import {
   type VersionState,
 } from './model.ts';
 import type { ClientPort } from './outbox.ts';
+import { use } from './retiring.ts';
 import { statusOf } from './views.ts';
 import { watchCall } from './watching.ts';
 
@@ -128,6 +129,7 @@ const admitOne = (
     return;
   }
   checkLimits(ledger, admission);
+  use(ledger, admission.version);
   const id = ledger.nextCall;
   const call = newCall(ledger, admission, id);
   write(ledger, call, admission);

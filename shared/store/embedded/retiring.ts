@@ -36,7 +36,7 @@ const writeUnused = (ledger: Ledger): void => {
     .run(META, JSON.stringify(Object.fromEntries(unused)));
 };
 
-/** A version that is deployed again, or gets calls by a repin, is not unused any more. */
+/** A version that is deployed again, or gets calls, is not unused any more. */
 export const use = (ledger: Ledger, version: VersionState): void => {
   if (version.unreadableAt === null) return;
   version.unreadableAt = null;
@@ -54,8 +54,10 @@ export const retire = (
   const gone: VersionState[] = [];
   for (const version of ledger.versions.values()) {
     if (version.owner !== owner || !asked.has(version.digest)) continue;
-    const { id, unreadableAt } = version;
-    const isUsed = id === owner.current || id === owner.staged?.id || hasCalls.get(id) !== undefined;
+    const { id, unreadableAt, openBatches } = version;
+    const isNamed = id === owner.current || id === owner.staged?.id;
+    // Calls that were moved away leave their batches here.
+    const isUsed = isNamed || openBatches > 0 || hasCalls.get(id) !== undefined;
     if (isUsed) version.unreadableAt = null;
     else if (unreadableAt === null) version.unreadableAt = Math.max(now, lastExpiry(ledger));
     else if (unreadableAt + unusedMs <= now) gone.push(version);

@@ -1,4 +1,5 @@
 /** The registry port on Redis: a function's record and versions lie in its slot, only its name's number outside of it. */
+import { randomUUID } from 'node:crypto';
 import type {
   Batching,
   FunctionRecord,
@@ -187,8 +188,9 @@ export class RedisRegistry implements Registry {
   async retire({ now, name, digests, unusedMs }: RetireQuery): Promise<readonly string[]> {
     const fn = await this.#directory.anyNumber(name);
     if (fn === undefined || digests.length === 0) return [];
+    const look = `look ${randomUUID()}`;
     const ask = (waiting: string) => {
-      const args = [unusedMs, this.#told, JSON.stringify(digests), waiting];
+      const args = [unusedMs, this.#told, JSON.stringify(digests), waiting, look];
       return runScript<(Buffer | number)[]>(this.#context, 'retire', fn, now, args);
     };
     const first = await ask('');
@@ -196,7 +198,7 @@ export class RedisRegistry implements Registry {
     return dropped.map(String);
   }
 
-  /** What begins to wait while it looks is of the current version. */
+  /** What begins to wait while it looks takes its version's note away. */
   async #waitingVersions(fn: number): Promise<readonly number[]> {
     const found = new Set<number>();
     for (let after = 0; ; ) {

@@ -18,7 +18,7 @@ local rows_max, bytes_max = tonumber(ARGV[4]), tonumber(ARGV[5])
 local facts = cmsgpack.unpack(ARGV[7])
 local time = redis.call('TIME')
 local stamp = tonumber(time[1]) * 1000000 + tonumber(time[2])
-local named = redis.call('HMGET', key('function'), 'name', 'removed')
+local named = redis.call('HMGET', key('function'), 'name', 'removed', 'current')
 local is_there = named[1] == ARGV[6] and not named[2]
 local versions = {}
 local answers = {}
@@ -74,7 +74,11 @@ end
 local function admit(at, head, payload, aside)
   local version, rows, bytes, deadline = facts[at], facts[at + 1], facts[at + 2], facts[at + 3]
   local idempotency, digest, kind = facts[at + 4], facts[at + 5], facts[at + 6]
-  if versions[version] == nil then versions[version] = is_there and has_version(version) end
+  if versions[version] == nil then
+    versions[version] = is_there and has_version(version)
+    -- A caller that knew the version before: what was found unused (scripts/retire.lua) is not.
+    if named[3] ~= tostring(version) then redis.call('HDEL', key('unused'), version) end
+  end
   if not versions[version] then return answer(5, 0, 0) end
   if idempotency and attached(idempotency, digest) then return end
   if counter('waiting_rows') + counter('sealed_rows') + rows > rows_max then
