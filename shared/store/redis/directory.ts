@@ -6,7 +6,7 @@ import type { FunctionDirectory, QueueContext, VersionFacts } from './queue-cont
 
 /** Versions whose facts are kept: some hundred bytes each; more are read again. */
 const FACTS_MAX = 10_000;
-/** Read again then: the numbers of dropped versions are given to new ones, hours later at the soonest. */
+/** Read again then: the numbers of dropped versions are given to new ones, a day later at the soonest. */
 const FACTS_MS = 600_000;
 
 export type DirectoryOptions = {

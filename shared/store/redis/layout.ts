@@ -13,7 +13,7 @@ export const FUNCTIONS_MAX = 2 ** 14 - 2;
 /** Calls of one function, for ever: 17 years at 1,000 a second. */
 export const SERIALS = 2 ** 39;
 const VERSIONS = 2 ** 12;
-/** Versions of one function at a time: a deploy beyond it is refused. */
+/** Versions of one function, with those that went within a day: a deploy beyond it is refused. */
 export const VERSIONS_MAX = VERSIONS - 1;
 
 const pack = (fn: number, n: number, width: number): number => {

@@ -5,7 +5,7 @@
 -- versions: hash version → MessagePack { digest, created, spec (JSON, without its source) }
 -- sources: hash version → JSON                  digests: hash digest → version
 -- batching: hash version → JSON          facts: hash version → JSON of what outlives its spec in caches
--- removed-versions: hash version → when it was removed         unused: parts/versions
+-- removed-versions: hash version → when it was removed         unused, retired: parts/versions
 -- KEYS  1 generation (see parts/base)
 -- ARGV  1-3 see parts/base; 4 name; 5 digest; 6 spec; 7 batching; 8 facts; 9 channel to tell; 10 versions at most;
 --       11 '1': staged where another one is current; 12 scaling (JSON), '' for none, '-' leaves what it has;
@@ -13,19 +13,22 @@
 -- Result  { version, 1 where it is new or was removed }
 -- include: base
 -- include: staged
+-- include: versions
 local record = key('function')
 local version = redis.call('HGET', key('digests'), ARGV[5])
 local created = 0
 if not version then
   local most = tonumber(ARGV[10])
-  if redis.call('HLEN', key('versions')) >= most then
+  free_numbers()
+  if redis.call('HLEN', key('versions')) + redis.call('HLEN', key('retired')) >= most then
     return redis.error_reply('SLUICE invalid_function Function "' .. ARGV[4] .. '" has ' .. ARGV[10]
-      .. ' versions, and no more can be numbered; the oldest go, hour by hour, when their calls are finished and the results'
-      .. ' past their retention. Deploy it later, or under another name.')
+      .. ' versions, or had them today, and no more can be numbered; the oldest go, hour by hour, when their calls are finished and the'
+      .. ' results past their retention, and their numbers are free a day later. Deploy it later, or under another name.')
   end
-  -- Round and round, so that a number means nothing any more to anybody when it is given again.
+  -- Round and round, so that a number is given again as late as can be.
   local last = tonumber(redis.call('HGET', record, 'last') or 0)
-  repeat last = last % most + 1 until redis.call('HEXISTS', key('versions'), last) == 0
+  repeat last = last % most + 1
+  until redis.call('HEXISTS', key('versions'), last) + redis.call('HEXISTS', key('retired'), last) == 0
   version = last
   redis.call('HSET', record, 'last', version)
   redis.call('HSET', key('digests'), ARGV[5], version)
