@@ -44,6 +44,11 @@ export class BatchRun {
     return this.startedAt === null ? 0 : performance.now() - this.#startedMono;
   }
 
+  /** Its answers for this call are late, as far as this worker has heard. */
+  hasEnded(callId: number): boolean {
+    return this.#endedCalls?.has(callId) ?? false;
+  }
+
   /** Nobody waits for this run's answer any more. */
   drop(): void {
     this.dropped = true;

@@ -118,6 +118,8 @@ export const makeWorkers = (options: WorkersOptions): Workers => {
     start: () => host.start(),
     stop: async (graceMs = settings.grace) => {
       const end = performance.now() + graceMs;
+      // What was sampled before is written while batches that run take their time.
+      void inferenceLog.flush();
       await host.stop(graceMs);
       await inferenceLog.stop(end - performance.now());
       await models.remove();

@@ -12,7 +12,7 @@ import type { FunctionVersion, ReplicaFacts } from '../shared/domain/function.ts
 import type { IsolationTrail as Trail } from '../shared/domain/retry.ts';
 import { IsolationTrail } from '../shared/domain/retry.ts';
 import type { Log } from '../shared/runtime/log.ts';
-import type { LeasedBatch } from '../shared/store/ports/queue.ts';
+import type { LeasedBatch, Settlement } from '../shared/store/ports/queue.ts';
 import type { Store } from '../shared/store/ports/store.ts';
 import type { Backend } from './backend.ts';
 import { batchOf, contextOf } from './batch-bytes.ts';
@@ -451,8 +451,16 @@ export class VersionRunner {
     });
     if (answer?.accepted) {
       this.#metrics.settled(settlement.outcomes);
-      this.#sampler?.take({ leased: run.leased, rows: run.rows, parts: run.parts, settlement, at });
+      this.#sample(run, settlement, at);
     } else if (answer?.stale) this.#metrics.conflict();
+  }
+
+  /** The store drops late answers for calls that were cancelled or expired: nobody was given them. */
+  #sample(run: BatchRun, { outcomes, output, handlerMs }: Settlement, at: number): void {
+    if (this.#sampler === null) return;
+    const given = outcomes.filter(({ callId }) => !run.hasEnded(callId));
+    const { leased, rows, parts } = run;
+    this.#sampler.take({ leased, rows, parts, settlement: { outcomes: given, output, handlerMs }, at });
   }
 
   async #handBack(leased: LeasedBatch): Promise<void> {

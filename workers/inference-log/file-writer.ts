@@ -28,7 +28,8 @@ export class FileWriter {
   /** Versions that the thread knows, with what it has of them. */
   readonly #waiting = new Map<number, Waiting>();
   #idle: NodeJS.Timeout | null = null;
-  #flushed: PromiseWithResolvers<void> | null = null;
+  /** Each is answered in its turn. */
+  readonly #flushes: PromiseWithResolvers<void>[] = [];
 
   constructor(options: FileWriterOptions) {
     this.#options = options;
@@ -62,9 +63,10 @@ export class FileWriter {
   /** Everything becomes files; resolves when the last one was handed over, or when the thread died. */
   async flush(): Promise<void> {
     if (this.#thread === null) return;
-    this.#flushed ??= Promise.withResolvers();
+    const flush = Promise.withResolvers<void>();
+    this.#flushes.push(flush);
     this.#post(this.#thread, { is: 'flush', versionId: null });
-    await this.#flushed.promise;
+    await flush.promise;
   }
 
   /** What was not handed over is lost. */
@@ -100,8 +102,7 @@ export class FileWriter {
 
   #take(answer: ThreadAnswer): void {
     if (answer.is === 'flushed') {
-      this.#flushed?.resolve();
-      this.#flushed = null;
+      this.#flushes.shift()?.resolve();
       return;
     }
     const { versionId, rows, bytes, file, reason } = answer;
@@ -122,7 +123,6 @@ export class FileWriter {
     this.#waiting.clear();
     for (const { facts, rows, bytes } of lost)
       if (rows > 0) this.#options.onFile(facts, rows, bytes, null, reason);
-    this.#flushed?.resolve();
-    this.#flushed = null;
+    for (const flush of this.#flushes.splice(0)) flush.resolve();
   }
 }

@@ -109,7 +109,7 @@ export class InferenceLog {
   /** Writes what is there, for `graceMs` at most. Nothing is taken any more. Safe to call twice. */
   async stop(graceMs: number): Promise<void> {
     const timer = new AbortController();
-    const written = this.#finish().then(() => timer.abort());
+    const written = this.flush().then(() => timer.abort());
     await Promise.race([
       written,
       pause(Math.max(0, graceMs), undefined, { signal: timer.signal }).catch(() => undefined),
@@ -118,7 +118,8 @@ export class InferenceLog {
     await this.#writer.stop();
   }
 
-  async #finish(): Promise<void> {
+  /** Writes what is there, and goes on. Never rejects. */
+  async flush(): Promise<void> {
     await Promise.all(this.#copying);
     await this.#writer.flush();
     await this.#storing;

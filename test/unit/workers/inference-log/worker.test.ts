@@ -1,5 +1,5 @@
 /** The inference store of a worker, from settled batches to Parquet files, with the real store, threads and handlers. */
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
@@ -9,7 +9,7 @@ import { CallIds } from '../../../../shared/wire/call-id.ts';
 import { rowHash } from '../../../../workers/inference-log/sampling.ts';
 import { PLAIN_SPEC } from '../../../support/function-spec.ts';
 import { inferenceFiles, inferenceRows } from '../../../support/inference-rows.ts';
-import { nodeSpec, Rig, type SpecChanges } from '../rig.ts';
+import { GATED, Gate, nodeSpec, Rig, type SpecChanges, withVerbs } from '../rig.ts';
 
 const DAY_MS = 86_400_000;
 const SHOUT = 'export const run = ({ text }) => text.map((t) => t.toUpperCase())';
@@ -114,5 +114,48 @@ describe('the inference store of a worker', () => {
     expect(rows[2]!.error_message).toContain('a bad row');
     // Three runs of the whole batch, then halves.
     expect(rows[2]!.attempt).toBeGreaterThan(3);
+  });
+
+  it('has no row of a call that was cancelled while it ran', async () => {
+    const artifacts = await directoryArtifacts();
+    const rig = await Rig.open({ artifacts });
+    const batching = { sizeRows: 2, durationMs: 60_000, bytesMax: 2 ** 26 };
+    const record = await rig.deploy(sampledSpec(GATED, { batching }));
+    const gate = new Gate(rig, 'gate');
+    const cancelled = await rig.submit(record, [gate.path]);
+    const kept = await rig.submit(record, ['kept']);
+    const opening = await open(gate.path, 'w');
+    await rig.store.queue.cancel({ now: Date.now(), callId: cancelled });
+    await opening.close();
+    await rig.finished(kept);
+    const rows = await stopped(rig, artifacts);
+    expect(rows.map(({ input }) => input)).toEqual([{ text: 'kept' }]);
+  });
+
+  it('writes what it has while a stop waits for what runs', async () => {
+    const directory = await directoryArtifacts();
+    const written = Promise.withResolvers<void>();
+    const artifacts = withVerbs(directory, {
+      append: async (piece) => {
+        const state = await directory.append(piece);
+        written.resolve();
+        return state;
+      },
+    });
+    const rig = await Rig.open({ artifacts });
+    const record = await rig.deploy(sampledSpec(GATED));
+    const gate = new Gate(rig, 'gate');
+    await rig.finished(await rig.submit(record, ['before']));
+    await rig.submit(record, [gate.path]);
+    const opening = await open(gate.path, 'w');
+    const stopping = rig.workers.stop(60_000);
+    await written.promise;
+    await opening.close();
+    await stopping;
+    const rows = await inferenceRows(rig.store.documents, artifacts, 'shout');
+    expect(rows.map(({ input }) => (input as { text: string }).text).toSorted()).toEqual([
+      gate.path,
+      'before',
+    ]);
   });
 });
