@@ -148,9 +148,10 @@ export class ChunkRun {
   async #call(group: Group): Promise<void> {
     const { queue } = this.#parts.store;
     const order = this.#orderOf(group);
-    const admitted = await this.#admit(order).catch((error: unknown) => {
-      if (error instanceof SluiceError && !error.retryable) return refusalOf(error, group);
-      throw error;
+    const admitted = await this.#admit(order).catch(async (error: unknown) => {
+      if (!(error instanceof SluiceError) || error.retryable) throw error;
+      if (error.code === 'function_not_found') await this.#checkVersion(group);
+      return refusalOf(error, group);
     });
     if (admitted === null) return;
     if (admitted instanceof SluiceError) {
@@ -171,6 +172,13 @@ export class ChunkRun {
       });
     }
     group.answers = rowsOf(queue, callId);
+  }
+
+  /** @throws where the function's version went while the call waited for room: the chunk is run again, with the current one */
+  async #checkVersion({ record: { name, current } }: Group): Promise<void> {
+    const record = await this.#parts.store.registry.function(name);
+    if (record === undefined || record.versions.some(({ id }) => id === current.id)) return;
+    throw new SluiceError('store_unavailable', `The version of ${name} went that the rows were meant for.`);
   }
 
   /** Until it is heard: what nobody cancels waits to the end of the batch's window. */

@@ -244,6 +244,42 @@ onEveryOpenedStore((openStore) => {
     expect([output, errors].map((lines) => lines.map((line) => line.custom_id))).toEqual([['1'], ['2']]);
   });
 
+  it('a chunk that waited for room until its version went is answered by the current one', async () => {
+    const { store, artifacts } = await open();
+    const { registry } = store;
+    const { digest } = (await registry.deploy({ now: Date.now(), spec: compileSpec(SPEC) })).record.current;
+    const next = compileSpec({ ...SPEC, max_batching_size: 50 });
+    let gone: readonly string[] = [];
+    const admit: typeof store.queue.admit = async (admission) => {
+      if (gone.length > 0) return store.queue.admit(admission);
+      const now = Date.now();
+      await registry.deploy({ now, spec: next });
+      const query = { now, name: 'embed', digests: [digest], unusedMs: 0 };
+      gone = [...(await registry.retire(query)), ...(await registry.retire(query))];
+      throw new SluiceError('queue_full', 'There is no room.');
+    };
+    const changed = <T extends object>(of: T, change: Partial<T>): T =>
+      new Proxy(of, {
+        get: (_, name) => {
+          const found = name in change ? change[name as keyof T] : of[name as keyof T];
+          return typeof found === 'function' ? found.bind(of) : found;
+        },
+      });
+    const batch = await order(store, await upload(store, artifacts, lineOf(1), Date.now()));
+    await runnerOf(changed(store, { queue: changed(store.queue, { admit }) }), artifacts);
+    const versionId = await eventually('the function has its next version', async () => {
+      const { current } = (await registry.function('embed'))!;
+      return current.digest !== digest && current.id;
+    });
+    await eventually('its call waits', async () => {
+      const { calls } = await store.queue.open({ versionId, after: 0, limit: 100 });
+      return calls.length === 1 || (await runOf(store, batch.id)) === undefined;
+    });
+    await answerAll(store, versionId);
+    expect(gone).toEqual([digest]);
+    expect((await ended(store, batch.id)).counts).toEqual({ total: 1, completed: 1, failed: 0 });
+  });
+
   it('a line never gets the rows of another, when its function takes other lines than before', async () => {
     const { store, artifacts } = await open();
     await store.registry.deploy({ now: Date.now(), spec: compileSpec(SPEC) });
