@@ -181,9 +181,23 @@ const registerImporting = (models: Command): void => {
       .option('--label <version>', 'what its maker calls this version')
       .option('--task-type <type>', 'what it does, as the engine is told')
       .option('--class-labels <file>', 'a label a line, or JSON: a list, or label and index')
+      .option(
+        '--input <NAME=TYPE>',
+        'input column, as sqft=float64; repeatable (default: any columns)',
+        collected,
+      )
+      .option(
+        '--output <NAME=TYPE>',
+        'output column, as price=float64; repeatable (default: JSON)',
+        collected,
+      )
       .option('--alias <alias>', 'points to this version from now on; repeatable', collected)
       .option('--python <path>', 'interpreter that has sluice')
-      .option(...json),
+      .option(...json)
+      .addHelpText(
+        'after',
+        '\nTYPE is float64, int64, utf8, bool or another of docs/API.md ("Types"), "list<float32>", or a type in JSON.',
+      ),
   ).action(async (project: string, name: string, source: string, options: ImportOptions) => {
     const { importModel } = await import('../models/import-model.ts');
     await importModel(project, name, source, options);

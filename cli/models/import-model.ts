@@ -8,6 +8,8 @@ export type ImportOptions = ConnectionOptions & {
   readonly label?: string;
   readonly taskType?: string;
   readonly classLabels?: string;
+  readonly input?: readonly string[];
+  readonly output?: readonly string[];
   readonly alias?: readonly string[];
   readonly python?: string;
   readonly json?: boolean;
@@ -28,6 +30,8 @@ export const importModel = (
   const given = Object.entries(named).filter(([, value]) => value !== undefined) as [string, string][];
   const parameters = [
     ...given.map(([option, value]) => `${option}=${value}`),
+    ...(options.input ?? []).map((column) => `--input=${column}`),
+    ...(options.output ?? []).map((column) => `--output=${column}`),
     ...(options.alias ?? []).map((alias) => `--alias=${alias}`),
     ...(options.json === true ? ['--json'] : []),
     ...['--', project, name, source],

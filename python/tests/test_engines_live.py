@@ -160,6 +160,12 @@ def test_the_command_imports(server, weights, tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "Version 1 of typed is imported, with 1 files.\n", "")
     shown = sluice.Client(server.url).version("typed", "best")
     assert shown.document["import"]["class_labels"] == {"cat": 0, "dog": 1}
+    columns = ["--input=value=float64", "--input=tags=list<utf8>", "--output=result=float32"]
+    done = subprocess.run([*command, *columns, "numbers", "columns", str(weights)], env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    shown = sluice.Client(server.url).version("columns")
+    assert shown.input_schema == pa.schema({"value": pa.float64(), "tags": pa.list_(pa.string())})
+    assert shown.output_schema == pa.schema({"result": pa.float32()})
     missing = subprocess.run([*command, "numbers", "typed", "/nowhere.zip"], env=env, capture_output=True, text=True)
     assert missing.returncode == 1
     assert missing.stderr.startswith("sluice: archive is /nowhere.zip, which is no file")

@@ -73,6 +73,10 @@ onEveryStore((store) => {
     );
     execFileSync('tar', ['-czf', at('model.tar.gz'), '-C', at('model'), '.']);
     expect(await imported(at('model.tar.gz'))).toBe('Version 1 of Tripled is imported, with 1 files.\n');
+    const columns = ['--input', 'value=float64', '--input', 'tags=list<utf8>', '--output', 'result=float32'];
+    await ok('models', 'import', 'numbers', 'Columns', at('model'), ...columns);
+    const { inputs, outputs } = await client.models.version('Columns');
+    expect([...inputs, ...outputs].map(({ name }) => name)).toEqual(['value', 'tags', 'result']);
     const deploy = ['groups', 'deploy', 'tripled', '--model', 'Tripled'];
     await ok(...deploy, '--engine', 'numbers/scaler@1', '--predictor', 'OFFSET=0.5');
     expect(await ok('groups', 'show', 'tripled')).toMatch(/engine: +numbers\/scaler 1\n/);

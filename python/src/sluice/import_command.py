@@ -10,6 +10,7 @@ from typing import Any
 
 from sluice.errors import SluiceError
 from sluice.models.importing import import_model
+from sluice.models.type_text import named_schema
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
 
@@ -23,6 +24,8 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--label")
     parser.add_argument("--task-type")
     parser.add_argument("--class-labels", type=Path)
+    parser.add_argument("--input", action="append", default=[], metavar="NAME=TYPE")
+    parser.add_argument("--output", action="append", default=[], metavar="NAME=TYPE")
     parser.add_argument("--alias", action="append", default=[])
     parser.add_argument("--json", action="store_true")
     return parser.parse_args(given)
@@ -50,6 +53,8 @@ def main(given: list[str] | None = None) -> int:
             options.task_type,
             labels_of(options.class_labels),
             aliases=options.alias,
+            input_schema=named_schema(options.input, "--input"),
+            output_schema=named_schema(options.output, "--output"),
             **({"folder": source} if source.is_dir() else {"archive": source}),
         )
     except (SluiceError, OSError, ValueError) as error:

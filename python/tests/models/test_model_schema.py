@@ -9,6 +9,7 @@ import pytest
 from sluice import DeclarationError
 from sluice.models.dependencies import environment, name_of, pinned_requirement
 from sluice.models.schema import arrow_schema, schema_fields
+from sluice.models.type_text import named_schema
 
 
 def types_of(schema):
@@ -116,3 +117,33 @@ def test_a_requirement_that_stays_without_a_version_is_said():
 def test_what_is_no_requirement_is_refused(wrong):
     with pytest.raises(DeclarationError, match="dependencies"):
         environment(wrong, [], True)
+
+
+def test_a_command_line_names_columns_and_types():
+    given = ["a=float64", "b=list<float32>", "c=list<list<utf8>>", 'd={"timestamp": "us", "tz": "UTC"}', 'e=list<{"fixed_size_binary": 4}>']
+    assert named_schema(given, "--input") == pa.schema(
+        {
+            "a": pa.float64(),
+            "b": pa.list_(pa.float32()),
+            "c": pa.list_(pa.list_(pa.string())),
+            "d": pa.timestamp("us", "UTC"),
+            "e": pa.list_(pa.binary(4)),
+        }
+    )
+    assert named_schema([], "--input") is None
+
+
+@pytest.mark.parametrize(
+    "kind", ["float", "", "json", "any", "list<>", "list<float32", "{", "{}", '{"list": "float32"}', '{"timestamp": "x", "tz": null}']
+)
+def test_an_unknown_type_is_refused_with_those_that_are(kind):
+    with pytest.raises(DeclarationError) as caught:
+        named_schema([f"a={kind}"], "--output")
+    assert f"--output a has the type {kind!r}; it takes " in str(caught.value)
+    assert "float64" in str(caught.value) and "list<TYPE>" in str(caught.value)
+
+
+@pytest.mark.parametrize(("given", "words"), [(["a"], "NAME=TYPE"), (["=int8"], "NAME=TYPE"), (["a=int8", "a=utf8"], "more than once")])
+def test_a_column_has_a_name_of_its_own_and_a_type(given, words):
+    with pytest.raises(DeclarationError, match=words):
+        named_schema(given, "--input")
