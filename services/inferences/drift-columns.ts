@@ -50,7 +50,7 @@ const readerOf = (array: ArrayData): LeafReader | null => {
   return item === null || child.node.dictionary !== null ? null : ordered(norm(array, child, item));
 };
 
-/** Values of so many bytes; times, dates and durations are the integers that they are stored as. */
+/** Values of so many bytes; times, dates and durations in milliseconds, whatever the unit that a version declares. */
 const fixedReader = (values: Uint8Array, type: TypeJson, width: number): ((row: number) => number) | null => {
   if (typeof type !== 'string' && 'decimal' in type) {
     const b = Buffer.from(values.buffer, values.byteOffset, values.byteLength);
@@ -63,7 +63,19 @@ const fixedReader = (values: Uint8Array, type: TypeJson, width: number): ((row: 
   const { buffer, byteOffset, byteLength } =
     values.byteOffset % width === 0 ? values : new Uint8Array(values);
   const numbers = new Numbers(buffer, byteOffset, Math.floor(byteLength / width));
-  return (row) => Number(numbers[row]);
+  const [times, parts] = millisecondsOf(type);
+  return (row) => (Number(numbers[row]) * times) / parts;
+};
+
+const DAY_MS = 86_400_000;
+const UNITS = { s: [1000, 1], ms: [1, 1], us: [1, 1000], ns: [1, 1_000_000] } as const;
+
+/** What a stored integer is multiplied with, and divided by. */
+const millisecondsOf = (type: TypeJson): readonly [number, number] => {
+  if (typeof type === 'string') return type === 'date32' ? [DAY_MS, 1] : [1, 1];
+  if ('timestamp' in type) return UNITS[type.timestamp];
+  if ('time' in type) return UNITS[type.time];
+  return 'duration' in type ? UNITS[type.duration] : [1, 1];
 };
 
 /** The type of numbers that a type is stored as; null: none. */

@@ -127,18 +127,30 @@ const fileOf = (rows: number, columns: number): string => {
 
 const LISTS = ['list', 'large_list'] as const;
 const WIDTHS = ['int8', 'int16', 'int32', 'int64', 'uint8', 'uint16', 'uint32', 'uint64'] as const;
-const UNITS = ['s', 'ms', 'us', 'ns'] as const;
+/** Of seven, in milliseconds; times in seconds are written as milliseconds already. */
+const TIMES = [
+  ['s', 7],
+  ['ms', 7],
+  ['us', 0.007],
+  ['ns', 0.000007],
+] as const;
+const DURATIONS = [
+  ['s', -7000],
+  ['ms', -7],
+  ['us', -0.007],
+  ['ns', -0.000007],
+] as const;
 
 /** A value of each type that has figures, and the number that stands for it. */
 const VALUES: readonly (readonly [TypeJson, unknown, number])[] = [
   ...WIDTHS.map((type) => [type, 100, 100] as const),
   ...(['float16', 'float32', 'float64'] as const).map((type) => [type, -1.5, -1.5] as const),
   ['uint64', 2n ** 64n - 1n, 2 ** 64],
-  ['date32', new Date('1970-01-03'), 2],
+  ['date32', new Date('1970-01-03'), 2 * 86_400_000],
   ['date64', new Date('1970-01-03'), 2 * 86_400_000],
-  [{ timestamp: 'us', tz: 'UTC' }, new Date(1500), 1_500_000],
-  ...UNITS.map((unit) => [{ time: unit }, 7, 7] as const),
-  ...UNITS.map((unit) => [{ duration: unit }, -7, -7] as const),
+  [{ timestamp: 'us', tz: 'UTC' }, new Date(1500), 1500],
+  ...TIMES.map(([unit, ms]) => [{ time: unit }, 7, ms] as const),
+  ...DURATIONS.map(([unit, ms]) => [{ duration: unit }, -7, ms] as const),
   [{ decimal: [10, 2], bits: 128 }, '-12.50', -12.5],
   [{ decimal: [50, 3], bits: 256 }, '0.125', 0.125],
   [{ fixed_size_list: field('item', 'float64'), size: 2 }, [3, 4], 5],
@@ -216,6 +228,30 @@ describe('the values of a column', () => {
       ['input.x', 'category', 1],
     ]);
     expect(sampler.rows).toBe(5);
+  });
+});
+
+describe('a column of times', () => {
+  const units = ['ms', 'us', 'ns'] as const;
+  const kinds: readonly (readonly [string, readonly TypeJson[], unknown])[] = [
+    ['timestamps', units.map((unit) => ({ timestamp: unit, tz: null })), new Date(1500)],
+    ['durations', [{ duration: 's' }, { duration: 'ms' }, { duration: 'ns' }], null],
+    ['dates', ['date32', 'date64'], new Date('1970-01-03')],
+  ];
+  const parts: Record<string, number> = { s: 3, ms: 3000, ns: 3e9 };
+
+  it.each(kinds)('is the same in whatever unit a version declares %s', async (_, types, value) => {
+    const sampler = new DriftSampler({ from: 0, until: 1e12 });
+    for (const type of types) {
+      const own = value ?? parts[(type as { duration: string }).duration];
+      const inputs = [field('x', parquetType(type))];
+      const rows = { times: [1], input: [{ x: own }], outputs: [null] };
+      await sampler.add(written({ ...rows, group: 'g', inputs, output: 'int8' }), 1);
+    }
+    const side = sampler.sides().get('input.x');
+    const found = side?.kind === 'ordered' ? [...side.sorted] : [];
+    expect(found).toHaveLength(types.length);
+    expect(new Set(found).size).toBe(1);
   });
 });
 
