@@ -96,8 +96,11 @@ export class DriftRounds implements Service {
   async #takeTurn(now: number): Promise<boolean> {
     const { documents } = this.#options;
     return changeDocument<Turn, boolean>(documents, 'sweep', 'drift', (turn) => {
-      const isHeld = turn !== undefined && turn.holder !== this.#holder && turn.until > now;
-      if (isHeld || (turn !== undefined && now - turn.at < DRIFT_ROUND_MS)) return { answer: false };
+      // A clock may be set back, and clocks of two machines differ: what lies far ahead was never so.
+      const leftMs = turn === undefined || turn.holder === this.#holder ? 0 : turn.until - now;
+      const isHeld = leftMs > 0 && leftMs <= 2 * TURN_MS;
+      if (isHeld || (turn !== undefined && Math.abs(now - turn.at) < DRIFT_ROUND_MS))
+        return { answer: false };
       return { write: { at: now, holder: this.#holder, until: now + TURN_MS }, answer: true };
     });
   }
@@ -116,7 +119,7 @@ export class DriftRounds implements Service {
     for await (const { group, settings, figures } of driftRecords(this.#options.documents)) {
       records += 1;
       const at = figures?.at ?? 0;
-      if (began - at >= YOUNG_MS) due.push({ record: { group, settings }, at });
+      if (Math.abs(began - at) >= YOUNG_MS) due.push({ record: { group, settings }, at });
     }
     if (records === 0) await this.#comparison.stop();
     due.sort((a, b) => a.at - b.at);

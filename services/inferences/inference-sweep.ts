@@ -63,7 +63,8 @@ export class InferenceSweep implements Service {
     const { documents, log, wall } = this.#options;
     const now = wall();
     const isTurn = await changeDocument<{ at: number }, boolean>(documents, 'sweep', 'inferences', (last) =>
-      last !== undefined && now - last.at < SWEEP_MS
+      // A clock may be set back.
+      last !== undefined && Math.abs(now - last.at) < SWEEP_MS
         ? { answer: false }
         : { write: { at: now }, answer: true },
     );

@@ -89,7 +89,7 @@ export class RegistrySweep implements Service {
       'sweep',
       'registry',
       (last) =>
-        last !== undefined && now - last.at < SWEEP_MS
+        last !== undefined && Math.abs(now - last.at) < SWEEP_MS
           ? { answer: false }
           : { write: { at: now }, answer: true },
     );

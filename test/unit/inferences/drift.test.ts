@@ -205,6 +205,20 @@ onEveryOpenedStore((open) => {
     expect((await rig.figures('g'))!.at).toBe(rig.now);
   });
 
+  it('a clock that was ahead and was set back keeps nobody from computing', async () => {
+    await using rig = await compared();
+    rig.now = NOW + 400 * 24 * HOUR_MS;
+    const ahead = rig.process();
+    expect(await ahead.round()).toBe(1);
+    // As one that died in its turn leaves it.
+    const turn = (await rig.documents.get('sweep', 'drift'))!;
+    const value = { ...(turn.value as object), until: rig.now + MINUTE_MS };
+    await rig.documents.put({ kind: 'sweep', key: 'drift', revision: turn.revision, value });
+    rig.now = NOW;
+    expect(await rig.process().round()).toBe(1);
+    expect((await rig.figures('g'))!.at).toBe(NOW);
+  });
+
   it('new settings are computed at the next look, and young figures not again', async () => {
     await using rig = await compared();
     const process = rig.process();

@@ -67,6 +67,17 @@ onEveryOpenedStore((open) => {
     expect(await names()).toEqual(['kept long']);
   });
 
+  it('goes on when a clock that was ahead was set back', async () => {
+    await using rig = new ModelRig(await open());
+    const { documents } = rig.main.store;
+    let now = rig.now + 400 * DAY_MS;
+    const sweep = new InferenceSweep({ documents, log: silentLog(), wall: () => now });
+    expect(await sweep.sweep()).toBe(0);
+    now = rig.now;
+    await put(documents, 'old', { from: now - DAY_MS });
+    expect(await sweep.sweep()).toBe(1);
+  });
+
   it('keeps the artifacts of its files, and no others', async () => {
     await using rig = new ModelRig(await open());
     const { artifacts } = rig;
