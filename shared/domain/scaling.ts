@@ -171,13 +171,15 @@ export const share = (total: number, rank: number, workers: number): number =>
   Math.floor(total / workers) + (rank < total % workers ? 1 : 0);
 
 /**
- * Each worker's part of a total that all of them compute, by rank: as even as what each can have at most allows. Where the
- * workers that can have more are none, nobody can take over, and each keeps its even part.
+ * Each worker's part of a total that all of them compute, by rank: as even as what each can have at most allows. Where all
+ * together cannot have it, each keeps what it can have, and tries an even part of the rest.
  */
 export const sharesWithin = (total: number, most: readonly number[]): readonly number[] => {
+  const all = most.reduce((sum, one) => sum + one, 0);
+  if (all < total) return most.map((one, rank) => one + share(total - all, rank, most.length));
   const parts = most.map(() => 0);
   let open = [...most.keys()];
-  for (let left = total; open.length > 0; ) {
+  for (let left = total; ; ) {
     const even = open.map((_, rank) => share(left, rank, open.length));
     const full = open.filter((worker, rank) => even[rank]! > most[worker]!);
     if (full.length === 0) {
@@ -190,7 +192,6 @@ export const sharesWithin = (total: number, most: readonly number[]): readonly n
     }
     open = open.filter((worker) => !full.includes(worker));
   }
-  return most.map((_, rank) => share(total, rank, most.length));
 };
 
 /** What one of a worker's replicas does, as far as it says what the worker can have. */

@@ -72,6 +72,11 @@ describe('a total', () => {
     const none = workers.map((workerId) => reportOf(workerId, [replica('failed')]));
     expect(parts(6, 'f', none)).toEqual([2, 2, 2]);
     expect(parts(1, 'f', none)).toEqual([1, 1, 1]);
+    // Nor can the one that has most of them have more: it keeps those.
+    const four = Array.from({ length: 4 }, () => replica('ready'));
+    const full = [replica('failed')];
+    const short = [reportOf('a', full), reportOf('b', [...four, ...full]), reportOf('c', full)];
+    expect(parts(6, 'f', short)[1]).toBe(5);
   });
 
   it('of one lies with another worker for another function', () => {
