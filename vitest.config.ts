@@ -39,6 +39,7 @@ export default defineConfig({
           testTimeout: 300_000,
           hookTimeout: 120_000,
           pool: 'forks',
+          expect: { poll: { timeout: 60_000 } },
         },
       },
       {
@@ -48,6 +49,7 @@ export default defineConfig({
           testTimeout: 900_000,
           hookTimeout: 300_000,
           pool: 'forks',
+          expect: { poll: { timeout: 60_000 } },
         },
       },
     ],

@@ -94,9 +94,7 @@ it('is served by as many replicas as the other says, and told what changes', asy
   deciders.get(next)!(1);
   await rig.report(staged, ({ ready }) => ready === 1, staged.staged!);
   await rig.store.registry.settleStaged({ now: Date.now(), name: 'f', digest: next, end: 'activate' });
-  await expect
-    .poll(() => heard.slice(3), { timeout: 10_000 })
-    .toEqual([`rescale ${next} 0 to 9`, `end ${digest} remove`]);
+  await expect.poll(() => heard.slice(3)).toEqual([`rescale ${next} 0 to 9`, `end ${digest} remove`]);
   await rig.workers.stop();
   expect(heard.slice(5)).toEqual([`end ${next} keep`]);
 });
