@@ -3,10 +3,12 @@
  * name that is not known is looked up once more, since the caller may have deployed it through another thread just now.
  */
 import type { FunctionRecord, FunctionVersion } from '../../shared/domain/function.ts';
+import { GROUP_FUNCTION_PREFIX } from '../../shared/domain/model.ts';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
 import type { Log } from '../../shared/runtime/log.ts';
 import type { Unwatch } from '../../shared/store/ports/queue.ts';
 import type { Store } from '../../shared/store/ports/store.ts';
+import { MODEL_NAME } from '../../shared/wire/model-members.ts';
 
 /** On a store of many processes a notification may be lost: what changed is known by then all the same. */
 const REREAD_MS = 30_000;
@@ -76,9 +78,18 @@ export class Catalogue {
     const record = await this.refresh(name);
     if (record === undefined) {
       const shown = JSON.stringify(name.slice(0, 128));
-      throw new SluiceError('function_not_found', `There is no function ${shown}.`, { field: 'name' });
+      const hint = await this.#groupHint(name);
+      throw new SluiceError('function_not_found', `There is no function ${shown}${hint}.`, { field: 'name' });
     }
     return record;
+  }
+
+  /** Who names the group means its function. Only a name that a function may have goes to the store. */
+  async #groupHint(name: string): Promise<string> {
+    const served = `${GROUP_FUNCTION_PREFIX}${name}`;
+    if (!MODEL_NAME.test(name)) return '';
+    const found = this.#records.get(served) ?? (await this.refresh(served));
+    return found === undefined ? '' : `; there is a scaling group of this name, called as ${served}`;
   }
 
   /** The version that a call was admitted with; undefined when its function is deleted. */

@@ -31,6 +31,8 @@ READY_TIMEOUT_S = 900.0
 """Installing a framework and loading a model of gigabytes takes minutes."""
 POLL_FIRST_S = 0.1
 POLL_LONGEST_S = 2.0
+GROUP_PREFIX = "model."
+"""Before a group's name, it is that of its function."""
 PAGE = 100
 """Versions of a page, at most."""
 _JSON = {"content-type": "application/json"}
@@ -372,8 +374,11 @@ class Client:
         self._transport.request("DELETE", f"{_group(group)}/drift")
 
     def function(self, name: str, output_type: Any = None, is_async: bool = False) -> RemoteFunction:
-        """The function of a group, to be called: ``client.function("house-price-sg")``."""
-        return self._remote.function(f"model.{name}", output_type, is_async)
+        """The function of a group, to be called: ``client.function("house-price-sg")``, or by its own name, ``"model.house-price-sg"``.
+
+        A group whose name begins with ``model.`` goes by its function's name alone.
+        """
+        return self._remote.function(name if name.startswith(GROUP_PREFIX) else f"{GROUP_PREFIX}{name}", output_type, is_async)
 
     def wait_ready(self, name: str, timeout: float = READY_TIMEOUT_S, *, since: ScalingGroup | None = None) -> ScalingGroup:
         """Waits until the group serves the version that was deployed last.

@@ -123,7 +123,9 @@ def test_an_image_is_registered_with_the_files_that_it_is_built_from(client, tmp
 def test_a_group_is_deployed_updated_rolled_back_scaled_and_deleted(client, deploy):
     group = deploy(classes.Scaled(factor=2.0), X, Y, scaling=AutoScalingSpec(1, 2), env_vars={"A": "b"})
     function = client.function(group.name)
-    assert function(ROWS).to_pylist() == [2.0, 4.0, 6.0]
+    assert function(ROWS).to_pylist() == client.function(f"model.{group.name}")(ROWS).to_pylist() == [2.0, 4.0, 6.0]
+    with pytest.raises(sluice.ServerError, match=f"there is a scaling group of this name, called as model.{group.name}"):
+        sluice.Remote(client.url).function(group.name)(ROWS)
     assert (group.env, group.scaling["max_replicas"], group.backend) == ({"A": "b"}, 2, "process")
     assert code_of(lambda: client.delete_model(group.model)) == "model_deployed"
     updated = deploy(classes.Scaled(factor=3.0), X, Y)

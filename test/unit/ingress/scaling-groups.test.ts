@@ -56,6 +56,21 @@ describe('a scaling group', () => {
     );
   });
 
+  it('is named to who calls it by its own name, on every thread', async () => {
+    await deploy('short');
+    const detail =
+      'There is no function "short"; there is a scaling group of this name, called as model.short.';
+    for (let ask = 0; ask < 8; ask++) {
+      const { status, json } = await rig.post('/v1/functions/short/calls', rows);
+      expect([status, json.code, json.detail]).toEqual([404, 'function_not_found', detail]);
+    }
+    expect((await send('GET', '/v1/functions/short')).json.detail).toBe(detail);
+    for (const name of ['shorter', `a${'b'.repeat(200)}`])
+      expect((await rig.post(`/v1/functions/${name}/calls`, rows)).json.detail).toMatch(
+        /^There is no function "[^"]*"\.$/,
+      );
+  });
+
   it('answers several columns as a struct, and makes an environment of dependencies', async () => {
     const outputs = ['a', 'b'].map((name) => ({ name, type: 'float64', nullable: true }));
     await register('wide', { outputs, dependencies: ['numpy', 'pandas'], interpreter: '/usr/bin/python3' });
