@@ -55,7 +55,9 @@ const checkedColumns = (columns: Columns): Batch => {
   let first = '';
   for (const [name, values] of Object.entries(columns)) {
     if (!Array.isArray(values) && !ArrayBuffer.isView(values))
-      throw wrong(`Column "${name}" is ${typeof values}; give an array of its values.`);
+      throw wrong(
+        `Column "${name}" is ${typeof values}; give an array of its values, or rows as [{ ${JSON.stringify(name)}: … }].`,
+      );
     if (rows !== null && values.length !== rows)
       throw wrong(
         `Column "${name}" has ${values.length} values, "${first}" has ${rows}; they must be alike.`,

@@ -45,7 +45,9 @@ describe('what a call takes', () => {
   it('is columns of one length', async () => {
     expect(columnsOf((await encoded({ n: new Int32Array([1, 2]) }, [N])).body)).toEqual({ n: [1, 2] });
     await expect(encoded({ a: [1], b: [1, 2] })).rejects.toThrow('Column "b" has 2 values, "a" has 1');
-    await expect(encoded({ a: 3 as never })).rejects.toThrow('Column "a" is number');
+    await expect(encoded({ a: 3 as never })).rejects.toThrow(
+      'Column "a" is number; give an array of its values, or rows as [{ "a": … }].',
+    );
   });
 
   it('is a table of apache-arrow, of flechette, or the bytes of a stream', async () => {
