@@ -20,22 +20,26 @@ export class DriftOfGroups {
 
   /** @throws SluiceError `scaling_group_not_found`, `invalid_drift` */
   async set(group: string, body: unknown, now: number): Promise<DriftJson> {
-    await this.#groups.read(group);
+    const { current, next } = await this.#groups.read(group);
     const settings = compileDrift(body, now);
-    await this.#checkRows(group, settings.reference);
+    const isSampled = [current, next].some((release) => release?.deployment.inferenceStore != null);
+    await this.#checkRows(group, settings.reference, isSampled);
     const record = await setDrift(this.#documents, group, settings);
     await hastenDrift(this.#documents);
     return present(record, now);
   }
 
-  async #checkRows(group: string, range: { readonly from: number; readonly until: number }): Promise<void> {
+  async #checkRows(
+    group: string,
+    range: { readonly from: number; readonly until: number },
+    isSampled: boolean,
+  ): Promise<void> {
     for await (const { file } of inferenceFiles(this.#documents, { group, ...range, after: null }))
       if (file.rows > 0) return;
     const [from, until] = [range.from, range.until].map((at) => new Date(at).toISOString());
     throw new SluiceError(
       'invalid_drift',
-      `reference is ${from} to ${until}, and no sampled rows of ${group} are there; GET /v1/scaling-groups/${group}/inference-files ` +
-        "lists what is. A row is in a file after flush_ms of the deployment's inference_store at the latest; without that member none is sampled.",
+      `reference is ${from} to ${until}, and no sampled rows of ${group} are there; ${isSampled ? listed(group) : unsampled(group)}`,
       { field: 'reference' },
     );
   }
@@ -54,6 +58,14 @@ export class DriftOfGroups {
     if (!(await removeDrift(this.#documents, group))) throw notCompared(group);
   }
 }
+
+const listed = (group: string): string =>
+  `GET /v1/scaling-groups/${group}/inference-files lists what is. A row is in a file after flush_ms of the deployment's ` +
+  'inference_store at the latest.';
+
+const unsampled = (group: string): string =>
+  'the group has no inference store, so none is sampled. Give its deployment an inference_store ' +
+  `(\`sluice groups update ${group} --inference-store\`), and a reference once rows are there.`;
 
 const present = (record: DriftRecord, now: number): DriftJson =>
   presentDrift(record, record.figures === null ? now : record.figures.at + DRIFT_ROUND_MS);

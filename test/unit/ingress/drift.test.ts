@@ -113,7 +113,7 @@ describe('drift of a scaling group', () => {
     [
       'reference',
       { ...BODY, reference: { from: '2025-01-01T00:00:00Z', until: '2025-01-02T00:00:00Z' } },
-      /no sampled rows of g .*inference-files/,
+      /no sampled rows of g .* no inference store.*groups update g --inference-store/,
     ],
     ['window_ms', { ...BODY, window_ms: 59_999 }, /from 60000 to 34560000000/],
     ['window_ms', { ...BODY, window_ms: 400 * 86_400_000 + 1 }, /from 60000/],
@@ -123,6 +123,14 @@ describe('drift of a scaling group', () => {
     const { status, json } = await send('PUT', drift('g'), body);
     expect([status, json.code, json.field]).toEqual([422, 'invalid_drift', field]);
     expect(json.detail).toMatch(detail);
+  });
+
+  it('says where to look when the group with an inference store has no rows of that time', async () => {
+    await send('PUT', '/v1/scaling-groups/kept', { ...DEPLOYMENT, inference_store: {} });
+    const { json } = await send('PUT', drift('kept'), BODY);
+    expect([json.code, json.field]).toEqual(['invalid_drift', 'reference']);
+    expect(json.detail).toMatch(/no sampled rows of kept .*kept\/inference-files lists what is.*flush_ms/);
+    expect(json.detail).not.toContain('no inference store');
   });
 
   it.each(['nobody', '..%2Fg', 'G%20'])('knows no group %s', async (group) => {
