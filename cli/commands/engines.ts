@@ -44,7 +44,9 @@ const printVersion = (engine: EngineVersionJson): void => {
   const command = [...(engine.entrypoint ?? []), ...(engine.command ?? [])];
   if (command.length > 0) line('command', command.map((word) => JSON.stringify(word)).join(' '));
   const base = engine.container_root_relative_base_url;
-  line('listens', `port ${engine.port}, ${base}/infer`);
+  const isProcess = engine.container_image_cpu === null && engine.container_image_gpu === null;
+  const port = isProcess ? 'a free port for each replica ({port}, $PORT)' : `port ${engine.port}`;
+  line('listens', `${port}, ${base}/infer`);
   line(
     'ready',
     `${probe.path ?? `${base}/ready`} every ${span(1000 * probe.period_seconds)}, ${probe.failure_threshold} failures`,

@@ -100,7 +100,11 @@ const withDeployment = (command: Command, usualVersion: string): Command =>
     .option('--inference-sample-rate <share>', 'of the rows, above 0 to 1', Number)
     .option('--inference-retention <span>', 'how long they are kept, such as 12h or 30d')
     .option('--inference-flush <span>', 'how long they wait for their file at most, such as 10s')
-    .option('--ready-timeout <ms>', 'a version that is not ready by then is dropped', wholeNumber(1))
+    .option(
+      '--ready-timeout <ms>',
+      'an update that is not ready by then is dropped; a first version goes on starting',
+      wholeNumber(1),
+    )
     .option('--no-wait', 'do not wait until it is ready')
     .option('--json', 'print JSON');
 

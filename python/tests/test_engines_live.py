@@ -157,12 +157,13 @@ def test_the_command_imports(server, weights, tmp_path):
     env = {"SLUICE_URL": server.url, "PATH": "/usr/bin:/bin"}
     command = [sys.executable, "-m", "sluice.import_command", "--class-labels", str(labels), "--alias", "best"]
     done = subprocess.run([*command, "numbers", "typed", str(weights)], env=env, capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "Version 1 of typed is imported, with 1 files.\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "Version 1 of typed is imported, with 1 file.\n", "")
     shown = sluice.Client(server.url).version("typed", "best")
     assert shown.document["import"]["class_labels"] == {"cat": 0, "dog": 1}
+    (weights / "weights" / "notes.txt").write_text("of 2024")
     columns = ["--input=value=float64", "--input=tags=list<utf8>", "--output=result=float32"]
     done = subprocess.run([*command, *columns, "numbers", "columns", str(weights)], env=env, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "Version 1 of columns is imported, with 2 files.\n", "")
     shown = sluice.Client(server.url).version("columns")
     assert shown.input_schema == pa.schema({"value": pa.float64(), "tags": pa.list_(pa.string())})
     assert shown.output_schema == pa.schema({"result": pa.float32()})

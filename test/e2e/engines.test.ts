@@ -69,10 +69,13 @@ onEveryStore((store) => {
     expect(await ok('engines', 'list', '--project', 'numbers')).toMatch(/numbers +scaler +2 +2 /);
     const shown = await ok('engines', 'show', 'numbers', 'scaler');
     expect(shown).toMatch(
+      /listens: +a free port for each replica \(\{port\}, \$PORT\), \/v2\/models\/\{model_id\}\/infer\n/,
+    );
+    expect(shown).toMatch(
       /numbers\/scaler 2 \(default\)[\s\S]*oip-v2[\s\S]*OFFSET +float +0 +Added to each value/,
     );
     execFileSync('tar', ['-czf', at('model.tar.gz'), '-C', at('model'), '.']);
-    expect(await imported(at('model.tar.gz'))).toBe('Version 1 of Tripled is imported, with 1 files.\n');
+    expect(await imported(at('model.tar.gz'))).toBe('Version 1 of Tripled is imported, with 1 file.\n');
     const columns = ['--input', 'value=float64', '--input', 'tags=list<utf8>', '--output', 'result=float32'];
     await ok('models', 'import', 'numbers', 'Columns', at('model'), ...columns);
     const { inputs, outputs } = await client.models.version('Columns');

@@ -257,7 +257,7 @@ class Client:
             max_batching_size, max_buffer_duration, max_batch_bytes, retries, isolation, call_timeout, task: as of a function.
             inference_store: keeps a sample of rows and answers, for :meth:`inference_table` and SQL: an
                 :class:`sluice.InferenceStore`, a dict of its members, or True for all rows, kept for a week.
-            ready_timeout: seconds after which the server gives a new version up.
+            ready_timeout: seconds after which the server gives an update up; a first version goes on starting.
             wait_ready: wait for the group to serve this version, for ``timeout`` seconds.
 
         Raises:

@@ -63,7 +63,8 @@ def main(given: list[str] | None = None) -> int:
     if options.json:
         sys.stdout.write(json.dumps(version.document, indent=2) + "\n")
     else:
-        sys.stdout.write(f"Version {version.model_version} of {version.name} is imported, with {len(version.files)} files.\n")
+        files = f"{len(version.files)} file{'' if len(version.files) == 1 else 's'}"
+        sys.stdout.write(f"Version {version.model_version} of {version.name} is imported, with {files}.\n")
     return 0
 
 
