@@ -138,10 +138,13 @@ export class InferenceLog {
       this.#waitingBytes -= bytes;
       return;
     }
+    // Files of small rows are larger than what was taken of them: each row has its own facts.
+    const heldBytes = Math.max(bytes, file.parquet.byteLength);
+    this.#waitingBytes += heldBytes - bytes;
     this.#storing = this.#storing
       .then(() => this.#store(facts, file))
       .finally(() => {
-        this.#waitingBytes -= bytes;
+        this.#waitingBytes -= heldBytes;
       });
   }
 
