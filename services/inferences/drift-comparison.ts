@@ -30,8 +30,6 @@ const THREAD_FILE = new URL(
 export class DriftComparison {
   readonly #options: DriftComparisonOptions;
   #worker: Worker | null = null;
-  /** References that the thread was given to keep; it may have dropped some since. */
-  readonly #given = new Set<string>();
 
   constructor(options: DriftComparisonOptions) {
     this.#options = options;
@@ -43,16 +41,13 @@ export class DriftComparison {
     const range = { from: now - settings.windowMs, until: now + 1 };
     const window = { range, portions: await rangePortions(documents, group, range) };
     const key = JSON.stringify([group, settings.reference]);
-    const isKnown = this.#given.has(key);
-    let answer: DriftAnswer = isKnown
-      ? await this.#ask({ key, reference: null, window }, signal)
-      : { is: 'forgotten' };
+    // The thread keeps what it has room for.
+    let answer = await this.#ask({ key, reference: null, window }, signal);
     if (answer.is === 'forgotten') {
       const portions = await rangePortions(documents, group, settings.reference);
       const isFinal = now > settings.reference.until + FINAL_MS;
       const reference = { range: settings.reference, portions, isFinal };
       answer = await this.#ask({ key, reference, window }, signal);
-      if (isFinal) this.#given.add(key);
     }
     if (answer.is === 'forgotten') throw new Error('the reference was given, and is not there');
     if (answer.is === 'failed') throw failure(answer);
@@ -66,7 +61,6 @@ export class DriftComparison {
   async stop(): Promise<void> {
     const worker = this.#worker;
     this.#worker = null;
-    this.#given.clear();
     await worker?.terminate();
   }
 
@@ -98,9 +92,7 @@ export class DriftComparison {
       resourceLimits: { maxOldGenerationSizeMb: HEAP_MIB },
     });
     const forget = (): void => {
-      if (this.#worker !== worker) return;
-      this.#worker = null;
-      this.#given.clear();
+      if (this.#worker === worker) this.#worker = null;
     };
     // Whoever waits is told by a listener of its own.
     worker.on('error', forget).on('exit', forget);
