@@ -119,9 +119,30 @@ const checkFormat = (db: DatabaseSync, directory: string): void => {
   }
 };
 
-/** Throws a SluiceError when another process owns the directory or its format is another. */
+const NO_DIRECTORY: Readonly<Record<string, string>> = {
+  EEXIST: 'is a file',
+  ENOTDIR: 'lies below a file',
+  EACCES: 'may not be made by this user',
+};
+
+/** Answers the topmost directory that was not there before. */
+const madeDirectory = (directory: string): string | undefined => {
+  try {
+    return mkdirSync(directory, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    const problem = NO_DIRECTORY[(error as NodeJS.ErrnoException).code ?? ''];
+    if (problem === undefined) throw error;
+    throw new SluiceError(
+      'internal',
+      `The data directory ${directory} ${problem}; give another directory with --data.`,
+      { directory },
+    );
+  }
+};
+
+/** Throws a SluiceError when the directory cannot be made, another process owns it, or its format is another. */
 export const openDatabase = (directory: string, durability: 'fsync' | 'memory'): DatabaseSync => {
-  const made = mkdirSync(directory, { recursive: true, mode: 0o700 });
+  const made = madeDirectory(directory);
   if (made !== undefined && durability === 'fsync') syncDirectory(dirname(made));
   chmodSync(directory, 0o700);
   const file = join(directory, 'sluice.db');

@@ -1,5 +1,5 @@
 /** A server in this process: what a start that fails leaves behind, and where its health is. */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -41,6 +41,17 @@ it.each(['port', 'healthPort'])('gives its data directory back when its %s is ta
   const server = await startServer(settingsIn(data), silentLog(), OPTIONS);
   expect((await fetch(`${server.address}/livez`)).status).toBe(200);
   await server.stop();
+});
+
+it.each([
+  ['', 'is a file'],
+  ['/below', 'lies below a file'],
+])('names a data directory%s that %s, and the way out', async (below, problem) => {
+  const file = path.join(makeDirectory(), 'notes.txt');
+  writeFileSync(file, 'mine');
+  await expect(startServer(settingsIn(`${file}${below}`), silentLog(), OPTIONS)).rejects.toThrow(
+    `The data directory ${file}${below} ${problem}; give another directory with --data.`,
+  );
 });
 
 it('has its health beside the API, ready while the API is', async () => {
