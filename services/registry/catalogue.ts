@@ -77,19 +77,24 @@ export class Catalogue {
   async read(name: string): Promise<FunctionRecord> {
     const record = await this.refresh(name);
     if (record === undefined) {
-      const shown = JSON.stringify(name.slice(0, 128));
-      const hint = await this.#groupHint(name);
-      throw new SluiceError('function_not_found', `There is no function ${shown}${hint}.`, { field: 'name' });
+      const missing = `There is no function ${JSON.stringify(name.slice(0, 128))}`;
+      const served = await this.#functionOfGroup(name);
+      if (served === null) throw new SluiceError('function_not_found', `${missing}.`, { field: 'name' });
+      throw new SluiceError(
+        'function_not_found',
+        `${missing}; there is a scaling group of this name, called as ${served}.`,
+        { field: 'name', fix: 'Use that name, or list with `sluice functions`.' },
+      );
     }
     return record;
   }
 
-  /** Who names the group means its function. Only a name that a function may have goes to the store. */
-  async #groupHint(name: string): Promise<string> {
+  /** Who names a group means its function. null: there is no such group. Only names that a group may have go to the store. */
+  async #functionOfGroup(name: string): Promise<string | null> {
+    if (!MODEL_NAME.test(name)) return null;
     const served = `${GROUP_FUNCTION_PREFIX}${name}`;
-    if (!MODEL_NAME.test(name)) return '';
     const found = this.#records.get(served) ?? (await this.refresh(served));
-    return found === undefined ? '' : `; there is a scaling group of this name, called as ${served}`;
+    return found === undefined ? null : served;
   }
 
   /** The version that a call was admitted with; undefined when its function is deleted. */

@@ -63,6 +63,8 @@ describe('a scaling group', () => {
     for (let ask = 0; ask < 8; ask++) {
       const { status, json } = await rig.post('/v1/functions/short/calls', rows);
       expect([status, json.code, json.detail]).toEqual([404, 'function_not_found', detail]);
+      // Whoever has deployed it is not told to deploy it.
+      expect(json.fix).toBe('Use that name, or list with `sluice functions`.');
     }
     expect((await send('GET', '/v1/functions/short')).json.detail).toBe(detail);
     for (const name of ['shorter', `a${'b'.repeat(200)}`])
