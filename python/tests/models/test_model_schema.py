@@ -120,7 +120,8 @@ def test_what_is_no_requirement_is_refused(wrong):
 
 
 def test_a_command_line_names_columns_and_types():
-    given = ["a=float64", "b=list<float32>", "c=list<list<utf8>>", 'd={"timestamp": "us", "tz": "UTC"}', 'e=list<{"fixed_size_binary": 4}>']
+    given = ["a=float64", "b=list<float32>", "c=list<list<utf8>>", 'd={"timestamp": "us", "tz": "UTC"}']
+    given += ['e=list<{"fixed_size_binary": 4}>']
     assert named_schema(given, "--input") == pa.schema(
         {
             "a": pa.float64(),
@@ -134,7 +135,8 @@ def test_a_command_line_names_columns_and_types():
 
 
 @pytest.mark.parametrize(
-    "kind", ["float", "", "json", "any", "list<>", "list<float32", "{", "{}", '{"list": "float32"}', '{"timestamp": "x", "tz": null}']
+    "kind",
+    ["float", "", "json", "any", "list<>", "list<float32", "{", "{}", '{"list": "float32"}', '{"timestamp": "x", "tz": null}'],
 )
 def test_an_unknown_type_is_refused_with_those_that_are(kind):
     with pytest.raises(DeclarationError) as caught:
@@ -143,7 +145,9 @@ def test_an_unknown_type_is_refused_with_those_that_are(kind):
     assert "float64" in str(caught.value) and "list<TYPE>" in str(caught.value)
 
 
-@pytest.mark.parametrize(("given", "words"), [(["a"], "NAME=TYPE"), (["=int8"], "NAME=TYPE"), (["a=int8", "a=utf8"], "more than once")])
+@pytest.mark.parametrize(
+    ("given", "words"), [(["a"], "NAME=TYPE"), (["=int8"], "NAME=TYPE"), (["a=int8", "a=utf8"], "more than once")]
+)
 def test_a_column_has_a_name_of_its_own_and_a_type(given, words):
     with pytest.raises(DeclarationError, match=words):
         named_schema(given, "--input")
