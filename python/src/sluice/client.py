@@ -374,7 +374,7 @@ class Client:
         self._transport.request("DELETE", f"{_group(group)}/drift")
 
     def function(self, name: str, output_type: Any = None, is_async: bool = False) -> RemoteFunction:
-        """The function of a group, to be called: ``client.function("house-price-sg")``, or ``"model.house-price-sg"``, its own name.
+        """The function of a group, to be called: ``client.function("house-price-sg")``, or ``"model.house-price-sg"``.
 
         A group whose name begins with ``model.`` goes by its function's name alone.
         """
