@@ -141,7 +141,7 @@ export class VersionSampler {
 
   #reserve(bytes: number, runs: readonly SampledRun[]): boolean {
     if (this.#sink.reserve(bytes)) return true;
-    this.#sink.lose(rowsIn(runs), 'what was sampled before is not written yet');
+    this.#sink.lose(rowsIn(runs), 'there is no room for so many bytes beside what waits to be written');
     return false;
   }
 
