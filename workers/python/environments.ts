@@ -7,7 +7,9 @@ import { rmSync } from 'node:fs';
 import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { isAlive, STARTED_AT } from '../own-directory.ts';
+import { claimBuild } from './build-claim.ts';
 import {
   type BuildOptions,
   buildEnvironment,
@@ -19,6 +21,10 @@ const HOUR_MS = 3_600_000;
 /** What another machine says of its use holds for so long; it says it again each hour. */
 const OTHERS_MS = 24 * HOUR_MS;
 const NAME = /^[0-9a-f]{16}$/;
+/** How often it is looked whether another worker's build is over. */
+const BUILT_ELSEWHERE_MS = 500;
+/** What a trim that was cut off has left is removed by others then. */
+const GOING_MS = HOUR_MS;
 
 export type EnvironmentsOptions = {
   readonly root: string;
@@ -87,6 +93,7 @@ export class Environments {
     for (;;) {
       request.signal.throwIfAborted();
       if (await this.#touch(name)) return;
+      request.signal.throwIfAborted();
       const build = this.#building.get(name) ?? this.#begin(name, request);
       // One that nobody waited for any more leaves first.
       if (build.controller.signal.aborted) await build.over;
@@ -97,14 +104,28 @@ export class Environments {
   /** One build at a time for each environment, however many replicas ask. */
   #begin(name: string, request: EnvironmentRequest): Build {
     const controller = new AbortController();
-    const { root } = this.#options;
-    const made = buildEnvironment(this.#directory(name), { ...request, root, signal: controller.signal })
+    const made = this.#build(name, request, controller.signal)
       .then(() => this.#trim())
       .finally(() => this.#building.delete(name));
     const over = made.catch(() => undefined);
     const build = { controller, made, over, waiters: 0 };
     this.#building.set(name, build);
     return build;
+  }
+
+  /** Or waits for another worker of the machine that builds it. */
+  async #build(name: string, request: EnvironmentRequest, signal: AbortSignal): Promise<void> {
+    const { root } = this.#options;
+    for (;;) {
+      const giveBack = await claimBuild(join(root, 'users', `${name}.builder`), isUse);
+      try {
+        if (await this.#touch(name)) return;
+        if (giveBack) return await buildEnvironment(this.#directory(name), { ...request, root, signal });
+      } finally {
+        await giveBack?.();
+      }
+      await pause(BUILT_ELSEWHERE_MS, undefined, { signal });
+    }
   }
 
   /** A build goes on as long as somebody waits for it. */
@@ -176,23 +197,40 @@ export class Environments {
     const used = await this.#usedByOthers();
     const kept: Kept[] = [];
     for (const name of await readdir(root)) {
-      if (name.includes('.going')) await rm(join(root, name), { recursive: true, force: true });
+      if (name.includes('.going')) await this.#dropGoing(name);
       if (NAME.test(name)) kept.push(await this.#look(name));
     }
     let held = kept.reduce((sum, { bytes }) => sum + bytes, 0);
     for (const { name, bytes } of kept.toSorted((a, b) => a.usedAt - b.usedAt)) {
       if (held <= bytesMax) return;
       if (used.has(name) || this.#users.has(name)) continue;
-      await this.#remove(name);
-      held -= bytes;
+      if (await this.#remove(name)) held -= bytes;
     }
   }
 
-  /** Whoever finds it complete has it whole: it leaves its place at once. */
-  async #remove(name: string): Promise<void> {
+  /**
+   * Whoever finds it complete has it whole: it leaves its place at once. Who uses it has marked it before it looked, so that one
+   * who came since the marks were read is seen now, and gets it back.
+   */
+  async #remove(name: string): Promise<boolean> {
     const going = join(this.#options.root, `${name}.going-${process.pid}`);
+    const isWanted = async (): Promise<boolean> =>
+      this.#users.has(name) || (await this.#usedByOthers()).has(name);
+    if (await isWanted()) return false;
     await rename(this.#directory(name), going);
+    if ((await isWanted()) && (await rename(going, this.#directory(name)).then(() => true, isReplaced)))
+      return false;
     await rm(going, { recursive: true, force: true });
+    return true;
+  }
+
+  /** Another's may be about to go back to its place. */
+  async #dropGoing(name: string): Promise<void> {
+    const path = join(this.#options.root, name);
+    const facts = await stat(path).catch(() => null);
+    const isOurs = name.endsWith(`-${process.pid}`);
+    if (isOurs || (facts !== null && Date.now() - facts.ctimeMs > GOING_MS))
+      await rm(path, { recursive: true, force: true });
   }
 
   /** Its bytes are counted once, after its build. One that was never finished is the first to go. */
@@ -212,6 +250,7 @@ export class Environments {
     const place = join(this.#options.root, 'users');
     const used = new Set<string>();
     for (const mark of await readdir(place)) {
+      if (!mark.includes('~')) continue;
       const [name, host, pid] = mark.split('~');
       const at = (await stat(join(place, mark)).catch(() => null))?.mtimeMs;
       if (at === undefined) continue;
@@ -227,6 +266,9 @@ const isUse = (host: string | undefined, pid: number, at: number): boolean => {
   if (host !== hostname()) return Date.now() - at < OTHERS_MS;
   return pid === process.pid ? at >= STARTED_AT : isAlive(pid);
 };
+
+/** Who wanted it builds it anew. */
+const isReplaced = (): false => false;
 
 const bytesIn = async (directory: string): Promise<number> => {
   let bytes = 0;

@@ -1,6 +1,6 @@
 /** Virtual environments, made by a program in place of an interpreter whose packages are files of a size. */
 import { execFileSync } from 'node:child_process';
-import { mkdir, mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, open, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { hostname, tmpdir } from 'node:os';
 import path from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
@@ -15,6 +15,7 @@ const ENVIRONMENT_BYTES = 100_000;
 const INTERPRETER = `#!/bin/sh
 here=$(dirname "$0")
 if [ "$2" = venv ]; then
+  echo venv >> "$here/built"
   mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && echo "$here" > "$3/bin/home"
   head -c ${ENVIRONMENT_BYTES} /dev/zero > "$3/package"
   exit 0
@@ -111,6 +112,69 @@ describe('virtual environments', () => {
     (await take('another')).giveBack();
     expect(await isThere(first.interpreter)).toBe(false);
     expect(await isThere(elsewhere)).toBe(false);
+  });
+
+  it('that another process took while room was made stay', async () => {
+    const { interpreter, root } = await scene();
+    const take = taker(new Environments({ root, bytesMax: 1 }), interpreter);
+    const other = taker(new Environments({ root, bytesMax: 2 ** 30 }), interpreter);
+    (await other('old')).giveBack();
+    // One whose bytes cannot be read until the test says them.
+    const slow = path.join(root, '0123456789abcdef');
+    await mkdir(slow);
+    execFileSync('mkfifo', [path.join(slow, 'complete')]);
+    const next = take('next');
+    const answer = await open(path.join(slow, 'complete'), 'w');
+    const used = await other('old');
+    await answer.write('1');
+    await answer.close();
+    expect(await isThere((await next).interpreter)).toBe(true);
+    expect(await isThere(slow)).toBe(false);
+    expect(await isThere(used.interpreter)).toBe(true);
+  });
+
+  it('are built by one of the workers that want them at the same time', async () => {
+    const { home, interpreter, root } = await scene();
+    const [first, second] = [1, 2].map(() =>
+      taker(new Environments({ root, bytesMax: 2 ** 30 }), interpreter),
+    );
+    const taken = [first!('gate')];
+    const pid = await pidOf(home);
+    const gone = new AbortController();
+    const left = second!('gate', gone.signal);
+    taken.push(second!('gate'));
+    gone.abort(new Error('not wanted'));
+    await expect(left).rejects.toThrow('not wanted');
+    expect(isAlive(pid)).toBe(true);
+    await writeFile(path.join(home, 'gate'), 'x');
+    for (const one of await Promise.all(taken)) expect(await isThere(one.interpreter)).toBe(true);
+    expect(await readFile(path.join(home, 'built'), 'utf8')).toBe('venv\n');
+  });
+
+  it('that a dead worker was building are built anew', async () => {
+    const { interpreter, root } = await scene();
+    const take = taker(new Environments({ root, bytesMax: 2 ** 30 }), interpreter);
+    const first = await take('first');
+    const directory = directoryOf(first.interpreter);
+    await rm(path.join(directory, 'complete'));
+    first.giveBack();
+    const claim = path.join(root, 'users', `${path.basename(directory)}.builder`);
+    await writeFile(claim, `${hostname()}~999999999`);
+    expect(await isThere((await take('first')).interpreter)).toBe(true);
+    expect(await isThere(claim)).toBe(false);
+  });
+
+  it('are not built for who left while it was looked for them', async () => {
+    const { home, interpreter, root } = await scene();
+    const take = taker(new Environments({ root, bytesMax: 2 ** 30 }), interpreter);
+    const leaving = new AbortController();
+    const { signal } = leaving;
+    signal.throwIfAborted = () => {
+      AbortSignal.prototype.throwIfAborted.call(signal);
+      queueMicrotask(() => leaving.abort(new Error('not wanted')));
+    };
+    await expect(take('gate', signal)).rejects.toThrow('not wanted');
+    expect(await isThere(path.join(home, 'built'))).toBe(false);
   });
 
   it('that cannot be built say why, and leave nothing', async () => {
