@@ -209,4 +209,21 @@ export const retiringSuite = (factory: StoreFactory): void => {
     await shop.settleOk(await shop.leaseOne());
     expect((await shop.call(call)).counts).toMatchObject({ ok: 1 });
   });
+
+  it('gives the number of a version that went to no other soon', async () => {
+    await using shop = await Workshop.make(factory);
+    const { registry } = shop.store;
+    const deploy = async (callTimeoutMs: number) =>
+      (await registry.deploy({ now: ++shop.now, spec: specOf('f', { callTimeoutMs }) })).record.current;
+    const gone = await deploy(2);
+    await deploy(1000);
+    const retire = () => registry.retire({ now: shop.now, name: 'f', digests: [gone.digest], unusedMs: 0 });
+    await retire();
+    await retire();
+    expect((await deploy(3)).id).not.toBe(gone.id);
+    expect((await deploy(4)).id).not.toBe(gone.id);
+    await retire();
+    await retire();
+    expect((await registry.function('f'))!.versions.map(({ id }) => id)).not.toContain(gone.id);
+  });
 };

@@ -51,6 +51,8 @@ export const retire = (
   if (owner === undefined || owner.isRemoved) return [];
   const hasCalls = ledger.prepare('SELECT 1 AS there FROM live WHERE version = ? LIMIT 1');
   const asked = new Set(digests);
+  // SQLite gives the number above the highest that is there: that one's would be another's before all have heard that it went.
+  const highest = Math.max(...ledger.versions.keys());
   const gone: VersionState[] = [];
   for (const version of ledger.versions.values()) {
     if (version.owner !== owner || !asked.has(version.digest)) continue;
@@ -60,7 +62,7 @@ export const retire = (
     const isUsed = isNamed || openBatches > 0 || hasCalls.get(id) !== undefined;
     if (isUsed) version.unreadableAt = null;
     else if (unreadableAt === null) version.unreadableAt = Math.max(now, lastExpiry(ledger));
-    else if (unreadableAt + unusedMs <= now) gone.push(version);
+    else if (unreadableAt + unusedMs <= now && id < highest) gone.push(version);
   }
   for (const { id } of gone) dropVersion(ledger, id);
   writeUnused(ledger);
