@@ -21,7 +21,7 @@ import { type ArrivingMark, refuseTaken } from '../transfer-mark.ts';
 import { parseAddress } from './address.ts';
 import { takeDocument } from './documents.ts';
 import { checkBucket, LargeBytes, tooLong } from './large-bytes.ts';
-import { callIdOf, Layout } from './layout.ts';
+import { callIdOf, Layout, VERSIONS_MAX } from './layout.ts';
 import { Link } from './link.ts';
 import { MODES, pack, payloadOf, REASONS, readCall } from './packing.ts';
 import { arrivingCall, type Numbers } from './transfer-calls.ts';
@@ -92,6 +92,16 @@ class RedisTarget implements TransferTarget {
     );
     held.push(await link.command<number>('ZCARD', layout.store('documents')));
     if (isMarked || held.some((n) => n > 0)) refuseTaken(this.place, 'is not empty');
+    for (const { name, versions } of head.functions) {
+      if (versions.length <= VERSIONS_MAX) continue;
+      throw new SluiceError(
+        'internal',
+        `Function "${name}" of ${head.place} has ${versions.length} versions, and a store in Redis numbers ${VERSIONS_MAX}.`,
+        {
+          fix: 'Serve it on for some hours: superseded versions go when no result of them is readable any more.',
+        },
+      );
+    }
     for (const { first, last } of [head.callIds, head.batchIds]) {
       if (last - first < SPAN_MAX) continue;
       throw new SluiceError('internal', `The ids of ${head.place} lie too far apart for a store in Redis.`, {

@@ -8,7 +8,7 @@ import { openEmbeddedTarget } from '../../../../shared/store/embedded/transfer-t
 import { openRedisSource } from '../../../../shared/store/redis/transfer-source.ts';
 import { openRedisTarget } from '../../../../shared/store/redis/transfer-target.ts';
 import { LIMITS } from '../../../contract/factory.ts';
-import { START } from '../../../contract/workshop.ts';
+import { START, specOf } from '../../../contract/workshop.ts';
 import { describeWithRedis, RedisServer } from '../../../support/redis-servers.ts';
 import { newPrefix, openRedis } from '../../../support/redis-store.ts';
 import { type Side, transferSuite } from './transfer-suite.ts';
@@ -42,6 +42,25 @@ describeWithRedis('with a Redis server', () => {
 
   transferSuite({ name: 'from a data directory to Redis', from: embedded, to: redis }, 6);
   transferSuite({ name: 'from Redis to a data directory', from: redis, to: embedded }, 8);
+
+  it('does not take more versions of a function than it can number', async () => {
+    const [from, to] = [await embedded(), await redis()];
+    const opened = await from.open();
+    const store = opened.connect();
+    await store.registry.deploy({ now: START, spec: specOf('f') });
+    await store.close();
+    await opened.close();
+    const [source, target] = [await from.source(), await to.target()];
+    const head = (await source.begin({ now: START, to: 'redis://x' }))!;
+    const [one] = head.functions;
+    const versions = Array.from({ length: 4096 }, (_, at) => ({ ...one!.versions[0]!, id: at + 1 }));
+    await expect(target.arrive({ ...head, functions: [{ ...one!, versions }] })).rejects.toThrow(
+      /"f" .* has 4096 versions/,
+    );
+    await source.close();
+    await target.close();
+    await from.remove();
+  });
 
   describe('a store in Redis that is to be moved', () => {
     it('must not be served meanwhile', async () => {
