@@ -1,6 +1,7 @@
 /** Runs the batches that nobody runs: looks for them every second, claims one, and goes on where it was left. */
 import { randomUUID } from 'node:crypto';
 import type { Log } from '../../shared/runtime/log.ts';
+import { RepeatedWork } from '../../shared/runtime/repeated-work.ts';
 import type { Service } from '../../shared/runtime/service.ts';
 import { changeDocument } from '../registry/documents.ts';
 import type { RunRecord } from './batch-records.ts';
@@ -31,44 +32,35 @@ export class BatchRunner implements Service {
   /** When a run last gave its place away. */
   readonly #turns = new Map<string, number>();
   readonly #token = randomUUID();
-  #timers: NodeJS.Timeout[] = [];
-  #looking: Promise<void> = Promise.resolve();
-  #sweeping: Promise<void> = Promise.resolve();
-  #isBusy = false;
-  #state: 'new' | 'running' | 'stopped' = 'new';
+  readonly #looks: RepeatedWork;
+  readonly #sweeps: RepeatedWork;
 
   constructor(parts: RunParts & { readonly log: Log }) {
     this.#parts = parts;
+    const { store, log, wall } = parts;
+    this.#looks = new RepeatedWork({
+      everyMs: LOOK_MS,
+      work: () => this.#begin(),
+      onError: (err) => log.warn({ err }, 'batches could not be looked for'),
+    });
+    this.#sweeps = new RepeatedWork({
+      everyMs: SWEEP_MS,
+      work: () => sweepFiles(store.documents, wall()),
+      onError: (err) => log.warn({ err }, 'files of batches could not be swept; trying again'),
+    });
   }
 
   async start(): Promise<void> {
-    if (this.#state !== 'new') return;
-    this.#state = 'running';
-    this.#timers.push(
-      setInterval(() => this.#look(), LOOK_MS),
-      setInterval(() => this.#sweep(), SWEEP_MS),
-    );
-    this.#look();
+    await Promise.all([this.#looks.start(), this.#sweeps.start()]);
+    this.#looks.look();
   }
 
   /** What runs is left where it is; another process, or the next one, goes on at once. */
   async stop(): Promise<void> {
-    this.#state = 'stopped';
-    for (const timer of this.#timers.splice(0)) clearInterval(timer);
-    await Promise.all([this.#looking, this.#sweeping]);
+    await Promise.all([this.#looks.stop(), this.#sweeps.stop()]);
     const running = [...this.#running.values()];
     for (const { run } of running) run.halt(new Error('the process stops'));
     await Promise.all(running.map(({ done }) => done));
-  }
-
-  #look(): void {
-    if (this.#isBusy || this.#state !== 'running') return;
-    this.#isBusy = true;
-    this.#looking = this.#begin()
-      .catch((error: unknown) => this.#parts.log.warn({ err: error }, 'batches could not be looked for'))
-      .finally(() => {
-        this.#isBusy = false;
-      });
   }
 
   async #begin(): Promise<void> {
@@ -86,7 +78,7 @@ export class BatchRunner implements Service {
       this.#turns.get(key) ?? (value as RunRecord).createdAt;
     const hadTurn = ({ key }: (typeof free)[number]): number => Number(this.#turns.has(key));
     for (const { key } of free.sort((a, b) => hadTurn(a) - hadTurn(b) || rank(a) - rank(b))) {
-      if (this.#state !== 'running') return;
+      if (this.#looks.isStopped) return;
       if (this.#running.size >= RUNS_MAX) return this.#endTurn();
       if (await this.#claim(key)) this.#start(key);
     }
@@ -136,7 +128,7 @@ export class BatchRunner implements Service {
   }
 
   #note(id: string, error: unknown): void {
-    if (this.#state !== 'running' || error instanceof ClaimLost || error instanceof TurnOver) return;
+    if (this.#looks.isStopped || error instanceof ClaimLost || error instanceof TurnOver) return;
     const before = this.#failed.get(id)?.backOffMs;
     const backOffMs = before === undefined ? BACK_OFF_MS_MIN : Math.min(2 * before, BACK_OFF_MS_MAX);
     this.#failed.set(id, { backOffMs, at: this.#parts.wall() });
@@ -148,12 +140,5 @@ export class BatchRunner implements Service {
     await changeDocument<RunRecord, null>(documents, 'openai-run', id, (run) =>
       run?.claim?.token === this.#token ? { write: { ...run, claim: null }, answer: null } : { answer: null },
     ).catch(() => undefined);
-  }
-
-  #sweep(): void {
-    const { store, log, wall } = this.#parts;
-    this.#sweeping = sweepFiles(store.documents, wall()).catch((error: unknown) =>
-      log.warn({ err: error }, 'files of batches could not be swept; trying again'),
-    );
   }
 }

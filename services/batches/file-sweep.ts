@@ -2,6 +2,7 @@
 import type { Digest } from '../../shared/domain/model.ts';
 import type { Documents } from '../../shared/store/ports/documents.ts';
 import { allDocuments, changeDocument } from '../registry/documents.ts';
+import { takeSweepTurn } from '../registry/sweep-turn.ts';
 import { type BatchRecord, isOver, type RunRecord } from './batch-records.ts';
 import type { FileRecord, PartRecord } from './file-records.ts';
 
@@ -13,12 +14,7 @@ const PART_MS = 15 * 86_400_000;
 
 /** Once an hour, in one of the processes: files past their time, parts of files that are gone, batches of long ago. */
 export const sweepFiles = async (documents: Documents, now: number): Promise<void> => {
-  const isTurn = await changeDocument<{ at: number }, boolean>(documents, 'sweep', 'openai', (last) =>
-    last !== undefined && Math.abs(now - last.at) < SWEEP_MS
-      ? { answer: false }
-      : { write: { at: now }, answer: true },
-  );
-  if (!isTurn) return;
+  if (!(await takeSweepTurn(documents, 'openai', { now, everyMs: SWEEP_MS }))) return;
   const alive = new Set<string>();
   for await (const { key, value } of allDocuments<FileRecord>(documents, 'openai-file')) {
     if (value.expiresAt === null || value.expiresAt > now) alive.add(value.id);

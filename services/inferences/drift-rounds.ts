@@ -6,6 +6,7 @@
 import { randomUUID } from 'node:crypto';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
 import type { Log } from '../../shared/runtime/log.ts';
+import { RepeatedWork } from '../../shared/runtime/repeated-work.ts';
 import type { Service } from '../../shared/runtime/service.ts';
 import type { ArtifactsOptions } from '../../shared/store/artifacts/index.ts';
 import type { Documents } from '../../shared/store/ports/documents.ts';
@@ -41,38 +42,26 @@ export class DriftRounds implements Service {
   readonly #comparison: DriftComparison;
   readonly #holder = randomUUID();
   readonly #stopping = new AbortController();
-  #timer: NodeJS.Timeout | null = null;
-  #running: Promise<void> = Promise.resolve();
-  #isBusy = false;
+  readonly #looks: RepeatedWork;
 
   constructor(options: DriftRoundsOptions) {
     this.#options = options;
     this.#comparison = new DriftComparison(options);
+    this.#looks = new RepeatedWork({
+      everyMs: LOOK_MS,
+      work: () => this.round(),
+      onError: (err) => options.log.error({ err }, 'drift figures could not be computed; trying again'),
+    });
   }
 
-  async start(): Promise<void> {
-    if (this.#stopping.signal.aborted) return;
-    this.#timer ??= setInterval(() => this.#look(), LOOK_MS);
+  start(): Promise<void> {
+    return this.#looks.start();
   }
 
   async stop(): Promise<void> {
     this.#stopping.abort();
-    if (this.#timer !== null) clearInterval(this.#timer);
-    await this.#running;
+    await this.#looks.stop();
     await this.#comparison.stop();
-  }
-
-  #look(): void {
-    if (this.#isBusy || this.#stopping.signal.aborted) return;
-    this.#isBusy = true;
-    this.#running = this.round()
-      .then(() => undefined)
-      .catch((error: unknown) =>
-        this.#options.log.error({ err: error }, 'drift figures could not be computed; trying again'),
-      )
-      .finally(() => {
-        this.#isBusy = false;
-      });
   }
 
   /** @returns how many groups' figures were computed; null: it is not this process's turn, or not time */

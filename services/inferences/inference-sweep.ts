@@ -5,9 +5,11 @@
 import type { DriftRecord, DriftSettings, InferenceFile } from '../../shared/domain/inference.ts';
 import type { Digest } from '../../shared/domain/model.ts';
 import type { Log } from '../../shared/runtime/log.ts';
+import { RepeatedWork } from '../../shared/runtime/repeated-work.ts';
 import type { Service } from '../../shared/runtime/service.ts';
 import type { Documents } from '../../shared/store/ports/documents.ts';
 import { allDocuments, changeDocument } from '../registry/documents.ts';
+import { takeSweepTurn } from '../registry/sweep-turn.ts';
 
 const SWEEP_MS = 300_000;
 /** How often a process looks whether it is time. */
@@ -25,50 +27,30 @@ export type InferenceSweepOptions = {
 
 export class InferenceSweep implements Service {
   readonly #options: InferenceSweepOptions;
-  #timer: NodeJS.Timeout | null = null;
-  #running: Promise<void> = Promise.resolve();
-  #isBusy = false;
-  #isStopped = false;
+  readonly #looks: RepeatedWork;
 
   constructor(options: InferenceSweepOptions) {
     this.#options = options;
+    this.#looks = new RepeatedWork({
+      everyMs: LOOK_MS,
+      work: () => this.sweep(),
+      onError: (err) => options.log.error({ err }, 'inference files could not be swept; trying again'),
+    });
   }
 
-  async start(): Promise<void> {
-    if (this.#isStopped) return;
-    this.#timer ??= setInterval(() => this.#look(), LOOK_MS);
+  start(): Promise<void> {
+    return this.#looks.start();
   }
 
-  async stop(): Promise<void> {
-    this.#isStopped = true;
-    if (this.#timer !== null) clearInterval(this.#timer);
-    await this.#running;
-  }
-
-  #look(): void {
-    if (this.#isBusy || this.#isStopped) return;
-    this.#isBusy = true;
-    this.#running = this.sweep()
-      .then(() => undefined)
-      .catch((error: unknown) =>
-        this.#options.log.error({ err: error }, 'inference files could not be swept; trying again'),
-      )
-      .finally(() => {
-        this.#isBusy = false;
-      });
+  stop(): Promise<void> {
+    return this.#looks.stop();
   }
 
   /** @returns how many files went; null: another process has looked within the last minutes */
   async sweep(): Promise<number | null> {
     const { documents, log, wall } = this.#options;
     const now = wall();
-    const isTurn = await changeDocument<{ at: number }, boolean>(documents, 'sweep', 'inferences', (last) =>
-      // A clock may be set back.
-      last !== undefined && Math.abs(now - last.at) < SWEEP_MS
-        ? { answer: false }
-        : { write: { at: now }, answer: true },
-    );
-    if (!isTurn) return null;
+    if (!(await takeSweepTurn(documents, 'inferences', { now, everyMs: SWEEP_MS }))) return null;
     const references = new Map<string, Reference>();
     for await (const { value } of allDocuments<DriftRecord>(documents, 'drift'))
       references.set(value.group, value.settings.reference);
@@ -76,7 +58,7 @@ export class InferenceSweep implements Service {
     for await (const { key, value } of allDocuments<InferenceFile>(documents, 'inference-file', {
       page: PAGE,
     })) {
-      if (this.#isStopped) break;
+      if (this.#looks.isStopped) break;
       if (value.until + value.retentionMs > now || isIn(references.get(value.group), value)) continue;
       await changeDocument(documents, 'inference-file', key, () => ({ write: null, answer: null }));
       gone += 1;

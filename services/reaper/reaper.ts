@@ -3,6 +3,7 @@
  * what is past its retention. It holds no state: what it misses in a crash is found by the next one.
  */
 import type { Log } from '../../shared/runtime/log.ts';
+import { RepeatedWork } from '../../shared/runtime/repeated-work.ts';
 import type { Service } from '../../shared/runtime/service.ts';
 import type { Store } from '../../shared/store/ports/store.ts';
 
@@ -20,49 +21,28 @@ export type ReaperOptions = {
 };
 
 export class Reaper implements Service {
-  #options: ReaperOptions;
-  #timers: NodeJS.Timeout[] = [];
-  #state: 'new' | 'running' | 'stopped' = 'new';
-  #running: Promise<void> = Promise.resolve();
+  readonly #options: ReaperOptions;
+  readonly #looks: RepeatedWork;
+  readonly #sweeps: RepeatedWork;
 
   constructor(options: ReaperOptions) {
     this.#options = options;
+    const onError = (err: unknown): void => options.log.error({ err }, 'reaper: a look failed; trying again');
+    this.#looks = new RepeatedWork({ everyMs: LOOK_MS, work: () => this.#look(), onError });
+    this.#sweeps = new RepeatedWork({ everyMs: SWEEP_MS, work: () => this.#sweep(), onError });
   }
 
   async start(): Promise<void> {
-    if (this.#state !== 'new') return;
-    this.#state = 'running';
-    this.#every(LOOK_MS, () => this.#look());
-    this.#every(SWEEP_MS, () => this.#sweep());
+    await Promise.all([this.#looks.start(), this.#sweeps.start()]);
   }
 
   async stop(): Promise<void> {
-    this.#state = 'stopped';
-    for (const timer of this.#timers.splice(0)) clearInterval(timer);
-    await this.#running;
-  }
-
-  /** Runs `work` every `ms`, never twice at once; a look that comes while one runs is left out. */
-  #every(ms: number, work: () => Promise<void>): void {
-    let busy = false;
-    const timer = setInterval(() => {
-      if (busy || this.#state !== 'running') return;
-      busy = true;
-      const run = work()
-        .catch((error: unknown) =>
-          this.#options.log.error({ err: error }, 'reaper: a look failed; trying again'),
-        )
-        .finally(() => {
-          busy = false;
-        });
-      this.#running = Promise.all([this.#running, run]).then(() => undefined);
-    }, ms);
-    this.#timers.push(timer);
+    await Promise.all([this.#looks.stop(), this.#sweeps.stop()]);
   }
 
   async #look(): Promise<void> {
     const { store, claimsMax, wall } = this.#options;
-    for (let more = true; more && this.#state === 'running'; ) {
+    for (let more = true; more && !this.#looks.isStopped; ) {
       const answer = await store.queue.expired({ now: wall(), claimsMax, limit: ITEMS_MAX });
       if (answer.leases > 0) this.#options.log.warn({ leases: answer.leases }, 'reaper: leases were lost');
       more = answer.more;
@@ -71,7 +51,7 @@ export class Reaper implements Service {
 
   async #sweep(): Promise<void> {
     const { store, wall } = this.#options;
-    for (let more = true; more && this.#state === 'running'; ) {
+    for (let more = true; more && !this.#sweeps.isStopped; ) {
       more = await store.retention.sweep({ now: wall(), limit: ITEMS_MAX });
     }
   }

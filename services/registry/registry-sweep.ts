@@ -6,6 +6,7 @@
 import type { FunctionRecord, FunctionVersion } from '../../shared/domain/function.ts';
 import type { Digest, ModelFile, ModelImage, ModelVersion } from '../../shared/domain/model.ts';
 import type { Log } from '../../shared/runtime/log.ts';
+import { RepeatedWork } from '../../shared/runtime/repeated-work.ts';
 import type { Service } from '../../shared/runtime/service.ts';
 import { type Swept, sweepUnreferenced } from '../../shared/store/artifacts/index.ts';
 import type { Artifacts } from '../../shared/store/ports/artifacts.ts';
@@ -13,6 +14,7 @@ import type { Store } from '../../shared/store/ports/store.ts';
 import { allDocuments, changeDocument } from './documents.ts';
 import { sweepEngines } from './engine-sweep.ts';
 import { type ModelRecord, versionKey } from './model-records.ts';
+import { takeSweepTurn } from './sweep-turn.ts';
 import { sweepVersions } from './version-sweep.ts';
 
 const SWEEP_MS = 3_600_000;
@@ -46,54 +48,30 @@ export type RegistrySweepOptions = {
 
 export class RegistrySweep implements Service {
   readonly #options: RegistrySweepOptions;
-  #timer: NodeJS.Timeout | null = null;
-  #state: 'new' | 'running' | 'stopped' = 'new';
-  #running: Promise<void> = Promise.resolve();
-  #isBusy = false;
+  readonly #looks: RepeatedWork;
 
   constructor(options: RegistrySweepOptions) {
     this.#options = options;
+    this.#looks = new RepeatedWork({
+      everyMs: LOOK_MS,
+      work: () => this.sweep(),
+      onError: (err) => options.log.error({ err }, 'the registry could not be swept; trying again'),
+    });
   }
 
-  async start(): Promise<void> {
-    if (this.#state !== 'new') return;
-    this.#state = 'running';
-    this.#timer = setInterval(() => this.#look(), LOOK_MS);
+  start(): Promise<void> {
+    return this.#looks.start();
   }
 
-  async stop(): Promise<void> {
-    this.#state = 'stopped';
-    if (this.#timer !== null) clearInterval(this.#timer);
-    await this.#running;
-  }
-
-  #look(): void {
-    if (this.#isBusy || this.#state !== 'running') return;
-    this.#isBusy = true;
-    this.#running = this.sweep()
-      .then(() => undefined)
-      .catch((error: unknown) =>
-        this.#options.log.error({ err: error }, 'the registry could not be swept; trying again'),
-      )
-      .finally(() => {
-        this.#isBusy = false;
-      });
+  stop(): Promise<void> {
+    return this.#looks.stop();
   }
 
   /** null: another one has done it within the hour. */
   async sweep(): Promise<Swept | null> {
     const { store, artifacts, holdings, log, wall } = this.#options;
     const now = wall();
-    const isTurn = await changeDocument<{ at: number }, boolean>(
-      store.documents,
-      'sweep',
-      'registry',
-      (last) =>
-        last !== undefined && Math.abs(now - last.at) < SWEEP_MS
-          ? { answer: false }
-          : { write: { at: now }, answer: true },
-    );
-    if (!isTurn) return null;
+    if (!(await takeSweepTurn(store.documents, 'registry', { now, everyMs: SWEEP_MS }))) return null;
     const held = await holdings();
     const versions = await sweepVersions({ registry: store.registry, kept: held.digests, now });
     if (versions > 0) log.info({ versions }, 'superseded versions of functions went');

@@ -5,6 +5,7 @@
  */
 import type { ReplicaReport } from '../../shared/domain/function.ts';
 import type { Log } from '../../shared/runtime/log.ts';
+import { RepeatedWork } from '../../shared/runtime/repeated-work.ts';
 import type { Service } from '../../shared/runtime/service.ts';
 import type { Unwatch } from '../../shared/store/ports/queue.ts';
 import type { Store } from '../../shared/store/ports/store.ts';
@@ -46,11 +47,9 @@ export class Rollouts implements Service {
   readonly #catalogue: Catalogue;
   /** To be looked at each second. */
   readonly #underWay = new Set<string>();
-  #timer: NodeJS.Timeout | null = null;
+  readonly #looks: RepeatedWork;
   #unwatch: Unwatch | null = null;
-  #state: 'new' | 'running' | 'stopped' = 'new';
-  #running: Promise<void> = Promise.resolve();
-  #isBusy = false;
+  #isStarted = false;
   #reviewedAt = Number.NEGATIVE_INFINITY;
 
   constructor(options: RolloutsOptions) {
@@ -58,39 +57,29 @@ export class Rollouts implements Service {
     this.#records = new GroupRecords(options.store.documents);
     this.#claims = new Claims(options.models, options.engines);
     this.#catalogue = new Catalogue(options.store, options.log);
+    this.#looks = new RepeatedWork({
+      everyMs: LOOK_MS,
+      work: () => this.#round(),
+      onError: (err) => options.log.error({ err }, 'rollouts: a look failed; trying again'),
+    });
   }
 
   async start(): Promise<void> {
-    if (this.#state !== 'new') return;
-    this.#state = 'running';
+    if (this.#isStarted || this.#looks.isStopped) return;
+    this.#isStarted = true;
     this.#unwatch = this.#options.store.queue.watch({ kind: 'functions' }, ({ name }) => {
       const group = groupNameOf(name);
       if (group !== null) this.#underWay.add(group);
     });
     await this.#catalogue.start();
-    this.#timer = setInterval(() => this.#tick(), LOOK_MS);
+    await this.#looks.start();
   }
 
   async stop(): Promise<void> {
-    this.#state = 'stopped';
     this.#unwatch?.();
     this.#unwatch = null;
     this.#catalogue.stop();
-    if (this.#timer !== null) clearInterval(this.#timer);
-    await this.#running;
-  }
-
-  /** One round is over before the next begins. */
-  #tick(): void {
-    if (this.#isBusy || this.#state !== 'running') return;
-    this.#isBusy = true;
-    this.#running = this.#round()
-      .catch((error: unknown) =>
-        this.#options.log.error({ err: error }, 'rollouts: a look failed; trying again'),
-      )
-      .finally(() => {
-        this.#isBusy = false;
-      });
+    await this.#looks.stop();
   }
 
   async #round(): Promise<void> {
@@ -100,7 +89,7 @@ export class Rollouts implements Service {
       await this.#review(now);
     }
     for (const name of [...this.#underWay]) {
-      if (this.#state !== 'running') return;
+      if (this.#looks.isStopped) return;
       const isUnderWay = await this.look(name).catch((error: unknown) => {
         this.#options.log.error({ err: error, group: name }, 'rollouts: a group could not be brought on');
         return true;
@@ -118,7 +107,7 @@ export class Rollouts implements Service {
       if (group !== null && !names.has(group)) this.#underWay.add(group);
     }
     for (const group of groups) {
-      if (this.#state !== 'running') return;
+      if (this.#looks.isStopped) return;
       const name = functionNameOf(group.name);
       const record = this.#catalogue.known(name);
       const reports = await this.#options.store.registry.reports({ now, name });
