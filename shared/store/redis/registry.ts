@@ -90,11 +90,10 @@ export class RedisRegistry implements Registry {
     const known = named ?? (await this.#newNumber());
     let fn = known;
     let [version, created] = await this.#deployTo(fn, query);
-    if (named === undefined) {
-      fn = await runStoreScript<number>(this.#context, 'name-function', ['functions'], [spec.name, fn, '']);
-      // Another has deployed the same name for the first time at the same moment.
-      if (fn !== known) [version, created] = await this.#deployTo(fn, query);
-    }
+    // Also one that had a name: what was left of a removed function may have gone meanwhile, with its name.
+    fn = await runStoreScript<number>(this.#context, 'name-function', ['functions'], [spec.name, fn, '']);
+    // Another has deployed the same name for the first time at the same moment.
+    if (fn !== known) [version, created] = await this.#deployTo(fn, query);
     const found = await this.#read(fn);
     if (found === undefined) throw noFunction(spec.name);
     if (isStaged) return { record: found.record, created: created === 1 };
@@ -268,9 +267,16 @@ export class RedisRegistry implements Registry {
     for (const [name, fn] of await this.#directory.names()) {
       const left = await runScript<number>(this.#context, 'forget', fn, now, []);
       if (left === 2) removed.push(fn);
-      if (left === 1) await runStoreScript(this.#context, 'name-function', ['functions'], [name, '', fn]);
+      if (left === 1) await this.#takeNameAway(name, fn);
     }
     return removed;
+  }
+
+  /** Another process that knew the number may have deployed it anew meanwhile: then it keeps its name. */
+  async #takeNameAway(name: string, fn: number): Promise<void> {
+    await runStoreScript(this.#context, 'name-function', ['functions'], [name, '', fn]);
+    if ((await this.#read(fn)) === undefined) return;
+    await runStoreScript(this.#context, 'name-function', ['functions'], [name, fn, '']);
   }
 
   async #loadOf(functionName: string, fn: number): Promise<FunctionLoad | undefined> {

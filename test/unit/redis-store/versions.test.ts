@@ -64,6 +64,17 @@ describeWithRedis('versions', () => {
     expect(await note()).toBe('null');
   });
 
+  it('are found that were deployed while what was left of their removed function went', async () => {
+    const { rig, registry, deploy } = await openRegistry('again');
+    await using _ = rig;
+    await registry.remove('g');
+    const later = Date.now() + rig.context.limits.retentionMs;
+    const [, { record }] = await Promise.all([registry.forget(later), deploy(2)]);
+    expect((await registry.function('g'))?.current).toEqual(record.current);
+    await registry.forget(later);
+    expect((await registry.function('g'))?.current).toEqual(record.current);
+  });
+
   it('have numbers that go round when the last one was given, past those that are in use', async () => {
     const { rig, deploy, command } = await openRegistry('round');
     await using _ = rig;
