@@ -44,7 +44,11 @@ it('that is stopped before it starts does nothing', async () => {
   await repeated.stop();
   await repeated.start();
   repeated.look();
-  // A later timer than the one that there should not be.
-  await new Promise((resolve) => setTimeout(resolve, 5));
+  // Began after it: its first round is later than any of that one.
+  const later = held();
+  await later.repeated.start();
+  await expect.poll(() => later.rounds.length).toBe(1);
+  later.rounds[0]!.resolve();
+  await later.repeated.stop();
   expect(rounds).toEqual([]);
 });
