@@ -329,11 +329,10 @@ export const registrySuite = (factory: StoreFactory): void => {
     expect(await registry.repin(query)).toBe(2);
     expect(await registry.repin(query)).toBe(0);
     const toldAnew = () => told.flat().filter(({ versionId }) => versionId === record.current.id);
-    await eventually('both calls are told', async () => toldAnew().length >= 2);
-    expect(toldAnew().map(({ callId, versionId, from: at }) => [callId, versionId, at])).toEqual([
-      [waiting, record.current.id, 0],
-      [partly, record.current.id, 2],
-    ]);
+    const places = () => [...new Set(toldAnew().map(({ callId, from: at }) => `${callId} from ${at}`))];
+    await eventually('both calls are told', async () => places().length >= 2);
+    // What was not read before it moved is told as new as well.
+    expect(places()).toEqual([`${waiting} from 0`, `${partly} from 2`]);
     expect((await shop.seal([waiting, 0, 1])).batchId).toBeNull();
     const old = await shop.leaseOne();
     expect(old.slices.map(({ callId }) => callId)).toEqual([partly, sealed]);

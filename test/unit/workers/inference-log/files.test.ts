@@ -43,7 +43,8 @@ beforeAll(async () => {
 afterAll(async () => {
   await store.close();
   await server.close();
-  await rm(directory, { recursive: true, force: true });
+  // A log that was stopped at once may be at its last file.
+  await rm(directory, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 });
 });
 
 const newLog = (more: Partial<ConstructorParameters<typeof InferenceLog>[0]> = {}): InferenceLog =>
