@@ -12,7 +12,7 @@ import { Witness } from '../support/witness.ts';
 
 const SEED = Number(process.env.SLUICE_KILL_SEED ?? Math.floor(Math.random() * 1e9));
 const LONG = process.env.SLUICE_TEST_LONG !== undefined;
-vi.setConfig({ testTimeout: LONG ? 3_600_000 : 300_000 });
+vi.setConfig({ testTimeout: LONG ? 3_600_000 : 900_000 });
 
 type Plan = { readonly roles: readonly string[]; readonly args: readonly string[]; readonly kills: number };
 

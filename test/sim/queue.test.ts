@@ -7,7 +7,7 @@ import { describe, expect, it } from 'vitest';
 import { onEveryOpenedStore } from '../support/opened-stores.ts';
 import { World, type WorldOptions } from './world.ts';
 
-const runs = Number(process.env.SLUICE_SIM_RUNS ?? 3);
+const runs = Number(process.env.SLUICE_SIM_RUNS ?? 1);
 const firstSeed = Number(process.env.SLUICE_SIM_SEED ?? 1 + Math.floor(Math.random() * 1e9));
 
 onEveryOpenedStore((open) => {

@@ -9,7 +9,7 @@ import { Witness, type WitnessOptions } from '../../support/witness.ts';
 
 export const SEED = Number(process.env.SLUICE_TEST_SEED ?? Math.floor(Math.random() * 1e9));
 export const isLong = process.env.SLUICE_TEST_LONG !== undefined;
-vi.setConfig({ testTimeout: isLong ? 1_800_000 : 180_000 });
+vi.setConfig({ testTimeout: isLong ? 1_800_000 : 600_000 });
 /** One process of each role. */
 export const ROLES = ['ingress', 'buffer', 'worker'];
 
