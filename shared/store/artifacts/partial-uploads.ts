@@ -93,7 +93,9 @@ export class PartialUploads {
 
   /** null: another came first, or at the same time. */
   async #begin({ bytes }: Piece, hex: string, old: readonly PartialUpload[]): Promise<HeldUpload | null> {
-    await mkdir(join(this.#root, hex), { recursive: true, mode: 0o700 });
+    // One that has just ended its upload takes the directory away, also under whoever makes it.
+    const made = mkdir(join(this.#root, hex), { recursive: true, mode: 0o700 });
+    if ((await orNull(made.then(() => true))) === null) return null;
     await checkDirectory(this.#root);
     const path = this.#path(hex, bytes, newOwner());
     const flags = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL;
