@@ -27,10 +27,10 @@ node_modules/.installed: package.json package-lock.json
 demo: setup ## Embed real text with a real model, then search in it
 	@bash examples/minilm/demo.sh
 
-verify: setup ## Format, lint, types, unit, contract and house-rule tests (under 3 minutes)
+verify: setup ## Format, lint, types, unit, contract and house-rule tests (4 minutes)
 	@npm run --silent verify
 
-test: setup ## Everything that CI runs: verify, then end to end, then the Python tests (under 15 minutes)
+test: setup ## Everything that CI runs: verify, then end to end beside the Python tests (about 15 minutes)
 	@bash scripts/test.sh
 
 test-faults: setup ## The long kill, power-cut and soak runs
