@@ -1,8 +1,9 @@
 /** Parquet to Arrow streams, a row group's columns at a time (parquet-wasm: docs/decisions/0004-parquet.md). */
 import { ParquetFile, type RecordBatch } from 'parquet-wasm';
+import { isTrap } from './trap.ts';
 
 export class ParquetError extends Error {
-  /** Rust has panicked: the module may be in any state, so that a process or thread that goes on needs a new one. */
+  /** See trap.ts. */
   readonly isTrap: boolean;
 
   constructor(message: string, isTrap: boolean) {
@@ -14,8 +15,7 @@ export class ParquetError extends Error {
 /** The library throws texts, and panics arrive as traps, which say nothing to a reader of the message. */
 const described = (error: unknown): unknown => {
   if (typeof error === 'string') return new ParquetError(error, false);
-  if (error instanceof Error && error.name === 'RuntimeError')
-    return new ParquetError('a part of it is not valid', true);
+  if (isTrap(error)) return new ParquetError('a part of it is not valid', true);
   return error;
 };
 

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { parentPort, workerData } from 'node:worker_threads';
 import type { Digest } from '../../shared/domain/model.ts';
+import { isTrap } from '../../shared/parquet/trap.ts';
 import { parquetOf } from '../../shared/parquet/writer.ts';
 import { CallIds } from '../../shared/wire/call-id.ts';
 import { fileTable, REPEATING_COLUMNS } from './file-table.ts';
@@ -69,8 +70,8 @@ const write = async ({ facts, samples, rows, bytes }: GatheredFile): Promise<voi
       whole.buffer as ArrayBuffer,
     ]);
   } catch (error) {
-    // A trap leaves WebAssembly in any state: the thread ends, and another one begins.
-    if (error instanceof Error && error.name === 'RuntimeError') throw error;
+    // The thread ends, and another one begins.
+    if (isTrap(error)) throw error;
     post({ ...answer, file: null, reason: messageOf(error) });
   }
 };
