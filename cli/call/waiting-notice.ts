@@ -1,6 +1,7 @@
 /** While a command waits: what its function waits for, on standard error. */
 import type { FunctionJson, Sluice } from '../../sdk/index.ts';
 import { pause } from '../../sdk/transport.ts';
+import { groupNameOf } from '../../shared/domain/model.ts';
 import { reasonLine } from '../print.ts';
 
 /** Most calls are answered before the first look. */
@@ -8,13 +9,11 @@ const LOOK_MS = 2000;
 /** A state that comes and goes does not fill a terminal. */
 const SAY_MS = 10_000;
 
-const GROUP_PREFIX = 'model.';
-
 /** `sluice groups show dbl` for model.dbl, which has the reasons by replica. */
-const showCommand = (name: string): string =>
-  name.startsWith(GROUP_PREFIX)
-    ? `sluice groups show ${name.slice(GROUP_PREFIX.length)}`
-    : `sluice functions show ${name}`;
+const showCommand = (name: string): string => {
+  const group = groupNameOf(name);
+  return group === null ? `sluice functions show ${name}` : `sluice groups show ${group}`;
+};
 
 /** Why no row of this version runs, with the way to learn more; null where a replica is ready. */
 export const waitingState = (fn: FunctionJson, version: string): string | null => {

@@ -1,6 +1,7 @@
 /** `sluice groups …`: scaling groups, which run model versions as functions. */
 import type { Command } from 'commander';
 import type { ScalingGroupJson } from '../../sdk/index.ts';
+import { functionNameOf } from '../../shared/domain/model.ts';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
 import { collected, wholeNumber } from '../arguments.ts';
 import { type ConnectionOptions, connect, withConnection } from '../connection.ts';
@@ -159,7 +160,7 @@ const remove = async (name: string, options: ConnectionOptions & { force?: boole
     const isBusy = error instanceof SluiceError && error.code === 'function_busy';
     if (!isBusy) throw error;
     throw new CommandError(
-      `${error.message} \`sluice functions purge model.${name}\` cancels them; \`sluice groups delete ${name} --force\` cancels them and deletes the group.`,
+      `${error.message} \`sluice functions purge ${functionNameOf(name)}\` cancels them; \`sluice groups delete ${name} --force\` cancels them and deletes the group.`,
     );
   }
   process.stdout.write(`${name} is deleted.\n`);
@@ -192,7 +193,7 @@ export const registerGroups = (program: Command): void => {
         .description('Change replicas or batching limits; no replica starts again.'),
     ),
   ).action(scale);
-  registerLogs(groups, 'The last lines that its replicas printed.', (name) => `model.${name}`);
+  registerLogs(groups, 'The last lines that its replicas printed.', functionNameOf);
   registerInferences(groups);
   withConnection(
     groups

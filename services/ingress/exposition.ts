@@ -1,10 +1,10 @@
 /** /metrics of the whole process: the threads' snapshots, this thread's own, and gauges read from the store at the scrape. */
 import type { DriftRecord } from '../../shared/domain/inference.ts';
+import { functionNameOf } from '../../shared/domain/model.ts';
 import { type MetricsSnapshot, metrics, render, snapshot } from '../../shared/runtime/metrics.ts';
 import type { Documents } from '../../shared/store/ports/documents.ts';
 import type { Store } from '../../shared/store/ports/store.ts';
 import { driftRecords } from '../inferences/drift-records.ts';
-import { functionNameOf } from '../scaling/group-records.ts';
 
 const fillFunctions = async ({ registry, documents }: Store, now: number): Promise<void> => {
   for (const gauge of [metrics.queueRows, metrics.queueAgeMs, metrics.replicas]) gauge.reset();

@@ -3,7 +3,7 @@
  * name that is not known is looked up once more, since the caller may have deployed it through another thread just now.
  */
 import type { FunctionRecord, FunctionVersion } from '../../shared/domain/function.ts';
-import { GROUP_FUNCTION_PREFIX } from '../../shared/domain/model.ts';
+import { functionNameOf } from '../../shared/domain/model.ts';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
 import type { Log } from '../../shared/runtime/log.ts';
 import type { Unwatch } from '../../shared/store/ports/queue.ts';
@@ -92,7 +92,7 @@ export class Catalogue {
   /** Who names a group means its function. null: there is no such group. Only names that a group may have go to the store. */
   async #functionOfGroup(name: string): Promise<string | null> {
     if (!MODEL_NAME.test(name)) return null;
-    const served = `${GROUP_FUNCTION_PREFIX}${name}`;
+    const served = functionNameOf(name);
     const found = this.#records.get(served) ?? (await this.refresh(served));
     return found === undefined ? null : served;
   }

@@ -1,9 +1,8 @@
 /** The function that a standard protocol's `model` names. */
 import type { FunctionRecord } from '../../shared/domain/function.ts';
+import { functionNameOf } from '../../shared/domain/model.ts';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
 import type { Catalogue } from './catalogue.ts';
-
-const GROUP = 'model.';
 
 /**
  * The function of this name, or that of the scaling group of this name.
@@ -17,9 +16,9 @@ export const modelFunction = async (
 ): Promise<FunctionRecord> => {
   const found =
     catalogue.known(name) ??
-    catalogue.known(`${GROUP}${name}`) ??
+    catalogue.known(functionNameOf(name)) ??
     (await catalogue.refresh(name)) ??
-    (await catalogue.refresh(`${GROUP}${name}`));
+    (await catalogue.refresh(functionNameOf(name)));
   if (found !== undefined) return found;
   const shown = JSON.stringify(name.slice(0, 128));
   throw new SluiceError('function_not_found', `There is no function or scaling group ${shown}.`, {

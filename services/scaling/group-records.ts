@@ -8,7 +8,7 @@
  */
 import { excerpt } from '../../shared/domain/excerpt.ts';
 import type { Batching, FieldJson } from '../../shared/domain/function.ts';
-import { GROUP_FUNCTION_PREFIX, type ModelImage } from '../../shared/domain/model.ts';
+import type { ModelImage } from '../../shared/domain/model.ts';
 import type { Scaling } from '../../shared/domain/scaling.ts';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
 import type { Documents } from '../../shared/store/ports/documents.ts';
@@ -16,12 +16,6 @@ import type { BackendName, EventKind, GroupState } from '../../shared/wire/model
 import { MODEL_NAME } from '../../shared/wire/model-members.ts';
 import type { Deployment } from '../../shared/wire/scaling-groups.ts';
 import { allDocuments, type Change, changeDocument } from '../registry/documents.ts';
-
-export const FUNCTION_PREFIX = GROUP_FUNCTION_PREFIX;
-export const functionNameOf = (group: string): string => `${FUNCTION_PREFIX}${group}`;
-/** null: the function is nobody's group. */
-export const groupNameOf = (functionName: string): string | null =>
-  functionName.startsWith(FUNCTION_PREFIX) ? functionName.slice(FUNCTION_PREFIX.length) : null;
 
 /** The newest of a group. */
 const EVENTS_MAX = 100;

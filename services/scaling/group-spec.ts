@@ -1,13 +1,18 @@
 /** The function of a group: an ordinary spec, made from a model version and what its deployment says (docs/decisions/0012). */
 import type { FieldJson, FunctionSpec } from '../../shared/domain/function.ts';
-import type { Backend, ContainerSpec, ModelImage, ModelVersion } from '../../shared/domain/model.ts';
+import {
+  type Backend,
+  type ContainerSpec,
+  functionNameOf,
+  type ModelImage,
+  type ModelVersion,
+} from '../../shared/domain/model.ts';
 import { checkTask } from '../../shared/wire/openai/task-shape.ts';
 import { bagOf, refuse, refusedAs } from '../../shared/wire/option-bag.ts';
 import type { Deployment } from '../../shared/wire/scaling-groups.ts';
 import { BATCHING_OPTIONS, compileBatching, isContained } from '../../shared/wire/spec.ts';
 import type { Ingredients } from './claims.ts';
 import { checkHandled, engineServing, type Serving } from './engine-group-spec.ts';
-import { functionNameOf } from './group-records.ts';
 
 /** The number of replicas is the function's `scaling`, so that changing it starts no replica again. */
 const REPLICAS = { min: 1, max: 1 };

@@ -1,11 +1,12 @@
 /** How a group is doing, from its document, its function and what workers report: for people, and for events. */
 import type { FunctionRecord, ReplicaReport } from '../../shared/domain/function.ts';
+import { functionNameOf } from '../../shared/domain/model.ts';
 import { presentSelector } from '../../shared/wire/engines.ts';
 import { presentInferenceStore } from '../../shared/wire/inference-store.ts';
 import type { GroupState, ReplicaJson, ScalingGroupJson } from '../../shared/wire/model-api.ts';
 import { presentScaling } from '../../shared/wire/scaling-groups.ts';
 import { batchingJson, presentResources, presentRetry } from '../../shared/wire/spec.ts';
-import { functionNameOf, type Group, type Release, shortened } from './group-records.ts';
+import { type Group, type Release, shortened } from './group-records.ts';
 import { reasonOf, rolloutDecision } from './rollout-decision.ts';
 
 export type GroupSight = {

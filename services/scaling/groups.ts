@@ -1,6 +1,7 @@
 /** What the scaling group routes do. Each writes the group's document first, then brings the function to it. */
 import { randomUUID } from 'node:crypto';
 import type { FunctionRecord, FunctionSpec } from '../../shared/domain/function.ts';
+import { functionNameOf, groupNameOf } from '../../shared/domain/model.ts';
 import type { Scaling } from '../../shared/domain/scaling.ts';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
 import type { Store } from '../../shared/store/ports/store.ts';
@@ -14,14 +15,7 @@ import type { Engines } from '../registry/engines.ts';
 import type { Models } from '../registry/models.ts';
 import { Claims, type Wanted } from './claims.ts';
 import { releasedEngine } from './engine-group-spec.ts';
-import {
-  functionNameOf,
-  type Group,
-  GroupRecords,
-  groupNameOf,
-  type Release,
-  withEvent,
-} from './group-records.ts';
+import { type Group, GroupRecords, type Release, withEvent } from './group-records.ts';
 import { groupSpec } from './group-spec.ts';
 import { presentGroup } from './group-state.ts';
 import { type Aftermath, type Placement, placed, scalingText } from './placement.ts';

@@ -4,6 +4,7 @@
  * one makes, and what is wanted lies in the documents alone, so that a restart in the middle loses nothing.
  */
 import type { ReplicaReport } from '../../shared/domain/function.ts';
+import { functionNameOf, groupNameOf } from '../../shared/domain/model.ts';
 import type { Log } from '../../shared/runtime/log.ts';
 import { RepeatedWork } from '../../shared/runtime/repeated-work.ts';
 import type { Service } from '../../shared/runtime/service.ts';
@@ -14,14 +15,7 @@ import { Catalogue } from '../registry/catalogue.ts';
 import type { Engines } from '../registry/engines.ts';
 import type { Models } from '../registry/models.ts';
 import { Claims } from './claims.ts';
-import {
-  functionNameOf,
-  type Group,
-  GroupRecords,
-  groupNameOf,
-  type Release,
-  withEvent,
-} from './group-records.ts';
+import { type Group, GroupRecords, type Release, withEvent } from './group-records.ts';
 import { groupSpec } from './group-spec.ts';
 import { type GroupSight, servingState } from './group-state.ts';
 import { nextStep, type Step } from './next-step.ts';

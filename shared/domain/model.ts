@@ -2,7 +2,11 @@
 import type { FieldJson, SourceFile } from './function.ts';
 
 /** What a scaling group's function is called: `model.<group>`. No other function's name begins so. */
-export const GROUP_FUNCTION_PREFIX = 'model.';
+const GROUP_FUNCTION_PREFIX = 'model.';
+export const functionNameOf = (group: string): string => `${GROUP_FUNCTION_PREFIX}${group}`;
+/** null: the function is nobody's group. */
+export const groupNameOf = (functionName: string): string | null =>
+  functionName.startsWith(GROUP_FUNCTION_PREFIX) ? functionName.slice(GROUP_FUNCTION_PREFIX.length) : null;
 
 /** `sha256:` and 64 hex digits of the bytes. */
 export type Digest = string;

@@ -11,7 +11,7 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { FunctionVersion } from '../../shared/domain/function.ts';
 import { type InferenceFile, inferenceFileKey } from '../../shared/domain/inference.ts';
-import { GROUP_FUNCTION_PREFIX } from '../../shared/domain/model.ts';
+import { groupNameOf } from '../../shared/domain/model.ts';
 import type { Log } from '../../shared/runtime/log.ts';
 import { metrics } from '../../shared/runtime/metrics.ts';
 import { storeWhole } from '../../shared/store/artifacts/index.ts';
@@ -205,11 +205,12 @@ export class InferenceLog {
 /** null: not the function of a group. */
 const factsOf = ({ id, digest, spec }: FunctionVersion): VersionFacts | null => {
   const { model, inferenceStore } = spec;
-  if (model == null || inferenceStore == null || !spec.name.startsWith(GROUP_FUNCTION_PREFIX)) return null;
+  const group = groupNameOf(spec.name);
+  if (model == null || inferenceStore == null || group === null) return null;
   return {
     versionId: id,
     functionName: spec.name,
-    group: spec.name.slice(GROUP_FUNCTION_PREFIX.length),
+    group,
     model: model.name,
     modelVersion: model.version,
     functionVersion: digest,
