@@ -1,5 +1,8 @@
 import { defineConfig } from 'vitest/config';
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
+import { SEED } from './test/support/seed.ts';
+
+console.info(`SLUICE_TEST_SEED=${SEED} replays the random tests of this run.`);
 
 /** A long file that begins last runs alone at the end, while all other cores wait for it. */
 const LONGEST = [
@@ -39,6 +42,7 @@ export default defineConfig({
           testTimeout: 300_000,
           hookTimeout: 120_000,
           pool: 'forks',
+          setupFiles: ['test/support/seeded-properties.ts'],
           expect: { poll: { timeout: 60_000 } },
         },
       },
@@ -49,6 +53,7 @@ export default defineConfig({
           testTimeout: 900_000,
           hookTimeout: 300_000,
           pool: 'forks',
+          setupFiles: ['test/support/seeded-properties.ts'],
           expect: { poll: { timeout: 60_000 } },
         },
       },

@@ -7,10 +7,10 @@ import { expect, it, vi } from 'vitest';
 import { Random } from '../sim/random.ts';
 import { CallLedger, tallyText } from '../support/call-ledger.ts';
 import { Herd } from '../support/herd.ts';
+import { SEED } from '../support/seed.ts';
 import { onEveryStore, type StoreUnderTest } from '../support/stores.ts';
 import { Witness } from '../support/witness.ts';
 
-const SEED = Number(process.env.SLUICE_KILL_SEED ?? Math.floor(Math.random() * 1e9));
 const LONG = process.env.SLUICE_TEST_LONG !== undefined;
 vi.setConfig({ testTimeout: LONG ? 3_600_000 : 900_000 });
 
@@ -27,7 +27,7 @@ const PLANS: Readonly<Record<StoreUnderTest['name'], Plan>> = {
 };
 
 onEveryStore((store) => {
-  it(`random kills lose no accepted row and answer none twice (SLUICE_KILL_SEED=${SEED})`, async () => {
+  it(`random kills lose no accepted row and answer none twice (SLUICE_TEST_SEED=${SEED})`, async () => {
     const { roles, args, kills } = PLANS[store.name];
     const random = new Random(SEED);
     const home = await store.makeHome();

@@ -1,14 +1,14 @@
 /**
  * The simulation: the real buffer, batcher, retry decisions and store under virtual time, with workers that
  * crash, go silent, answer late and twice, and callers that cancel and set deadlines. A failure prints its seed;
- * SLUICE_SIM_SEED=… replays it, SLUICE_SIM_RUNS=… runs more.
+ * SLUICE_TEST_SEED=… replays it, SLUICE_SIM_RUNS=… runs more.
  */
 import { describe, expect, it } from 'vitest';
 import { onEveryOpenedStore } from '../support/opened-stores.ts';
+import { SEED } from '../support/seed.ts';
 import { World, type WorldOptions } from './world.ts';
 
 const runs = Number(process.env.SLUICE_SIM_RUNS ?? 1);
-const firstSeed = Number(process.env.SLUICE_SIM_SEED ?? 1 + Math.floor(Math.random() * 1e9));
 
 onEveryOpenedStore((open) => {
   const simulate = async (options: Omit<WorldOptions, 'open'>): Promise<World> => {
@@ -16,7 +16,7 @@ onEveryOpenedStore((open) => {
     try {
       await world.run();
     } catch (error) {
-      throw new Error(`simulation failed; replay with SLUICE_SIM_SEED=${options.seed} SLUICE_SIM_RUNS=1`, {
+      throw new Error(`simulation failed; replay with SLUICE_TEST_SEED=${options.seed} SLUICE_SIM_RUNS=1`, {
         cause: error,
       });
     } finally {
@@ -25,7 +25,7 @@ onEveryOpenedStore((open) => {
     return world;
   };
 
-  describe.each(Array.from({ length: runs }, (_, run) => firstSeed + run))('simulation, seed %i', (seed) => {
+  describe.each(Array.from({ length: runs }, (_, run) => SEED + run))('simulation, seed %i', (seed) => {
     it('silent workers and hand-backs lose and double nothing; only poison rows fail', async () => {
       const world = await simulate({
         seed,

@@ -7,8 +7,9 @@ import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it } from 'vitest';
 import { Random } from '../../sim/random.ts';
+import { SEED } from '../../support/seed.ts';
 import { buildImage } from './disk-image.ts';
 import { inspect } from './verdict.ts';
 import { type LogRecord, readLog } from './write-log.ts';
@@ -17,7 +18,6 @@ const isLong = process.env.SLUICE_TEST_LONG === '1';
 const RUNS = isLong ? 12 : 2;
 const CUTS = isLong ? 40 : 6;
 const CALLS = isLong ? 4000 : 1200;
-const SEED = Number(process.env.SLUICE_TEST_SEED ?? Date.now() % 1_000_000);
 
 const here = import.meta.dirname;
 const workspace = mkdtempSync(path.join(tmpdir(), 'sluice-power-'));
@@ -119,7 +119,6 @@ const problemsOfRun = async (durability: string, seed: number): Promise<string[]
 };
 
 describe.skipIf(!hasShim)('a power cut', () => {
-  beforeAll(() => console.info(`power cuts: seed ${SEED} (SLUICE_TEST_SEED replays it)`));
   afterAll(() => rmSync(workspace, { recursive: true, force: true }));
 
   it.each(Array.from({ length: RUNS }, (_, run) => SEED + run))(

@@ -1,9 +1,10 @@
 import { expect, it } from 'vitest';
 import { tallyText } from '../../support/call-ledger.ts';
 import { describeWithRedis, RedisServer } from '../../support/redis-servers.ts';
+import { SEED } from '../../support/seed.ts';
 import { eventually, type SluiceServer } from '../../support/sluice-process.ts';
 import { TcpProxy } from '../../support/tcp-proxy.ts';
-import { isLong, redisHome, SEED, withRig } from './rig.ts';
+import { isLong, redisHome, withRig } from './rig.ts';
 
 const LEASE_MS = 2000;
 const ROUNDS = isLong ? 6 : 1;

@@ -3,7 +3,8 @@ import { pathToFileURL } from 'node:url';
 import { expect, it } from 'vitest';
 import { tallyText } from '../../support/call-ledger.ts';
 import { describeWithRedis, RedisServer } from '../../support/redis-servers.ts';
-import { isLong, redisHome, SEED, withRig } from './rig.ts';
+import { SEED } from '../../support/seed.ts';
+import { isLong, redisHome, withRig } from './rig.ts';
 
 const CALLS = isLong ? 1000 : 150;
 const REPEATING = pathToFileURL(path.join(import.meta.dirname, 'repeating-dispatch.ts')).href;

@@ -2,9 +2,10 @@ import { expect, it } from 'vitest';
 import { Sluice } from '../../../sdk/index.ts';
 import { tallyText } from '../../support/call-ledger.ts';
 import { describeWithRedis, RedisServer } from '../../support/redis-servers.ts';
+import { SEED } from '../../support/seed.ts';
 import { eventually } from '../../support/sluice-process.ts';
 import { Witness } from '../../support/witness.ts';
-import { ROLES, redisHome, SEED, withRig } from './rig.ts';
+import { ROLES, redisHome, withRig } from './rig.ts';
 
 /** Waits of a hundred seconds: longer than the test may take. */
 const WAIT_S = 100;

@@ -1,8 +1,9 @@
 import { expect, it } from 'vitest';
 import { tallyText } from '../../support/call-ledger.ts';
 import { describeWithRedis, RedisSentinels } from '../../support/redis-servers.ts';
+import { SEED } from '../../support/seed.ts';
 import { eventually } from '../../support/sluice-process.ts';
-import { isLong, redisHome, SEED, withRig } from './rig.ts';
+import { isLong, redisHome, withRig } from './rig.ts';
 
 const ROUNDS = isLong ? 5 : 1;
 /** From the promotion to the first result. */

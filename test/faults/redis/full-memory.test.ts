@@ -1,9 +1,10 @@
 import { expect, it } from 'vitest';
 import { tallyText } from '../../support/call-ledger.ts';
 import { describeWithRedis, RedisServer } from '../../support/redis-servers.ts';
+import { SEED } from '../../support/seed.ts';
 import { eventually } from '../../support/sluice-process.ts';
 import { Witness } from '../../support/witness.ts';
-import { redisHome, SEED, withRig } from './rig.ts';
+import { redisHome, withRig } from './rig.ts';
 
 const MAX_MB = 48;
 /** Calls of some 600 KB each fill it. */

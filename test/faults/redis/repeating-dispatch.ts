@@ -5,8 +5,9 @@
 import { BullDispatch } from '../../../shared/store/redis/bull-dispatch.ts';
 import type { DispatchedBatch } from '../../../shared/store/redis/dispatch.ts';
 import { Random } from '../../sim/random.ts';
+import { SEED } from '../../support/seed.ts';
 
-const random = new Random(Number(process.env.SLUICE_TEST_SEED ?? 1));
+const random = new Random(SEED);
 const take = BullDispatch.prototype.take;
 const late = new Map<number, DispatchedBatch[]>();
 const again = new Map<number, DispatchedBatch[]>();

@@ -1,7 +1,8 @@
 import { expect, it } from 'vitest';
 import { tallyText } from '../../support/call-ledger.ts';
 import { describeWithRedis, RedisServer } from '../../support/redis-servers.ts';
-import { isLong, redisHome, SEED, withRig } from './rig.ts';
+import { SEED } from '../../support/seed.ts';
+import { isLong, redisHome, withRig } from './rig.ts';
 
 const KILLS = isLong ? 30 : 3;
 

@@ -4,10 +4,10 @@ import { vi } from 'vitest';
 import { Random } from '../../sim/random.ts';
 import { CallLedger, type LedgerOptions } from '../../support/call-ledger.ts';
 import { Herd, type HerdOptions } from '../../support/herd.ts';
+import { SEED } from '../../support/seed.ts';
 import type { Home } from '../../support/sluice-process.ts';
 import { Witness, type WitnessOptions } from '../../support/witness.ts';
 
-export const SEED = Number(process.env.SLUICE_TEST_SEED ?? Math.floor(Math.random() * 1e9));
 export const isLong = process.env.SLUICE_TEST_LONG !== undefined;
 vi.setConfig({ testTimeout: isLong ? 1_800_000 : 600_000 });
 /** One process of each role. */
