@@ -93,10 +93,11 @@ class Run {
     this.#open.set(call.version.id, (this.#open.get(call.version.id) ?? 0) + 1);
   }
 
-  /** The batches of cancelled calls went with them. */
+  /** The batches of cancelled calls went with them, and then perhaps their version. */
   async #settle(most: number): Promise<void> {
+    const there = new Set((await this.#versions()).map(({ id }) => id));
     for (const [versionId, batches] of this.#open) {
-      if (batches === 0) continue;
+      if (batches === 0 || !there.has(versionId)) continue;
       this.#shop.versionId = versionId;
       const leased = await this.#shop.lease(most);
       for (const batch of leased) await this.#shop.settle(batch, okOutcomes(batch.slices));
