@@ -1,8 +1,10 @@
 /** Makes ioredis connections of an address. All come back for ever with a back-off; none queues commands while it is away. */
 import { readFileSync } from 'node:fs';
-import type { ConnectionOptions } from 'node:tls';
-import { Cluster, Redis } from 'ioredis';
+import { connect as connectPlain, type Socket } from 'node:net';
+import { type ConnectionOptions, connect as connectTls } from 'node:tls';
+import { AbstractConnector, Cluster, Redis, type StandaloneConnectionOptions } from 'ioredis';
 import type { RedisAddress, RedisHost } from './address.ts';
+import { cutReplies } from './large-replies.ts';
 
 export type Connection = Redis | Cluster;
 
@@ -98,10 +100,43 @@ export const connectCommands = (
   isWanted: () => boolean,
 ): Connection => reviveWhile(makeCommands(address, name, replyMs), isWanted);
 
+/** As the connector of ioredis, whose sockets read by `data` events alone. */
+class CuttingConnector extends AbstractConnector {
+  readonly #options: StandaloneConnectionOptions;
+
+  constructor(options: unknown) {
+    super((options as StandaloneConnectionOptions).disconnectTimeout ?? 0);
+    this.#options = options as StandaloneConnectionOptions;
+  }
+
+  async connect(): Promise<Socket> {
+    this.connecting = true;
+    // Whoever connects hears of it first, and may have changed its mind.
+    await new Promise((resolve) => process.nextTick(resolve));
+    if (!this.connecting) throw new Error('Connection is closed.');
+    const { host = '127.0.0.1', port = 6379, tls } = this.#options;
+    const options = { host, port, onread: cutReplies() };
+    const stream = tls === undefined ? connectPlain(options) : connectTls({ ...options, ...tls });
+    stream.once('error', (error) => {
+      this.firstError = error;
+    });
+    this.stream = stream;
+    return stream;
+  }
+}
+
+/** The connector of sentinels makes a socket of what this answers, so that it tells the socket how to read as well. */
+const cutting = (address: string): { readonly host: string; readonly port: number } => {
+  const colon = address.lastIndexOf(':');
+  const [host, port] = [address.slice(0, colon), Number(address.slice(colon + 1))];
+  return Object.assign({ host, port }, { onread: cutReplies() });
+};
+
 const makeCommands = (address: RedisAddress, name: string, replyMs: number): Connection => {
   if (address.kind !== 'cluster') {
     return new Redis({
       ...singleOptions(address, name, replyMs),
+      ...(address.kind === 'sentinel' ? { natMap: cutting } : { Connector: CuttingConnector }),
       retryStrategy: backoffMs,
       sentinelRetryStrategy: backoffMs,
       // A master that became a replica: its successor is looked up by connecting anew.
@@ -109,7 +144,7 @@ const makeCommands = (address: RedisAddress, name: string, replyMs: number): Con
     });
   }
   return new Cluster([...address.hosts], {
-    redisOptions: nodeOptions(address, name, replyMs),
+    redisOptions: { ...nodeOptions(address, name, replyMs), Connector: CuttingConnector },
     clusterRetryStrategy: backoffMs,
     enableOfflineQueue: false,
     // A node that went away may have done what it was sent, so that it is not asked of the next one.

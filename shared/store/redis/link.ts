@@ -15,6 +15,7 @@ import type { RedisAddress } from './address.ts';
 import { type Connection, connectCommands } from './connecting.ts';
 import { isConnectionError, isNoScript, toSluiceError, unavailable } from './replies.ts';
 import { makeScript, type Script, scripts } from './scripts.ts';
+import { isStraight, StraightCommand } from './straight-command.ts';
 import { Subscriber } from './subscriber.ts';
 
 export type Argument = string | number | Buffer | Uint8Array;
@@ -30,6 +31,8 @@ type Asked = {
   readonly resolve: (reply: never) => void;
   readonly reject: (error: Error) => void;
 };
+
+type Plain = [name: string, ...args: (string | number | Buffer)[]];
 
 /** Verbs that wait for a connection; more is a caller without limit of its own. */
 const WAITING_MAX = 200_000;
@@ -229,11 +232,10 @@ export class Link {
 
   async #send(group: readonly Asked[]): Promise<void> {
     this.#inFlight += 1;
-    const pipeline = this.#connection.pipeline();
-    for (const { name, args } of group) pipeline.callBuffer(name, ...args);
     const { waitMs, replyMs, waitReplicas } = this.#options;
     const mustSync = waitReplicas != null && group.some(isAdmission);
-    if (mustSync) pipeline.callBuffer('WAITAOF', 1, waitReplicas, waitMs);
+    const commands: Plain[] = group.map(({ name, args }) => [name, ...args]);
+    if (mustSync) commands.push(['WAITAOF', 1, waitReplicas, waitMs]);
     const late = Promise.withResolvers<never>();
     // Beyond the socket's own limit: a cluster's redirections and new connections take their time as well.
     const timer = setTimeout(
@@ -241,7 +243,7 @@ export class Link {
       waitMs + replyMs,
     );
     try {
-      const replies = (await Promise.race([pipeline.exec(), late.promise])) ?? [];
+      const replies = (await Promise.race([this.#exchange(commands), late.promise])) ?? [];
       const unsynced = mustSync ? notSynced(replies.at(-1), waitReplicas) : null;
       group.forEach((asked, index) => {
         if (unsynced !== null && isAdmission(asked)) {
@@ -259,6 +261,21 @@ export class Link {
       this.#inFlight -= 1;
       this.#checkDrained();
     }
+  }
+
+  /** The replies, or null where the connection went away before they were sent. */
+  #exchange(commands: readonly Plain[]): Promise<[Error | null, unknown][] | null> {
+    if (commands.some((command) => command.some(isStraight))) return this.#exchangeStraight(commands);
+    const pipeline = this.#connection.pipeline();
+    for (const [name, ...args] of commands) pipeline.callBuffer(name, ...args);
+    return pipeline.exec();
+  }
+
+  async #exchangeStraight(commands: readonly Plain[]): Promise<[Error | null, unknown][]> {
+    const replies = await Promise.allSettled(
+      commands.map(([name, ...args]) => this.#connection.sendCommand(new StraightCommand(name, args))),
+    );
+    return replies.map((one) => (one.status === 'fulfilled' ? [null, one.value] : [one.reason, null]));
   }
 
   #fail(asked: Asked, error: Error): void {

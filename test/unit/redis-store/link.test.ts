@@ -56,6 +56,35 @@ describeWithRedis('a link to one server', () => {
     expect(order).toEqual(Array.from({ length: 1500 }, (_, index) => index + 1));
   });
 
+  it('passes large bytes both ways, in the order of the asking', async () => {
+    const bytes = Buffer.alloc(3_000_001, '$70000\r\n');
+    const asked = [
+      link.command('SET', '{a}large', bytes),
+      link.runText("return {KEYS[1], redis.call('GET', KEYS[1]), 5}", ['{a}large'], []),
+      link.command('STRLEN', '{a}large'),
+      link.runText('return {ARGV[2], #ARGV[1], ARGV[3]}', ['{a}large'], [bytes, 'ü', Buffer.from([255])]),
+      link.command('GET', '{a}none'),
+    ];
+    const [ok, nested, length, script, none] = await Promise.all(asked);
+    expect([ok, length, none]).toEqual([Buffer.from('OK'), bytes.length, null]);
+    expect(script).toEqual([Buffer.from('ü'), bytes.length, Buffer.from([255])]);
+    const [key, back, five] = nested as [Buffer, Buffer, number];
+    expect([String(key), five, bytes.equals(back)]).toEqual(['{a}large', 5, true]);
+  });
+
+  it('tells what a server refuses of large bytes, and no more', async () => {
+    const bytes = Buffer.alloc(100_000);
+    const [refused, kept] = await Promise.allSettled([
+      link.command('LPUSH', '{a}large', bytes),
+      link.command('EXISTS', '{a}large'),
+    ]);
+    expect(refused).toMatchObject({
+      status: 'rejected',
+      reason: { message: expect.stringMatching(/WRONGTYPE/) },
+    });
+    expect(kept).toEqual({ status: 'fulfilled', value: 1 });
+  });
+
   it('runs a script that the server has forgotten', async () => {
     await link.runText('return 5', ['{a}k'], []);
     await link.command('SCRIPT', 'FLUSH');
