@@ -1,8 +1,9 @@
 /**
- * Group commit. What arrived while the last commit ran is one transaction: its verbs run in order, segments are synced,
- * SQLite commits, and only then the answers and events leave.
+ * Group commit. What arrived while the last group ran is one transaction: its verbs run in order, segments are synced,
+ * SQLite commits into its log, and only when that is synced the answers and events leave. Meanwhile the next group runs;
+ * groups that commit during one sync share the next.
  *
- *   verbs run ─► early: what buffers and hosts go on with ─► sync, commit ─► answers and events to callers
+ *   verbs run ─► early: what buffers and hosts go on with ─► commit ─► the log is synced ─► answers and events to callers
  *
  * What only moves work along inside the server (waiting rows, seals, leases, slots) is told before the commit: whatever
  * is done with it comes back as a verb of a later group, so it is committed later, and nothing of it was promised to
@@ -11,6 +12,7 @@
  * to commit ends the process, since nobody knows what the disk holds.
  */
 import { writeSync } from 'node:fs';
+import type { MessagePort } from 'node:worker_threads';
 import { BugError, SluiceError } from '../../errors/sluice-error.ts';
 import type { LeaseRequest } from '../ports/queue.ts';
 import { diskFull } from './admission.ts';
@@ -24,12 +26,14 @@ import {
   type ErrorMessage,
   type LeasedMessage,
   type Request,
+  type ToClient,
 } from './messages.ts';
 import type { Lease } from './model.ts';
 import { Again } from './moving.ts';
 import type { ClientPort } from './outbox.ts';
 import { runVerb, type VerbName } from './verbs.ts';
 import { collectEarlyEvents, collectEvents } from './watching.ts';
+import type { WriteAheadLog } from './write-ahead-log.ts';
 
 export type Asked = {
   readonly client: ClientPort;
@@ -77,12 +81,15 @@ const isPressing = ({ request: { verb, args } }: Asked): boolean => {
 export class Committer {
   readonly #ledger: Ledger;
   readonly #clients: Iterable<ClientPort>;
+  /** null: nothing is made durable. */
+  readonly #log: WriteAheadLog | null;
   /** Verbs of the open transaction: answered early, or of callers who wait for more than a commit. */
   #open: Asked[] = [];
 
-  constructor(ledger: Ledger, clients: Iterable<ClientPort>) {
+  constructor(ledger: Ledger, clients: Iterable<ClientPort>, log: WriteAheadLog | null) {
     this.#ledger = ledger;
     this.#clients = clients;
+    this.#log = log;
   }
 
   /** Something is written that no commit has made durable; an empty group commits it. */
@@ -104,8 +111,19 @@ export class Committer {
     collectEvents(this.#ledger, this.#clients);
     this.#ledger.count('commits');
     this.#ledger.count('commit_ms_total', performance.now() - began);
-    for (const client of this.#clients) send(client);
+    this.#send();
     return again;
+  }
+
+  /** What waits for a sync leaves in the order of the groups; what was told early may overtake it. */
+  #send(): void {
+    const messages = [...this.#clients].flatMap((client) => taken(client));
+    if (messages.length === 0) return;
+    const leave = (): void => {
+      for (const { port, message } of messages) port.postMessage(message);
+    };
+    if (this.#log === null) leave();
+    else this.#log.whenDurable(leave);
   }
 
   #runSound(group: readonly Asked[], commits: boolean): Asked[] {
@@ -265,16 +283,20 @@ const sendEarly = (ledger: Ledger, group: readonly Asked[], clients: Iterable<Cl
   for (const asked of group) asked.wasAnswered = true;
 };
 
-const send = (client: ClientPort): void => {
-  if (client.replies.length === 0 && client.events.length === 0) return;
-  client.port.postMessage({ replies: client.replies, events: client.events });
+const taken = (client: ClientPort): { readonly port: MessagePort; readonly message: ToClient }[] => {
+  const { port, replies, events } = client;
+  if (replies.length === 0 && events.length === 0) return [];
   client.replies = [];
   client.events = [];
+  return [{ port, message: { replies, events } }];
 };
 
 /** Moves the log into the database file when it is long, and unlinks segments to which nothing refers. */
-export const tidy = (ledger: Ledger, logBytesMax = CHECKPOINT_BYTES): void => {
-  ledger.count('segments_recycled', ledger.segments.recycle());
+export const tidy = (ledger: Ledger, log: WriteAheadLog | null, logBytesMax = CHECKPOINT_BYTES): void => {
+  ledger.count(
+    'segments_recycled',
+    ledger.segments.recycle(() => log?.settle()),
+  );
   if (ledger.disk.logBytes() < logBytesMax) return;
   const began = performance.now();
   try {

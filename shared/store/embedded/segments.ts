@@ -9,8 +9,6 @@
  */
 import {
   closeSync,
-  fdatasync,
-  fdatasyncSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -21,9 +19,9 @@ import {
   writevSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { crc32 } from 'node:zlib';
 import { syncDirectory } from './directory-sync.ts';
+import { failedSync, SharedSync } from './shared-sync.ts';
 
 export type SegmentRef = { readonly segment: number; readonly at: number; readonly length: number };
 
@@ -35,8 +33,6 @@ const HOUR_MS = 3_600_000;
 /** Read-only descriptors kept open at most. */
 const OPEN_FILES_MAX = 64;
 
-const syncData = promisify(fdatasync);
-
 /** The file that is written. */
 type SegmentFile = {
   readonly segment: number;
@@ -46,20 +42,12 @@ type SegmentFile = {
   /** Records that are being staged; the descriptor stays open for them. */
   staging: number;
   isRetired: boolean;
-  /** The sync that runs, and the one after it, which the records wait for that were written meanwhile. */
-  syncing: Promise<void> | null;
-  nextSync: Promise<void> | null;
+  readonly sync: SharedSync;
 };
 
 export class DamagedSegment extends Error {
   override readonly name = 'DamagedSegment';
 }
-
-/** A full disk that shows only here is no refusal any more: records of verbs that were answered with it may be lost. */
-const failedSync = (cause: Error): Error =>
-  Object.assign(new Error(`segments could not be synced: ${cause.message}`, { cause }), {
-    syscall: 'fdatasync',
-  });
 
 export class Segments {
   readonly #directory: string;
@@ -73,7 +61,7 @@ export class Segments {
   readonly #staged = new Map<Uint8Array, SegmentRef>();
   /** Files that take no more records while some are still being staged. */
   readonly #retired = new Set<number>();
-  #dirty: number[] = [];
+  #dirty: SharedSync[] = [];
   #isDirectoryDirty = false;
   #next = 1;
 
@@ -120,7 +108,7 @@ export class Segments {
     if (writevSync(file.descriptor, record, at) < wanted)
       throw Object.assign(new Error('no space left for a segment record'), { code: 'ENOSPC' });
     this.#grow(file, wanted);
-    if (!this.#dirty.includes(file.descriptor)) this.#dirty.push(file.descriptor);
+    if (!this.#dirty.includes(file.sync)) this.#dirty.push(file.sync);
     return { segment: file.segment, at, length: bytes.byteLength };
   }
 
@@ -136,7 +124,7 @@ export class Segments {
     file.staging += 1;
     try {
       if (!(await isWritten(file.descriptor, [headerOf(bytes), bytes], at, wanted))) return;
-      if (this.#durable) await synced(file);
+      if (this.#durable) await file.sync.done();
       this.#staged.set(bytes, { segment: file.segment, at, length: bytes.byteLength });
     } finally {
       file.staging -= 1;
@@ -160,15 +148,19 @@ export class Segments {
   /** Makes all appended records durable. An error here ends the process: the kernel may have dropped the pages. */
   sync(): void {
     if (this.#durable) {
-      try {
-        for (const descriptor of this.#dirty) fdatasyncSync(descriptor);
-        if (this.#isDirectoryDirty) syncDirectory(this.#directory);
-      } catch (error) {
-        throw failedSync(error as Error);
-      }
+      for (const file of this.#dirty) file.now();
+      if (this.#isDirectoryDirty) this.#syncDirectory();
     }
     this.#dirty = [];
     this.#isDirectoryDirty = false;
+  }
+
+  #syncDirectory(): void {
+    try {
+      syncDirectory(this.#directory);
+    } catch (error) {
+      throw failedSync('segments', error as Error);
+    }
   }
 
   /** The record's bytes in memory that threads share. Throws DamagedSegment. */
@@ -206,12 +198,13 @@ export class Segments {
     return `Record at ${at} of ${this.#path(segment)}`;
   }
 
-  /** Unlinks files to which nothing refers; to be called after the commit that took the last reference away. */
-  recycle(): number {
+  /** Unlinks files to which nothing refers; `settle` comes before the first: it makes durable what took the references away. */
+  recycle(settle: () => void): number {
     let unlinked = 0;
     for (const segment of this.#sizes.keys()) {
       if ((this.#live.get(segment) ?? 0) > 0 || segment === this.#current?.segment) continue;
       if (this.#isStaged(segment)) continue;
+      if (unlinked === 0) settle();
       this.#closeReader(segment);
       // Forced: a file that somebody removed is no reason to stop.
       rmSync(this.#path(segment), { force: true });
@@ -256,8 +249,8 @@ export class Segments {
     const descriptor = openSync(this.#path(segment), 'wx', 0o600);
     this.#isDirectoryDirty = true;
     this.#sizes.set(segment, 0);
-    const idle = { staging: 0, isRetired: false, syncing: null, nextSync: null };
-    this.#current = { segment, descriptor, size: 0, hour, ...idle };
+    const sync = new SharedSync('segments', descriptor);
+    this.#current = { segment, descriptor, sync, size: 0, hour, staging: 0, isRetired: false };
     return this.#current;
   }
 
@@ -302,18 +295,3 @@ const isWritten = (
   new Promise((resolve) => {
     writev(descriptor, record, at, (error, written) => resolve(error === null && written === wanted));
   });
-
-/** Resolves after a sync that began when everything written before this call lay in the file. */
-const synced = (file: SegmentFile): Promise<void> => {
-  file.nextSync ??= (file.syncing ?? Promise.resolve()).then(async () => {
-    file.syncing = file.nextSync;
-    file.nextSync = null;
-    try {
-      await syncData(file.descriptor);
-    } catch (error) {
-      throw failedSync(error as Error);
-    }
-    file.syncing = null;
-  });
-  return file.nextSync;
-};

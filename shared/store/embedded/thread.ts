@@ -17,6 +17,7 @@ import type { ClientPort } from './outbox.ts';
 import { Segments } from './segments.ts';
 import { stage } from './staging.ts';
 import { readMark } from './transfer-mark.ts';
+import { WriteAheadLog } from './write-ahead-log.ts';
 
 /** Requests in one transaction at most: the first of a flood do not wait for its last. */
 const GROUP_MAX = 1024;
@@ -27,6 +28,8 @@ const OPEN_MS_MAX = 5;
 
 class StoreThread {
   readonly #ledger: Ledger;
+  /** null: nothing is made durable. */
+  readonly #log: WriteAheadLog | null;
   readonly #clients = new Set<ClientPort>();
   #inbox: Asked[] = [];
   #commits = 0;
@@ -36,9 +39,10 @@ class StoreThread {
   #isRunSoon = false;
   #isClosed = false;
 
-  constructor(ledger: Ledger) {
+  constructor(ledger: Ledger, log: WriteAheadLog | null) {
     this.#ledger = ledger;
-    this.#committer = new Committer(ledger, this.#clients);
+    this.#log = log;
+    this.#committer = new Committer(ledger, this.#clients, log);
   }
 
   connect(port: MessagePort): void {
@@ -72,8 +76,8 @@ class StoreThread {
       this.#commits += 1;
       const { isLogLong } = this.#ledger;
       this.#ledger.isLogLong = false;
-      if (isLogLong) tidy(this.#ledger, DOCUMENT_CHECKPOINT_BYTES);
-      else if (this.#commits % TIDY_COMMITS === 0) tidy(this.#ledger);
+      if (isLogLong) tidy(this.#ledger, this.#log, DOCUMENT_CHECKPOINT_BYTES);
+      else if (this.#commits % TIDY_COMMITS === 0) tidy(this.#ledger, this.#log);
     } catch (error) {
       die(error);
     }
@@ -92,8 +96,10 @@ class StoreThread {
     this.#isClosed = true;
     if (this.#openTimer) clearTimeout(this.#openTimer);
     this.#commitOpen();
+    await this.#log?.idle();
     for (const { port } of this.#clients) port.close();
     this.#ledger.segments.close();
+    this.#log?.close();
     this.#ledger.db.close();
   }
 
@@ -160,7 +166,6 @@ const openLedger = (options: EmbeddedOptions): Ledger => {
     checkServable(readMark(db), `embedded:${options.directory}`);
     const ledger = new Ledger(db, new Segments(options.directory, options.durability === 'fsync'), options);
     load(ledger, true);
-    ledger.segments.recycle();
     return ledger;
   } catch (error) {
     db.close();
@@ -172,8 +177,12 @@ const main = (): void => {
   const parent = parentPort!;
   let thread: StoreThread;
   try {
-    const ledger = openLedger(workerData as EmbeddedOptions);
-    thread = new StoreThread(ledger);
+    const options = workerData as EmbeddedOptions;
+    const ledger = openLedger(options);
+    const isDurable = options.durability === 'fsync';
+    const log = isDurable ? new WriteAheadLog(ledger.db, options.directory, die) : null;
+    ledger.segments.recycle(() => log?.settle());
+    thread = new StoreThread(ledger, log);
     const { value } = ledger.db.prepare("SELECT value FROM meta WHERE name = 'generation'").get() as {
       value: string;
     };

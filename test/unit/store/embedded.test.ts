@@ -200,15 +200,15 @@ describe('segments', () => {
     expect([a.segment, b.segment, c.segment]).toEqual([1, 1, 2]);
     for (const { segment } of [a, b, c]) segments.refer(segment, 1);
     segments.refer(a.segment, -1);
-    expect(segments.recycle()).toBe(0);
+    expect(segments.recycle(() => undefined)).toBe(0);
     segments.refer(b.segment, -1);
-    expect(segments.recycle()).toBe(1);
+    expect(segments.recycle(() => undefined)).toBe(1);
     expect(segmentFiles()).toEqual(['2.seg']);
     segments.refer(c.segment, -1);
     // The file that is written to stays.
-    expect(segments.recycle()).toBe(0);
+    expect(segments.recycle(() => undefined)).toBe(0);
     segments.cut();
-    expect(segments.recycle()).toBe(1);
+    expect(segments.recycle(() => undefined)).toBe(1);
     expect(segments.bytes).toBe(0);
     const large = new Uint8Array(130 * 2 ** 20);
     expect(segments.append(large, HOUR_MS).segment).toBe(3);
@@ -249,7 +249,7 @@ describe('a segment that somebody removed', () => {
     segments.append(new Uint8Array(10), 0);
     segments.cut();
     for (const name of segmentFiles()) rmSync(path.join(directory, 'segments', name));
-    expect(segments.recycle()).toBe(1);
+    expect(segments.recycle(() => undefined)).toBe(1);
     expect(segments.files).toBe(0);
   });
 });

@@ -50,13 +50,13 @@ describe('staged records', () => {
     const staging = segments.stage(bytes, 0);
     // The hour is over while the record is on its way, and nothing refers to its file.
     segments.cut(HOUR_MS);
-    expect(segments.recycle()).toBe(0);
+    expect(segments.recycle(() => undefined)).toBe(0);
     await staging;
-    expect(segments.recycle()).toBe(0);
+    expect(segments.recycle(() => undefined)).toBe(0);
     const ref = segments.append(bytes, 0);
     expect(Buffer.compare(segments.read(ref), bytes)).toBe(0);
     segments.unstage(bytes);
-    expect(segments.recycle()).toBe(1);
+    expect(segments.recycle(() => undefined)).toBe(1);
   });
 });
 
