@@ -6,6 +6,8 @@ cd "$(dirname "$0")/.."
 step() { printf '\n== %s\n' "$1"; }
 export SLUICE_TEST_SEED=${SLUICE_TEST_SEED:-$((1 + ((RANDOM << 15) | RANDOM) % 1000000000))}
 printf 'test: SLUICE_TEST_SEED=%s make test runs the same random tests again\n' "$SLUICE_TEST_SEED"
+# Without it every Python process compiles this project's own modules anew.
+unset PYTHONDONTWRITEBYTECODE
 work=$(mktemp -d)
 python=
 trap 'kill $python 2>/dev/null || true; rm -rf "$work"' EXIT

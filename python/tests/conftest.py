@@ -11,9 +11,6 @@ import pytest
 from server_process import HANDLERS, Server
 from worker_host import WorkerHost
 
-DEPLOYED = ("catalog.py", "interop.py", "live.py")
-"""What the live tests call; the others are handlers of containers."""
-
 
 def embedded():
     yield lambda directory: ["dev", "--data", str(directory / "data")]
@@ -60,14 +57,13 @@ def server(home, tmp_path_factory):
         running.stop()
 
 
-@pytest.fixture(scope="session")
-def remote(server):
+@pytest.fixture(scope="module")
+def remote(server, request):
+    """A client, once the functions of the module's DEPLOYED are there: each is a process, so that no other file's are started."""
     import sluice
 
-    client = sluice.Remote(server.url)
-    for file in DEPLOYED:
-        sluice.deploy(HANDLERS / file, url=server.url)
-    return client
+    sluice.deploy(HANDLERS / request.module.DEPLOYED, url=server.url)
+    return sluice.Remote(server.url)
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ class Server:
     def __init__(self, home: list[str], port: int = 0):
         command = [ROOT / "node_modules/.bin/node", ROOT / "cli/bin/sluice.mjs", *home, "--port", port]
         env = {name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")}
+        # A second HTTP thread would cost each start most of a second of processor time.
+        env["SLUICE_INGRESS_THREADS"] = "1"
         self.process = subprocess.Popen(
             list(map(str, command)),
             stdout=subprocess.PIPE,

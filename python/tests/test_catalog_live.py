@@ -8,6 +8,8 @@ import pytest
 
 import sluice
 
+DEPLOYED = "catalog.py"
+
 ROWS = 10_000
 SQFT = pa.array([None if i % 97 == 0 else float(i) for i in range(ROWS)], pa.float64())
 ROOMS = pa.array([float(i % 7) for i in range(ROWS)])

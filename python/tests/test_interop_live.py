@@ -9,6 +9,8 @@ import pyarrow as pa
 import pytest
 from handlers.interop import ALONE, TYPES
 
+DEPLOYED = "interop.py"
+
 ROWS = 40
 NULL_SHARE = 0.25
 

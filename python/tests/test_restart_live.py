@@ -29,7 +29,7 @@ def mortal(home, tmp_path):
 def test_a_chunked_call_goes_on_over_a_kill(mortal):
     url, rise = mortal
     remote = sluice.Remote(url)
-    sluice.deploy(HANDLERS / "live.py", url=url)
+    sluice.deploy(HANDLERS / "restarted.py", url=url)
     rows = {"n": list(range(3000))}
     found: list[pa.Table] = []
     caller = threading.Thread(
@@ -52,7 +52,7 @@ def test_a_chunked_call_goes_on_over_a_kill(mortal):
 def test_a_handle_lives_through_a_kill(mortal):
     url, rise = mortal
     remote = sluice.Remote(url)
-    sluice.deploy(HANDLERS / "live.py", url=url)
+    sluice.deploy(HANDLERS / "restarted.py", url=url)
     upper = remote.function("upper", is_async=True)
     remote._transport.request("POST", "/v1/functions/upper/pause")
     handles = [upper.defer_batch([f"row {at}"]) for at in range(20)]

@@ -13,6 +13,8 @@ import pyarrow as pa
 import pytest
 import sluice
 
+DEPLOYED = "live.py"
+
 TEXTS = [f"text {i}" for i in range(23)]
 TABLE = pa.table({"text": TEXTS})
 UPPER = [text.upper() for text in TEXTS]

@@ -16,6 +16,8 @@ import pytest
 import sluice
 from sluice.query import Query
 
+DEPLOYED = "catalog.py"
+
 HOUSES = pa.table({"id": range(5), "sqft": [10.0, 20.0, 30.0, 40.0, 50.0], "rooms": [1.0, 2.0, 3.0, 4.0, 5.0]})
 PRICED = "select id, catalog_call('catalog.price', sqft, rooms) as price from h"
 PRICES = [21.0, 42.0, 63.0, 84.0, 105.0]

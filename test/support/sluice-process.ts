@@ -9,6 +9,9 @@ export const ROOT = path.resolve(import.meta.dirname, '../..');
 const LAUNCHER = path.join(ROOT, 'cli/bin/sluice.mjs');
 export const PYTHON = path.join(ROOT, '.venv/bin/python');
 
+/** Each thread costs a start most of a second of processor time; threads are tested where they are (test/unit/ingress), and in long runs. */
+const SLUICE_INGRESS_THREADS = process.env.SLUICE_TEST_LONG === undefined ? '1' : '0';
+
 export type CommandResult = { readonly code: number; readonly stdout: string; readonly stderr: string };
 
 /** Runs one command to its end; never throws for its exit code. */
@@ -94,7 +97,7 @@ export class SluiceServer implements Deployment {
     const role = given.includes('--role') ? given[given.indexOf('--role') + 1]! : 'all';
     const port = /all|ingress/.test(role) ? ['--port', '0'] : [];
     const args = [LAUNCHER, options.command ?? home.command, ...port, ...home.args, ...given];
-    const env = { ...process.env, SLUICE_PYTHON: PYTHON, ...options.env };
+    const env = { ...process.env, SLUICE_PYTHON: PYTHON, SLUICE_INGRESS_THREADS, ...options.env };
     const child = spawn(process.execPath, args, { cwd: ROOT, env, stdio: ['ignore', 'pipe', 'pipe'] });
     const log: string[] = [];
     const keep = (line: string): void => {

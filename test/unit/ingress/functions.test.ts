@@ -3,7 +3,7 @@ import { type Rig, spec, startRig } from './rig.ts';
 
 let rig: Rig;
 beforeAll(async () => {
-  rig = await startRig();
+  rig = await startRig({ ingressThreads: '2' });
 });
 afterAll(() => rig.stop());
 

@@ -15,7 +15,7 @@ const bearer = (secret: string) => ({ authorization: `Bearer ${secret}` });
 const text = { columns: { text: ['a'] } };
 
 beforeAll(async () => {
-  rig = await startRig();
+  rig = await startRig({ ingressThreads: '2' });
   const worker = await rig.post('/v1/keys', { name: 'w', scopes: ['call'] });
   expect([worker.status, worker.json.field]).toEqual([400, 'scopes']);
   const made = await rig.post('/v1/keys', { name: 'root', scopes: ['admin'] });

@@ -64,7 +64,7 @@ export const startRig = async (raw: Record<string, string> = {}): Promise<Rig> =
   const store = server.connect();
   const settings = compileSettings({
     port: '0',
-    ingressThreads: '2',
+    ingressThreads: '1',
     grace: '10s',
     logLevel: 'silent',
     ...raw,

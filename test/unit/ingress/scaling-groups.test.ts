@@ -4,7 +4,7 @@ import { type Answer, type Rig, spec, startRig } from './rig.ts';
 
 let rig: Rig;
 beforeAll(async () => {
-  rig = await startRig();
+  rig = await startRig({ ingressThreads: '2' });
   for (const _ of [1, 2]) await register('house');
 });
 afterAll(() => rig.stop());

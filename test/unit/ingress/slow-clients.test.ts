@@ -126,7 +126,7 @@ describe('a large result for readers that do not read', () => {
     }
   };
 
-  it('is held a page at a time, and comes whole to the one that goes on', async () => {
+  it('is held two pages at a time, and comes whole to the one that goes on', async () => {
     await start();
     const id = await finished();
     const head = `GET /v1/calls/${id}/result HTTP/1.1\r\nhost: localhost\r\naccept: ${ARROW_STREAM}\r\nconnection: close\r\n\r\n`;
