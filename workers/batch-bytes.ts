@@ -3,8 +3,8 @@ import { type ArrowStream, buildInput, checkOutput, type InputPart } from '../sh
 import type { FunctionSpec, FunctionVersion } from '../shared/domain/function.ts';
 import type { RefusedRow } from '../shared/domain/retry.ts';
 import { SluiceError } from '../shared/errors/sluice-error.ts';
+import { sharedBytes } from '../shared/runtime/shared-bytes.ts';
 import type { BatchCall, LeasedBatch } from '../shared/store/ports/queue.ts';
-import { sharedBytes } from './frames.ts';
 import type { HandlerAnswer, HandlerBatch, HandlerContext, HandlerOutput } from './handler.ts';
 
 const END_OF_STREAM = new Uint8Array([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);

@@ -8,9 +8,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import type { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
+import { sharedBytes } from '../shared/runtime/shared-bytes.ts';
 import type { HandlerInstance } from './backend.ts';
 import { frameSocket } from './frame-socket.ts';
-import { type Frame, FrameError, FrameReader, frameHead, sharedBytes } from './frames.ts';
+import { type Frame, FrameError, FrameReader, frameHead } from './frames.ts';
 import type { HandlerAnswer, HandlerBatch, HandlerContext, HandlerOutput } from './handler.ts';
 import { bytesText, watchMemory } from './memory-watch.ts';
 import { OutputLines } from './output-lines.ts';

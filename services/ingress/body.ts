@@ -7,6 +7,7 @@ import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
 import { ARROW_STREAM } from '../../shared/wire/api.ts';
 import { parseJsonObject } from '../calls/submission.ts';
+import { collectBody } from './collected-body.ts';
 
 type Done = (error: Error | null, body?: unknown) => void;
 type Decode = (
@@ -74,12 +75,20 @@ export const takeBody = (
 
 export const addBodyParsers = (app: FastifyInstance, limitBytes: number): void => {
   app.removeAllContentTypeParsers();
-  for (const [type, isJson] of [['application/json', true] as const, [ARROW_STREAM, false] as const]) {
-    app.addContentTypeParser(type, { parseAs: 'buffer' }, (request, body, done) => {
-      const limit = Math.min(limitBytes, request.routeOptions.bodyLimit ?? limitBytes);
-      takeBody(request, body as Buffer, limit, isJson, done);
-    });
-  }
+  const limitOf = ({ routeOptions }: FastifyRequest): number =>
+    Math.min(limitBytes, routeOptions.bodyLimit ?? limitBytes);
+  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body, done) => {
+    takeBody(request, body as Buffer, limitOf(request), true, done);
+  });
+  app.addContentTypeParser(ARROW_STREAM, (request, payload, done) => {
+    const limit = limitOf(request);
+    collectBody(
+      payload,
+      limit,
+      () => tooLarge(limit),
+      (error, body) => (error === null ? takeBody(request, body!, limit, false, done) : done(error)),
+    );
+  });
   refuseOtherTypes(app, `application/json, or ${ARROW_STREAM} where rows are sent`);
 };
 

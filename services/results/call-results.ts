@@ -1,6 +1,6 @@
 /**
- * Results in row order, as JSON or Arrow: small ones as one body, others page by page, so that memory holds a page of the
- * result and no more, however slow its reader is.
+ * Results in row order, as JSON or Arrow: small ones as one body, others page by page, so that memory holds two pages of
+ * the result and no more, however slow its reader is.
  */
 import { openStream, resultArrow, resultJson } from '../../shared/arrow/index.ts';
 import { isFinished, type RowCounts } from '../../shared/domain/call.ts';
@@ -15,10 +15,10 @@ import { OutputCache } from './output-cache.ts';
 
 export type Output = FunctionSpec['output'];
 export type Chunks = AsyncGenerator<string | Uint8Array, void, undefined>;
-/** `headers`: names and values in turn, as `writeHead` takes them. */
+/** `headers`: names and values in turn, as `writeHead` takes them. `body`: whole, whole in pieces, or as it comes. */
 export type ResultAnswer = {
   readonly headers: readonly string[];
-  readonly body: string | Uint8Array | Chunks;
+  readonly body: string | readonly Uint8Array[] | Chunks;
 };
 
 /** Output bytes that are read at once for a result. */
@@ -136,10 +136,7 @@ export class CallResults {
 
   #arrow(head: Head, parts: readonly ResultPart[], output: Output): ResultAnswer {
     const chunks = [...resultArrow(parts, output, { errors: head.counts.ok < head.rows })];
-    return {
-      headers: this.#headers(head, 'arrow'),
-      body: chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks),
-    };
+    return { headers: this.#headers(head, 'arrow'), body: chunks };
   }
 
   async *#jsonChunks(head: Head, pages: Pages): Chunks {
@@ -180,13 +177,17 @@ export class CallResults {
     }
   }
 
+  /** The next page is on its way while a reader takes one: it would wait for the store at each page's end otherwise. */
   async *#pages(callId: number, first: ResultPage): AsyncGenerator<ResultPage, void, undefined> {
     let page = first;
-    yield page;
     while (page.next !== null) {
-      page = await this.#page(callId, page.next);
+      const coming = this.#page(callId, page.next);
+      // It is thrown where it is waited for; a reader that has gone before does not ask.
+      coming.catch(() => undefined);
       yield page;
+      page = await coming;
     }
+    yield page;
   }
 
   async #page(callId: number, from: number): Promise<ResultPage> {

@@ -8,7 +8,7 @@ import {
 } from '../../shared/arrow/index.ts';
 import type { FieldJson, FunctionSpec, TypeJson } from '../../shared/domain/function.ts';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
-import { sharedBytes } from '../frames.ts';
+import { sharedBytes } from '../../shared/runtime/shared-bytes.ts';
 import type { HandlerOutput } from '../handler.ts';
 
 const RESULT = 'result';

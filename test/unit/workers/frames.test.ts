@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type Frame, FrameError, FrameReader, frameHead, sharedBytes } from '../../../workers/frames.ts';
+import { sharedBytes } from '../../../shared/runtime/shared-bytes.ts';
+import { type Frame, FrameError, FrameReader, frameHead } from '../../../workers/frames.ts';
 
 type Header = Record<string, unknown>;
 
