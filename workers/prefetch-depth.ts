@@ -7,7 +7,7 @@
  */
 const AHEAD_MS = 10;
 /** Bounds what a killed handler hands back, and the bytes that lie in its socket. */
-const BATCHES_MAX = 8;
+const BATCHES_MAX = 32;
 /** Weight of the newest handler time; a few batches are enough to follow a change. */
 const NEWEST = 0.2;
 

@@ -50,7 +50,8 @@ class StoreThread {
     this.#clients.add(client);
     port.on('message', (requests: ToThread) => {
       this.#receive(client, requests);
-      this.run();
+      // Not at once: while messages come, Node gives them out before anything else, also before the ends of syncs.
+      this.#runSoon();
     });
     port.on('close', () => {
       this.#clients.delete(client);
@@ -137,7 +138,7 @@ class StoreThread {
     this.#staging.add(staged);
   }
 
-  /** What was staged together is one group. */
+  /** What came, or was staged, together is one group. */
   #runSoon(): void {
     if (this.#isRunSoon) return;
     this.#isRunSoon = true;

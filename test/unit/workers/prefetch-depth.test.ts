@@ -15,8 +15,8 @@ describe('PrefetchDepth', () => {
 
   it('covers the way through the store for fast handlers, within a limit', () => {
     expect(after(4)).toBe(3);
-    expect(after(0.5)).toBe(8);
-    expect(after(0)).toBe(8);
+    expect(after(0.5)).toBe(20);
+    expect(after(0)).toBe(32);
   });
 
   it('follows a handler that becomes slow within a few batches', () => {
