@@ -2,13 +2,12 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import uuid
 from contextlib import ExitStack
 
 import pytest
-from server_process import HANDLERS, Server
+from server_process import HANDLERS, Server, free_port
 from worker_host import WorkerHost
 
 
@@ -18,9 +17,7 @@ def embedded():
 
 def redis():
     """A Redis of its own on a free port; each home is a prefix in it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:

@@ -1,15 +1,27 @@
 """The real server of this checkout as a process, for live tests."""
 
 import os
+import random
 import re
 import signal
+import socket
 import subprocess
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 HANDLERS = Path(__file__).parent / "handlers"
 START_S_MAX = 60
+
+
+def free_port() -> int:
+    """Below the ports that outgoing connections take, since a server is started on it a moment later."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class Server:

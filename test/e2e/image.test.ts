@@ -1,9 +1,9 @@
 /** The image that deploy/Dockerfile describes, really built and started; skipped, with the reason, where that cannot be. */
-import { createServer } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Sluice } from '../../sdk/index.ts';
 import { buildImage, Container, podman, whyNoImages } from '../support/container.ts';
 import { makeBaseImage } from '../support/container-base.ts';
+import { freePort } from '../support/free-port.ts';
 import { hasRedis, RedisServer } from '../support/redis-servers.ts';
 import { sluice } from '../support/sluice-process.ts';
 
@@ -16,14 +16,6 @@ const IMAGE_BYTES_MAX = 600e6;
 
 const reason = await whyNoImages();
 if (reason !== null) process.stderr.write(`The image is not built and its test is skipped: ${reason}.\n`);
-
-const freePort = (): Promise<number> =>
-  new Promise((resolve) => {
-    const server = createServer().listen(0, '127.0.0.1', () => {
-      const { port } = server.address() as { port: number };
-      server.close(() => resolve(port));
-    });
-  });
 
 type Started = { readonly container: Container; readonly url: string; readonly healthUrl: string };
 

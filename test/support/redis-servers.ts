@@ -3,14 +3,13 @@
  * on free loopback ports, keeps its data in a temporary directory, and can be killed and started again on both.
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { Redis } from 'ioredis';
 import { describe, it } from 'vitest';
+import { freePort } from './free-port.ts';
 import { eventually } from './sluice-process.ts';
 
 export const REDIS_MISSING =
@@ -31,15 +30,6 @@ export const describeWithRedis = (name: string, suite: () => void): void => {
   } else {
     describe.skip(`${name} (skipped: ${REDIS_MISSING})`, suite);
   }
-};
-
-const freePort = async (): Promise<number> => {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as { port: number };
-  server.close();
-  await once(server, 'close');
-  return port;
 };
 
 export type RedisOptions = {

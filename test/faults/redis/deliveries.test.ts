@@ -15,8 +15,9 @@ describeWithRedis('deliveries that come twice and out of order', () => {
     const options = {
       home: redisHome(redis.url),
       roles: ['ingress', 'buffer', 'worker', 'worker'],
-      // What is kept back comes with a later take, of which a heartbeat makes sure.
-      args: ['--lease', '1s'],
+      // What is kept back comes with a later take, of which a heartbeat makes sure. Long enough that no busy machine loses one: a
+      // lost lease is a run again.
+      args: ['--lease', '3s'],
       place: (place: number) =>
         place < 2
           ? {}

@@ -84,7 +84,7 @@ describe('settling', () => {
     log.child = () => ({ ...log, warn: (_: unknown, text: string) => warnings.push(text) }) as never;
     const rig = await Rig.open({
       log,
-      leaseMs: 300,
+      leaseMs: 2000,
       faulty: (queue) => ({
         settle: async (settlement) => {
           const answer = await queue.settle(settlement);
@@ -108,7 +108,7 @@ describe('settling', () => {
   it('drops the answer of a lease that an extension found lost', async () => {
     const taken = new Set<number>();
     const { rig, leased } = await watchedRig({
-      leaseMs: 300,
+      leaseMs: 2000,
       faulty: (queue) => ({
         extend: async ({ leases }) => {
           const lost = leases.filter(({ batchId }) => !taken.has(batchId));

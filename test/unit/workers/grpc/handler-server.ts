@@ -2,29 +2,15 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { rowsToStream, streamToColumns, type TypedArray } from '../../../../shared/arrow/index.ts';
 import type { FieldJson, FunctionSpec } from '../../../../shared/domain/function.ts';
 import { type Behind, RemoteReplica } from '../../../../workers/grpc/remote-replica.ts';
 import type { HandlerAnswer, HandlerContext } from '../../../../workers/handler.ts';
+import { freePort } from '../../../support/free-port.ts';
 import { PLAIN_SPEC } from '../../../support/function-spec.ts';
 import { PYTHON } from '../../../support/sluice-process.ts';
-
-/** Below the ports that outgoing connections take, since a server may be started on it a moment later. */
-export const freePort = async (): Promise<number> => {
-  for (;;) {
-    const port = 20_000 + Math.floor(Math.random() * 12_000);
-    const server = createServer();
-    const isFree = await new Promise<boolean>((resolve) => {
-      server.once('error', () => resolve(false));
-      server.listen(port, '127.0.0.1', () => resolve(true));
-    });
-    await new Promise((resolve) => server.close(resolve));
-    if (isFree) return port;
-  }
-};
 
 export const CONTEXT: HandlerContext = {
   functionName: 'f',

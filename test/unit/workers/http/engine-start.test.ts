@@ -12,7 +12,7 @@ import { EngineReplica } from '../../../../workers/http/engine-replica.ts';
 import { objectsOf } from '../../../../workers/kubernetes/objects.ts';
 import { podTemplate } from '../../../../workers/kubernetes/pod-spec.ts';
 import { FIXED, imageVersion, OPTIONS } from '../../../kubernetes/image-version.ts';
-import { freePort } from '../grpc/handler-server.ts';
+import { freePort } from '../../../support/free-port.ts';
 import { Rig } from '../rig.ts';
 import { ENGINE, engineSpec, wayward } from './engine-spec.ts';
 import { modelOf } from './model-files.ts';

@@ -5,7 +5,8 @@ import { rowsToStream, streamToColumns } from '../../../../shared/arrow/index.ts
 import type { FieldJson } from '../../../../shared/domain/function.ts';
 import type { HandlerAnswer } from '../../../../workers/handler.ts';
 import { startLocalEngine } from '../../../../workers/http/local-engine.ts';
-import { CONTEXT, freePort } from '../grpc/handler-server.ts';
+import { freePort } from '../../../support/free-port.ts';
+import { CONTEXT } from '../grpc/handler-server.ts';
 import { type EngineChanges, engineSpec, type SpecChanges } from './engine-spec.ts';
 
 const ECHO = path.resolve('test/fixtures/engines/oip-echo.ts');
