@@ -7,12 +7,19 @@ console.info(`SLUICE_TEST_SEED=${SEED} replays the random tests of this run.`);
 /** A long file that begins last runs alone at the end, while all other cores wait for it. */
 const LONGEST = [
   'test/sim/queue.test.ts',
+  'test/unit/store/transfer/redis-s3.test.ts',
+  'test/contract/redis-s3.test.ts',
+  'test/contract/embedded.test.ts',
+  'test/unit/redis-store/link.test.ts',
   'test/e2e/kills.test.ts',
   'test/e2e/containers.test.ts',
-  'test/e2e/cli.test.ts',
+  'test/e2e/image.test.ts',
   'test/e2e/openai-batches.test.ts',
+  'test/e2e/server.test.ts',
+  'test/e2e/models.test.ts',
   'test/e2e/readme.test.ts',
-  'test/contract/embedded.test.ts',
+  'test/e2e/cli.test.ts',
+  'test/e2e/roles.test.ts',
 ];
 
 const rank = ({ moduleId }: TestSpecification): number => {
