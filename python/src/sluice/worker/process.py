@@ -7,10 +7,10 @@ init ──► import, on_startup ──► ready ──► call, call, … ─�
 from __future__ import annotations
 
 import gc
-import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -88,40 +88,23 @@ def _started(channel: Any, init: dict[str, Any]) -> Replica:
     return replica
 
 
-def _is_cancelled(pending: bytes, batch: int) -> bool:
-    """Whether a cancel of the batch lies among the frames that have arrived."""
-    at = 0
-    while at + 8 <= len(pending):
-        frame = int.from_bytes(pending[at : at + 4], "little")
-        head = int.from_bytes(pending[at + 4 : at + 8], "little")
-        if at + 8 + head > len(pending) or frame < 4 + head:
-            return False
-        if frame == 4 + head:
-            told = json.loads(pending[at + 8 : at + 8 + head])
-            if told.get("type") == "cancel" and told.get("id") == batch:
-                return True
-        at += 4 + frame
-    return False
-
-
 def _serve(channel: Any) -> None:
+    from sluice.worker.batches import Batches
+
     header, _ = channel.receive()
     if header.get("type") != "init":
         return
     replica = _started(channel, header)
-    while True:
-        header, body = channel.receive()
-        kind = header.get("type")
-        if kind == "call":
-            pending = channel.pending()
-            if pending and _is_cancelled(pending, header["id"]):
-                replica.runner.cancelled(header)
-            else:
-                replica.runner.run(header, body)
-            body = None  # a large batch's memory is free while we wait for the next
-        elif kind == "stop":
-            replica.stop()
-            return
+    batches = Batches(channel, replica.runner.read)
+    while (batch := batches.next()) is not None:
+        began = time.perf_counter()
+        if batch.is_cancelled:
+            replica.runner.cancelled(batch.header)
+        else:
+            replica.runner.run(batch.header, batch.arguments)
+        batches.ran(time.perf_counter() - began)
+        batch = None  # a large batch's memory is free while we wait for the next
+    replica.stop()
 
 
 def main() -> None:

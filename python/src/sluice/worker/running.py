@@ -75,9 +75,13 @@ class Runner:
         self._channel = channel
         self._loop = loop
 
-    def run(self, header: dict[str, Any], body: Any) -> None:
+    def read(self, header: dict[str, Any], body: Any) -> dict[str, Any]:
+        """A call frame's arguments; at any time, in one thread at a time."""
+        return self._inputs.read(body, header["parts"], header["rows"]) if header["rows"] else {}
+
+    def run(self, header: dict[str, Any], arguments: Callable[[], dict[str, Any]]) -> None:
         try:
-            self._answer(header, body)
+            self._answer(header, arguments())
         except EOFError as error:
             if error.__traceback__ is not None and _is_ours(error):
                 raise
@@ -98,12 +102,11 @@ class Runner:
             told["traceback"] = ""  # it is raised by us, after the body is done
         self._channel.send({"type": "error", "id": batch, "error": told})
 
-    def _answer(self, header: dict[str, Any], body: Any) -> None:
+    def _answer(self, header: dict[str, Any], arguments: dict[str, Any]) -> None:
         rows = header["rows"]
         if rows == 0:
             self._send(header["id"], [], 0)
             return
-        arguments = self._inputs.read(body, header["parts"], rows)
         extra = {} if self._plan.context is None else {self._plan.context: self._context(header)}
         if self._plan.mode == "row":
             self._send(header["id"], self._each_row(arguments, extra), rows)

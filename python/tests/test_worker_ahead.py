@@ -1,0 +1,80 @@
+"""Batches that are read and decoded while the body runs."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+LONG = """
+import threading, sluice
+
+@sluice.function()
+def f(x: list[int]) -> list[bool]:
+    print("runs", x[0], flush=True)
+    threading.Event().wait(0.006)
+    # These answer when the thread has done its part: the batch behind is decoded, or its cancel is read.
+    while x[0] == 9 and batches()._ahead.qsize() == 0: threading.Event().wait(0.001)
+    while x[0] == 8 and not batches()._cancelled: threading.Event().wait(0.001)
+    return [any(thread.name == "sluice-read-ahead" for thread in threading.enumerate())] * len(x)
+
+def batches():
+    import gc
+    from sluice.worker.batches import Batches
+    return next(one for one in gc.get_objects() if isinstance(one, Batches))
+"""
+
+
+@pytest.fixture
+def worker(start):
+    """After three long runs."""
+    worker = start(LONG)
+    assert [worker.rows(x=[n]) for n in range(4)] == [[False], [False], [False], [True]]
+    return worker
+
+
+def test_a_short_body_needs_no_thread(start):
+    worker = start(LONG.replace("0.006", "0"))
+    assert [worker.rows(x=[1]) for _ in range(5)] == [[False]] * 5
+
+
+def test_the_next_batch_is_decoded_while_the_body_runs(worker):
+    table = pa.table({"x": [9]})
+    worker.start(table)
+    worker.start(pa.table({"x": [1, 2]}))
+    assert [worker.receive()[0]["rows"] for _ in range(2)] == [1, 2]
+
+
+def test_a_batch_that_is_cancelled_while_it_waits_does_not_start(worker):
+    worker.start(pa.table({"x": [8]}))
+    waiting = worker.start(pa.table({"x": [6]}))
+    worker.send({"type": "cancel", "id": waiting})
+    worker.start(pa.table({"x": [7]}))
+    assert [worker.receive()[0]["type"] for _ in range(3)] == ["result", "error", "result"]
+    worker.send({"type": "stop"})
+    out, _ = worker.process.communicate(timeout=60)
+    assert out.decode().splitlines()[-2:] == ["runs 8", "runs 7"]
+    assert worker.process.returncode == 0
+
+
+def test_what_does_not_decode_fails_its_batch_alone(worker):
+    worker.start(pa.table({"x": [5]}))
+    worker.start(pa.table({"x": ["no number"]}))
+    worker.start(pa.table({"x": [7]}))
+    first, second, third = (worker.receive()[0] for _ in range(3))
+    assert [first["type"], second["type"], third["type"]] == ["result", "error", "result"]
+    assert "does not cast from string to int64" in second["error"]["message"]
+
+
+def test_batches_keep_their_order(worker):
+    sizes = [1, 3, 0, 40_000, 2, 7]
+    for size in sizes:
+        worker.start(pa.table({"x": pa.array([5] * size, pa.int64())}))
+    answers = [worker.receive()[0] for _ in sizes]
+    assert [one["rows"] for one in answers] == sizes
+    assert [one["id"] for one in answers] == list(range(5, 5 + len(sizes)))
+
+
+def test_a_host_that_is_gone_ends_it(worker):
+    worker.socket.close()
+    worker.process.communicate(timeout=60)
+    assert worker.process.returncode == 0
