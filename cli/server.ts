@@ -1,5 +1,6 @@
 /** One server process, with the roles that it has on its store: what `sluice dev` and `sluice serve` run. */
 import path from 'node:path';
+import { setFlagsFromString } from 'node:v8';
 import { makeServices, type Services } from '../services/main.ts';
 import { type Settings, settingsRoles } from '../shared/config/settings.ts';
 import type { Log } from '../shared/runtime/log.ts';
@@ -111,12 +112,21 @@ const stopParts = async ({ server, services, workers }: Parts, grace: number, pa
   await server.close();
 };
 
+/**
+ * V8 collects again when the heap has grown by a part of what is alive, and takes a small part where that is cheap. Here
+ * bodies and outputs are most of the growth, and what is alive are the modules of each thread. Measured on bulk work:
+ * a collection for every 11 MB and two thirds of a core in all; with as much growth as is alive a seventh less CPU a row.
+ */
+const HEAP_GROWTH_PERCENT = 100;
+
 /** What was opened is closed again when a later step throws. */
 export const startServer = async (
   settings: Settings,
   log: Log,
   options: ServerOptions,
 ): Promise<RunningServer> => {
+  // Before the first thread starts; it holds for all.
+  setFlagsFromString(`--heap-growing-percent=${HEAP_GROWTH_PERCENT}`);
   const server = await openStore(settings, log);
   const warning = artifactsWarning(settings);
   if (warning !== null) log.warn(warning);

@@ -33,10 +33,13 @@ export const retentionSuite = (factory: StoreFactory): void => {
     const { retention } = shop.store;
     const [id, open] = [await shop.admit(1), await shop.admit(1)];
     await shop.settleOk(await shop.run([id, 0, 1]));
+    const before = (await shop.result(id)).parts;
     expect(await retention.acknowledge({ now: shop.now, callId: id })).toBe(true);
     expect(await retention.acknowledge({ now: shop.now, callId: open })).toBe(false);
     expect(await retention.acknowledge({ now: shop.now, callId: 99 })).toBe(false);
     expect(await shop.call(id)).toMatchObject({ expiresAt: shop.now + LIMITS.acknowledgedRetentionMs });
+    // It may be read again until then.
+    expect((await shop.result(id)).parts).toEqual(before);
     shop.now += LIMITS.acknowledgedRetentionMs;
     await retention.sweep({ now: shop.now, limit: 10 });
     expect(await shop.queue.call(id)).toBe('gone');

@@ -4,7 +4,7 @@
  */
 import { hasLiveCall } from './ending.ts';
 import type { Ledger } from './ledger.ts';
-import { OUTCOME_WIDTH, PART_WIDTH } from './model.ts';
+import { OUTCOME_WIDTH, PART, PART_WIDTH } from './model.ts';
 import { unpackNumbers } from './packing.ts';
 import { dropVersion } from './retiring.ts';
 import { forgetFormer } from './transfer-lineage.ts';
@@ -122,5 +122,10 @@ export const acknowledge = (
   const { changes } = ledger
     .prepare('UPDATE done SET expires = min(expires, ?) WHERE id = ?')
     .run(expires, callId);
-  return Number(changes) > 0;
+  if (Number(changes) === 0) return false;
+  // Who has the result does not read it again: its outputs make room in memory for others'.
+  const parts = partsOfDone(ledger.sql.done.get(callId) as DoneRow);
+  for (let at = 0; at < parts.length; at += PART_WIDTH)
+    if (parts[at] === PART.ok) ledger.blobs.delete(parts[at + 3]!);
+  return true;
 };
