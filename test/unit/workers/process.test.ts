@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { HandlerContext } from '../../../workers/handler.ts';
 import { HandlerProcess, type ProcessCommand } from '../../../workers/process.ts';
+import { eventually } from '../../support/sluice-process.ts';
 
 const FRAMES = fileURLToPath(new URL('../../../workers/frames.ts', import.meta.url));
 const PROCESS = fileURLToPath(new URL('../../../workers/process.ts', import.meta.url));
@@ -61,12 +62,11 @@ const run = (
 ) => handler.run({ rows: 1, parts: [new Uint8Array([7])] }, context, signal, begun);
 
 /** Resolves when the process is gone, or a zombie that nobody has collected. */
-const untilDead = async (pid: number): Promise<void> => {
-  for (;;) {
+const untilDead = (pid: number): Promise<true> =>
+  eventually(`process ${pid} is dead`, async () => {
     const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
-    if (stat === '' || /\) [ZX] /.test(stat)) return;
-  }
-};
+    return stat === '' || /\) [ZX] /.test(stat);
+  });
 
 const ECHO = `ready(); for await (const { header, body } of frames) {
   if (header.type === 'call') send({ type: 'result', id: header.id, rows: 1, errors: [] }, body);

@@ -25,7 +25,7 @@ const stuckTool = async () => {
 
 it('a tool that does not answer is ended, and the answer says so', async () => {
   const { tool, note } = await stuckTool();
-  await expect(tool.ask(['info'], undefined, 1000)).rejects.toThrow('podman info did not answer within 1 s');
+  await expect(tool.ask(['info'], undefined, 3000)).rejects.toThrow('podman info did not answer within 3 s');
   const pid = Number(await readFile(note, 'utf8'));
   await eventually('the tool has ended', async () => !isAlive(pid));
 });
