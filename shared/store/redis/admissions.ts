@@ -110,22 +110,12 @@ export class Admissions {
   }
 
   async #send({ fn, name, asked }: Group, mayBeAside = true): Promise<void> {
-    const { queueRowsMax, queueBytesMax } = this.#context.limits;
-    const facts: (number | string | false)[] = [];
-    const values: (Uint8Array | string)[] = [];
-    let now = 0;
-    for (const { admission, kind, payload } of asked) {
-      const { versionId, rows, bytes, deadlineAt, idempotency } = admission;
-      const idempotencyKey = idempotencyOf(admission);
-      facts.push(serialOfVersion(versionId), rows, bytes, deadlineAt ?? false);
-      const isAside = mayBeAside && isForAside(payload);
-      facts.push(idempotencyKey, idempotency?.bodyDigest ?? false, kind, Number(isAside));
-      values.push(headOf(admission, kind), isAside ? setAside(this.#context, fn, payload) : payload);
-      now = Math.max(now, admission.now);
-    }
-    const args = [queueRowsMax, queueBytesMax, name, pack(facts), ...values];
+    const { largeTurns } = this.#context;
+    const isAside = ({ payload }: Asked): boolean => mayBeAside && isForAside(payload);
+    const large = asked.filter(isAside).reduce((sum, { payload }) => sum + payload.byteLength, 0);
+    const ask = (): Promise<Buffer> => this.#exchange(fn, name, asked, isAside);
     try {
-      const answers = unpack<number[]>(await runScript<Buffer>(this.#context, 'admit', fn, now, args));
+      const answers = unpack<number[]>(await (large === 0 ? ask() : largeTurns.run(large, ask)));
       const left: Asked[] = [];
       asked.forEach((one, index) => {
         const answer = answers.slice(index * ANSWER_WIDTH, (index + 1) * ANSWER_WIDTH);
@@ -136,9 +126,37 @@ export class Admissions {
     } catch (error) {
       if (error instanceof SluiceError && error.code === 'memory_full')
         bump(this.#context, 'admissions_refused', asked.length);
+      for (const { reject } of asked) reject(error as Error);
+    }
+  }
+
+  async #exchange(
+    fn: number,
+    name: string,
+    asked: readonly Asked[],
+    isAside: (one: Asked) => boolean,
+  ): Promise<Buffer> {
+    const { queueRowsMax, queueBytesMax } = this.#context.limits;
+    const facts: (number | string | false)[] = [];
+    const values: (Uint8Array | string)[] = [];
+    let now = 0;
+    for (const one of asked) {
+      const { admission, kind, payload } = one;
+      const { versionId, rows, bytes, deadlineAt, idempotency } = admission;
+      const idempotencyKey = idempotencyOf(admission);
+      const isBeside = isAside(one);
+      facts.push(serialOfVersion(versionId), rows, bytes, deadlineAt ?? false);
+      facts.push(idempotencyKey, idempotency?.bodyDigest ?? false, kind, Number(isBeside));
+      values.push(headOf(admission, kind), isBeside ? setAside(this.#context, fn, payload) : payload);
+      now = Math.max(now, admission.now);
+    }
+    const args = [queueRowsMax, queueBytesMax, name, pack(facts), ...values];
+    try {
+      return await runScript<Buffer>(this.#context, 'admit', fn, now, args);
+    } catch (error) {
       const asides = values.filter((value) => typeof value === 'string');
       dropAsides(this.#context, fn, asides);
-      for (const { reject } of asked) reject(error as Error);
+      throw error;
     }
   }
 

@@ -379,13 +379,13 @@ const settleOutput = async (
   { now, output }: Settlement,
   ask: Ask,
 ): Promise<SettleReply> => {
-  const { largeBytes } = context;
+  const { largeBytes, largeTurns } = context;
   if (output === null) return ask('', '');
   if (largeBytes.isLarge(output))
     return largeBytes.naming(fn, now, output, (reference) => ask('', reference));
   if (!isForAside(output)) return ask(output, '');
   // At maxmemory it is refused, and the output goes along with the script, which is not.
-  const reply = await ask('', '', setAside(context, fn, output));
+  const reply = await largeTurns.run(output.byteLength, () => ask('', '', setAside(context, fn, output)));
   return reply[0] === 4 ? ask(output, '') : reply;
 };
 

@@ -15,6 +15,7 @@ import { Events } from './events.ts';
 import { MemoryGuard } from './health.ts';
 import { makeKeys } from './keys.ts';
 import { LargeBytes } from './large-bytes.ts';
+import { LargeTurns } from './large-turns.ts';
 import { functionOfVersion, isFunctionNumber, Layout } from './layout.ts';
 import { Link } from './link.ts';
 import { makeQueue } from './queue.ts';
@@ -90,6 +91,7 @@ class Client {
       checkRoom: this.guard.checkRoom,
       counters,
       largeBytes: new LargeBytes({ link, layout, generation: ticket.generation, counters }, ticket.bucket),
+      largeTurns: new LargeTurns(),
       blobs: new BlobCache(BLOB_BYTES_MAX),
       overdue: new Map(),
       jobs: new Map(),

@@ -4,6 +4,7 @@ import { SluiceError } from '../../errors/sluice-error.ts';
 import type { BlobCache } from '../blob-cache.ts';
 import type { Dispatch, Job } from './dispatch.ts';
 import type { LargeBytes } from './large-bytes.ts';
+import type { LargeTurns } from './large-turns.ts';
 import { batchIdOf, type Layout, versionIdOf } from './layout.ts';
 import type { Argument, Link, Reply } from './link.ts';
 
@@ -45,6 +46,7 @@ export type QueueContext = {
   readonly checkRoom: (bytes: number) => void;
   readonly counters: Record<string, number>;
   readonly largeBytes: LargeBytes;
+  readonly largeTurns: LargeTurns;
   /** Outputs by record, payloads by the negative id of their call. */
   readonly blobs: BlobCache;
   /**

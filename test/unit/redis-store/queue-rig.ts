@@ -6,6 +6,7 @@ import type { BucketOptions } from '../../../shared/store/ports/server.ts';
 import { parseAddress } from '../../../shared/store/redis/address.ts';
 import type { Dispatch, DispatchedBatch } from '../../../shared/store/redis/dispatch.ts';
 import { LargeBytes } from '../../../shared/store/redis/large-bytes.ts';
+import { LargeTurns } from '../../../shared/store/redis/large-turns.ts';
 import { Layout, versionIdOf } from '../../../shared/store/redis/layout.ts';
 import { Link } from '../../../shared/store/redis/link.ts';
 import { makeQueue } from '../../../shared/store/redis/queue.ts';
@@ -69,6 +70,7 @@ export class QueueRig {
       checkRoom: () => undefined,
       counters: {},
       largeBytes: new LargeBytes({ link: this.link, layout: this.layout, generation: GENERATION }, bucket),
+      largeTurns: new LargeTurns(),
       blobs: new BlobCache(2 ** 20),
       overdue: new Map(),
       jobs: new Map(),

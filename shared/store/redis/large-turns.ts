@@ -1,0 +1,46 @@
+/**
+ * Large values are written a few at a time. What reaches the server in one turn of its loop it puts into one buffer for its file,
+ * which it copies whenever that grows, and all else waits meanwhile. Measured, 1.5 MB values, appendfsync always: 520 to
+ * 580 MB/s from two connections at a time, 200 MB/s from eight; and beside eight lanes of one client a small verb takes 3.5 ms
+ * in place of 26, while as many bytes are written.
+ */
+
+/** Of one client; a larger value goes alone. */
+const BYTES_MAX = 2 * 2 ** 20;
+
+type Waiting = { readonly bytes: number; readonly go: () => void };
+
+export class LargeTurns {
+  #bytes = 0;
+  /** As many as there are verbs under way, which their callers limit. */
+  readonly #waiting: Waiting[] = [];
+
+  /** Runs `write` when it is its turn: at once, in this tick, where nothing large is under way. */
+  async run<T>(bytes: number, write: () => Promise<T>): Promise<T> {
+    if (this.#waiting.length > 0 || !this.#fits(bytes))
+      await new Promise<void>((go) => this.#waiting.push({ bytes, go }));
+    else this.#bytes += bytes;
+    try {
+      return await write();
+    } finally {
+      this.#bytes -= bytes;
+      this.#next();
+    }
+  }
+
+  #fits(bytes: number): boolean {
+    return this.#bytes === 0 || this.#bytes + bytes <= BYTES_MAX;
+  }
+
+  #next(): void {
+    for (
+      let first = this.#waiting[0];
+      first !== undefined && this.#fits(first.bytes);
+      first = this.#waiting[0]
+    ) {
+      this.#waiting.shift();
+      this.#bytes += first.bytes;
+      first.go();
+    }
+  }
+}

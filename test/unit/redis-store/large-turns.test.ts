@@ -1,0 +1,52 @@
+import { expect, it } from 'vitest';
+import { LargeTurns } from '../../../shared/store/redis/large-turns.ts';
+
+const MIB = 2 ** 20;
+
+/** Writes that end when they are told to, and the order in which they began. */
+const makeWrites = () => {
+  const turns = new LargeTurns();
+  const begun: string[] = [];
+  const write = (name: string, bytes: number) => {
+    const end = Promise.withResolvers<string>();
+    const written = turns.run(bytes, () => {
+      begun.push(name);
+      return end.promise;
+    });
+    const finish = async (): Promise<string> => {
+      end.resolve(name);
+      return await written;
+    };
+    return { end: finish };
+  };
+  return { turns, begun, write };
+};
+
+it('begins at once what fits, and the rest in its order as others end', async () => {
+  const { begun, write } = makeWrites();
+  const [first, second, third, fourth] = [
+    write('first', MIB),
+    write('second', MIB),
+    write('third', 2 * MIB),
+    write('fourth', 1),
+  ];
+  expect(begun).toEqual(['first', 'second']);
+  expect(await first.end()).toBe('first');
+  // The fourth would fit beside the second, but does not pass the third, which would starve.
+  expect(begun).toEqual(['first', 'second']);
+  await second.end();
+  expect(begun).toEqual(['first', 'second', 'third']);
+  await third.end();
+  expect(begun).toEqual(['first', 'second', 'third', 'fourth']);
+  await fourth.end();
+});
+
+it('begins what is larger than all turns alone, and goes on after one that failed', async () => {
+  const { turns, begun, write } = makeWrites();
+  const failed = turns.run(100 * MIB, () => Promise.reject(new Error('full')));
+  const last = write('last', 1);
+  expect(begun).toEqual([]);
+  await expect(failed).rejects.toThrow('full');
+  await last.end();
+  expect(begun).toEqual(['last']);
+});
