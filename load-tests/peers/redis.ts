@@ -72,3 +72,40 @@ export const startRedis = async (): Promise<RedisPeer> => {
     },
   };
 };
+
+export type BareRedis = {
+  /** What a call's rows cost there: its payload, then its outputs, each set once and read once. Answers the outputs' bytes. */
+  readonly pass: (payload: Buffer, outputs: number, outputBytes: number) => Promise<number>;
+  readonly stop: () => void;
+};
+
+/** No queue, no batches, nobody who works: only the bytes that a store of rows and results must set and get. */
+export const connectBare = async (redis: RedisPeer): Promise<BareRedis> => {
+  const connections = Array.from({ length: 3 }, () => new Redis(redis.url, { lazyConnect: true }));
+  await Promise.all(connections.map((one) => one.connect()));
+  const [reader, ...writers] = connections as [Redis, Redis, Redis];
+  let calls = 0;
+  const through = async (key: string, bytes: Buffer, turn: number): Promise<number> => {
+    await writers[turn % writers.length]!.set(key, bytes);
+    return (await reader.getBuffer(key))!.length;
+  };
+  return {
+    pass: async (payload, outputs, outputBytes) => {
+      calls += 1;
+      const call = `bare:${calls}`;
+      const output = Buffer.alloc(outputBytes, 1);
+      const keys = Array.from({ length: outputs }, (_, index) => `${call}:${index}`);
+      await through(call, payload, calls);
+      let received = 0;
+      for (const [index, key] of keys.entries()) {
+        const bytes = await through(key, output, index);
+        received += bytes;
+      }
+      await reader.unlink(call, ...keys);
+      return received;
+    },
+    stop: () => {
+      for (const one of connections) one.disconnect();
+    },
+  };
+};
