@@ -164,10 +164,11 @@ export const lease = async (
  */
 const leaseJobs = async (
   context: QueueContext,
-  { now, fn, v, versionId, workerId, leaseMs }: Worker,
+  worker: Worker,
   jobs: readonly DispatchedBatch[] | null,
   max: number,
 ): Promise<Leased> => {
+  const { now, fn, v, versionId, workerId, leaseMs } = worker;
   tokens += 1;
   const wanted =
     jobs === null ? '' : pack(jobs.flatMap(({ batchId, attempt }) => [serialOfId(batchId), attempt]));
@@ -186,7 +187,7 @@ const leaseJobs = async (
   };
   const reply = await runScript<(Buffer | Buffer[])[]>(context, 'lease', fn, now, args).catch(handBack);
   const [first, ...leased] = reply;
-  const added = unpack<number[]>(first as Buffer);
+  const [added, rest] = unpack<[number[], number[]]>(first as Buffer);
   await dispatchReady(context, fn, added);
   const batches: LeasedBatch[] = [];
   // What cannot be read goes back at no cost.
@@ -201,8 +202,26 @@ const leaseJobs = async (
     if (batch !== null) batches.push(batch);
     else await release(context, { now, batchId: batchIdOf(fn, meta[0]), token: meta[1] }).catch(() => false);
   }
-  keepJobs(context, jobs ?? [], batches);
-  return { batches, hasAdded: added.length > 0, fault };
+  const later = new Set(rest.map((m) => batchIdOf(fn, m)));
+  const [left = [], taken = []] = [true, false].map((is) =>
+    jobs?.filter((job) => later.has(job.batchId) === is),
+  );
+  keepJobs(context, taken, batches);
+  const hasAdded = added.length > 0;
+  if (rest.length === 0 || fault !== null) {
+    for (const { job } of left) void context.dispatch?.handBack(job).catch(() => undefined);
+    return { batches, hasAdded, fault };
+  }
+  // What was given before is held: its caller must hear of it, whatever becomes of the rest.
+  const asked = leaseJobs(context, worker, left.length > 0 ? left : jobs, max - batches.length);
+  const more = await asked.catch(
+    (error: unknown): Leased => ({ batches: [], hasAdded: false, fault: error }),
+  );
+  return {
+    batches: [...batches, ...more.batches],
+    hasAdded: hasAdded || more.hasAdded,
+    fault: more.fault,
+  };
 };
 
 /** A job whose batch was not given is a repeat, or its batch is over. */

@@ -5,7 +5,7 @@ import { Link } from '../../../shared/store/redis/link.ts';
 import { LIMITS } from '../../contract/factory.ts';
 import { describeWithRedis, RedisServer } from '../../support/redis-servers.ts';
 import { makeShop, newPrefix } from './homes.ts';
-import { FENCE, QueueRig } from './queue-rig.ts';
+import { FENCE, QueueRig, UnreliableDispatch } from './queue-rig.ts';
 
 let server: RedisServer;
 
@@ -59,6 +59,30 @@ describeWithRedis('a store over time', () => {
     expect(await rig.expire()).toMatchObject({ leases: 1, more: false });
     expect(await rig.lease(2)).toMatchObject([{ claims: 1 }, { claims: 1 }]);
   });
+
+  it.each([
+    ['the order of the store', () => null],
+    ['the order of a dispatcher', () => new UnreliableDispatch()],
+  ])(
+    'leases batches of many slices in %s, a script for as many slices as are short for all others',
+    async (order, make) => {
+      await using rig = await QueueRig.open(server.url, `leases of ${order.length}`, make());
+      for (const rows of [1500, 1500, 100, 2500]) {
+        const ids = await Promise.all(Array.from({ length: rows }, () => rig.admit(1)));
+        const slices = ids.map((callId) => ({ callId, from: 0, count: 1 }));
+        const { now, versionId } = rig;
+        await rig.queue.seal({ now, versionId, slices, reason: 'size', fence: FENCE });
+      }
+      const { context } = rig;
+      const before = context.counters.verbs ?? 0;
+      const leased = await rig.lease(4);
+      expect(leased.map(({ slices }) => slices.length).toSorted((a, b) => a - b)).toEqual([
+        100, 1500, 1500, 2500,
+      ]);
+      expect((context.counters.verbs ?? 0) - before).toBe(3);
+      expect(await rig.lease(4)).toEqual([]);
+    },
+  );
 
   it('is opened with a warning where the clocks differ', async () => {
     const link = new Link({ address: parseAddress(server.url), url: server.url, name: 'clock' });

@@ -4,7 +4,7 @@
 -- ARGV  1-3 see parts/base; 4 version; 5 worker; 6 lease, milliseconds; 7 batches at most; 8 tokens begin with this;
 --       9 MessagePack list of number, turn of the dispatcher's jobs (none: the oldest that have no job yet), or '' to take
 --       the oldest; 10 up to this turn a batch is taken for one without a job
--- Result  { MessagePack { added }, then for each batch: MessagePack { number, token, attempts, claims, mode, reason,
+-- Result  { MessagePack { { added }, { numbers of what one script more must look at } }, then for each batch: MessagePack { number, token, attempts, claims, mode, reason,
 --       until, slices, numbers of its calls }, { value of each call (parts/calls) } }
 -- include: base
 -- include: calls
@@ -62,12 +62,18 @@ local function describe(batch, token)
   }), values
 end
 
-local leased = { '' }
-local given = 0
+-- Slices in one script, unless its first batch has more: some tens of milliseconds, in which all others wait.
+local SLICES_MAX = 2000
+
+local leased, rest = { '' }, {}
+local given, slices = 0, 0
 for _, m in ipairs(candidates()) do
   if given == most then break end
   local batch = batch_of(tonumber(m))
-  if batch and stop_ready(batch) and shed(batch, missing_payload) then
+  slices = slices + (batch and #batch.fields[SLICES] / 3 or 0)
+  if given > 0 and slices > SLICES_MAX then
+    rest[#rest + 1] = tonumber(m)
+  elseif batch and stop_ready(batch) and shed(batch, missing_payload) then
     given = given + 1
     local token = ARGV[8] .. '.' .. given
     redis.call('HSET', key('leases'), batch.m, cmsgpack.pack({ token, worker }))
@@ -77,5 +83,5 @@ for _, m in ipairs(candidates()) do
   end
 end
 flush()
-leased[1] = cmsgpack.pack(added)
+leased[1] = cmsgpack.pack({ added, rest })
 return leased
