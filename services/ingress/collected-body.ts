@@ -17,10 +17,19 @@ interface Sink {
   end(): Buffer | null;
 }
 
-/** Node ends a request's body at the length that its head names. */
-const ofLength = (length: number): Sink => {
-  const { buffer } = sharedBytes(length);
-  const body = Buffer.from(buffer);
+/** Room of the length that a head names, at which Node ends the body; null where there is none: a head is only a claim. */
+const roomFor = (length: number): Buffer | null => {
+  try {
+    return Buffer.from(sharedBytes(length).buffer);
+  } catch (error) {
+    if (error instanceof RangeError) return null;
+    throw error;
+  }
+};
+
+const ofLength = (length: number): Sink | null => {
+  const body = roomFor(length);
+  if (body === null) return null;
   let filled = 0;
   return {
     add: (chunk) => {
@@ -58,7 +67,7 @@ export const collectBody = (
     return;
   }
   const isShared = length >= SHARED_BYTES_MIN && headers['content-encoding'] === undefined;
-  const sink = isShared ? ofLength(length) : ofAnyLength(limitBytes);
+  const sink = (isShared ? ofLength(length) : null) ?? ofAnyLength(limitBytes);
   const finish = (error: Error | null): void => {
     payload.off('data', add);
     payload.off('end', end);
