@@ -247,14 +247,21 @@ export class Groups {
     try {
       await this.#removeFunction(functionName, isForced, now);
     } catch (error) {
-      await this.#records.change(name, (group) => {
-        if (group === undefined || group.leavingAt !== now) return { answer: null };
-        return { write: { ...group, leavingAt: null }, answer: null };
-      });
+      // Another has just removed it: that one does the last steps, or the rounds of `rollouts.ts` do.
+      const isGone = error instanceof SluiceError && error.code === 'function_not_found';
+      if (!isGone) await this.#stay(name, now);
       throw error;
     }
     await this.#changed(functionName);
     await this.forget(name);
+  }
+
+  /** Takes back that it leaves, where it was said at `now`. */
+  async #stay(name: string, now: number): Promise<void> {
+    await this.#records.change(name, (group) => {
+      if (group?.leavingAt !== now) return { answer: null };
+      return { write: { ...group, leavingAt: null }, answer: null };
+    });
   }
 
   async #removeFunction(functionName: string, isForced: boolean, now: number): Promise<void> {

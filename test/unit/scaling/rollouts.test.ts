@@ -235,6 +235,37 @@ onEveryOpenedStore((open) => {
     expect((await rig.deploy('g', { version: 3 })).isNew).toBe(false);
   });
 
+  it('two removals at once take the group away', async () => {
+    await using rig = await updating();
+    const [first, second] = [rig.process(), rig.process()];
+    const [seen, removed, ended] = [1, 2, 3].map(() => Promise.withResolvers<void>());
+    const { registry: firsts } = first.store;
+    const remove = firsts.remove.bind(firsts);
+    firsts.remove = async (name) => {
+      const isRemoved = await remove(name);
+      removed!.resolve();
+      await ended!.promise;
+      return isRemoved;
+    };
+    const { registry: seconds } = second.store;
+    const read = seconds.function.bind(seconds);
+    seconds.function = async (name) => {
+      const record = await read(name);
+      seen!.resolve();
+      await removed!.promise;
+      return record;
+    };
+    // What it saw is gone when it cancels its calls.
+    const late = second.groups.remove('g', true, rig.now).catch((error: unknown) => error);
+    await seen!.promise;
+    const done = first.groups.remove('g', false, rig.now);
+    expect(await late).toMatchObject({ code: 'function_not_found' });
+    ended!.resolve();
+    await done;
+    await expect(rig.show('g')).rejects.toThrow(/no scaling group/);
+    expect([await usedBy(rig, 1), await usedBy(rig, 2)]).toEqual([[], []]);
+  });
+
   it('a function that a deployment left behind a removal goes', async () => {
     await using rig = await started();
     await rig.deploy('g', { version: 1 });
