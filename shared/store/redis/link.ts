@@ -243,7 +243,7 @@ export class Link {
       waitMs + replyMs,
     );
     try {
-      const replies = (await Promise.race([this.#exchange(commands), late.promise])) ?? [];
+      const replies = (await Promise.race([this.#exchange(commands, mustSync), late.promise])) ?? [];
       const unsynced = mustSync ? notSynced(replies.at(-1), waitReplicas) : null;
       group.forEach((asked, index) => {
         if (unsynced !== null && isAdmission(asked)) {
@@ -263,9 +263,14 @@ export class Link {
     }
   }
 
-  /** The replies, or null where the connection went away before they were sent. */
-  #exchange(commands: readonly Plain[]): Promise<[Error | null, unknown][] | null> {
-    if (commands.some((command) => command.some(isStraight))) return this.#exchangeStraight(commands);
+  /**
+   * The replies, or null where the connection went away before they were sent.
+   * @param isJoint all go to one node: alone, a WAITAOF names no key, and a cluster's client asks any node about its disk
+   */
+  #exchange(commands: readonly Plain[], isJoint: boolean): Promise<[Error | null, unknown][] | null> {
+    const mayPart = !(isJoint && this.isCluster);
+    if (mayPart && commands.some((command) => command.some(isStraight)))
+      return this.#exchangeStraight(commands);
     const pipeline = this.#connection.pipeline();
     for (const [name, ...args] of commands) pipeline.callBuffer(name, ...args);
     return pipeline.exec();

@@ -236,6 +236,22 @@ describeWithRedis('a link to a cluster', () => {
     await link.close();
   });
 
+  it('asks the node that admits for the state of the disks', async () => {
+    // Redis below 7.2 knows no WAITAOF; under another's name it counts who was asked.
+    const [, major, minor] = /v=(\d+)\.(\d+)/.exec(String(execFileSync('redis-server', ['--version'])))!;
+    const isKnown = Number(major) > 7 || (major === '7' && Number(minor) >= 2);
+    const config: Record<string, string> = isKnown ? {} : { 'rename-command': 'WAIT WAITAOF' };
+    await using cluster = await RedisCluster.start({ config });
+    const link = linkTo(cluster.url, { waitReplicas: 0 });
+    for (let round = 0; round < 8; round += 1)
+      await link.run('admit', ['{a}generation'], [Buffer.alloc(100_000)]).catch(() => undefined);
+    const statistics = await Promise.all(
+      cluster.nodes.map((node) => node.ask((redis) => redis.info('commandstats'))),
+    );
+    expect(statistics.filter((text) => /cmdstat_wait(aof)?:/.test(text))).toHaveLength(1);
+    await link.close();
+  });
+
   it('goes on after a node was killed and started again', async () => {
     await using cluster = await RedisCluster.start();
     const link = linkTo(cluster.url, { replyMs: 2000 });
