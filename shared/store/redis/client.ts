@@ -118,6 +118,8 @@ class Client {
     clearTimeout(this.#poll);
     this.#closed ??= (async () => {
       this.events.close();
+      // What was asked is answered first, also what waits for its turn.
+      await this.context.largeTurns.begun();
       await Promise.all([this.link.close(), this.context.largeBytes.close()]);
       await this.dispatch.close();
     })();

@@ -22,10 +22,19 @@ export class LargeTurns {
     else this.#bytes += bytes;
     try {
       return await write();
+    } catch (error) {
+      // Where the server is away, each would wait out its absence one after another.
+      this.#begin(this.#waiting.splice(0));
+      throw error;
     } finally {
       this.#bytes -= bytes;
       this.#next();
     }
+  }
+
+  /** Resolves when all that was asked before has begun. */
+  async begun(): Promise<void> {
+    if (this.#waiting.length > 0) await this.run(0, async () => undefined);
   }
 
   #fits(bytes: number): boolean {
@@ -39,8 +48,14 @@ export class LargeTurns {
       first = this.#waiting[0]
     ) {
       this.#waiting.shift();
-      this.#bytes += first.bytes;
-      first.go();
+      this.#begin([first]);
+    }
+  }
+
+  #begin(some: readonly Waiting[]): void {
+    for (const { bytes, go } of some) {
+      this.#bytes += bytes;
+      go();
     }
   }
 }

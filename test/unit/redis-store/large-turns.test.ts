@@ -50,3 +50,27 @@ it('begins what is larger than all turns alone, and goes on after one that faile
   await last.end();
   expect(begun).toEqual(['last']);
 });
+
+it('begins all that wait when one fails: together they wait for a server that is away', async () => {
+  const { turns, begun, write } = makeWrites();
+  const away = turns.run(2 * MIB, () => Promise.reject(new Error('away')));
+  const rest = ['a', 'b', 'c'].map((name) => write(name, 2 * MIB));
+  const next = write('next', 1);
+  expect(begun).toEqual([]);
+  await expect(away).rejects.toThrow('away');
+  expect(begun).toEqual(['a', 'b', 'c', 'next']);
+  const last = write('last', 2 * MIB);
+  for (const one of [...rest, next]) await one.end();
+  await last.end();
+  expect(begun).toEqual(['a', 'b', 'c', 'next', 'last']);
+});
+
+it('says when all that was asked has begun', async () => {
+  const { turns, begun, write } = makeWrites();
+  await turns.begun();
+  const writes = ['a', 'b', 'c'].map((name) => write(name, 2 * MIB));
+  const all = turns.begun().then(() => begun.push('all'));
+  for (const one of writes) await one.end();
+  await all;
+  expect(begun).toEqual(['a', 'b', 'c', 'all']);
+});

@@ -32,6 +32,15 @@ describeWithRedis('a store over time', () => {
     expect(await registry.functions()).toEqual([]);
   });
 
+  it('settles what was asked before it was closed, also what waits for its turn to write', async () => {
+    await using shop = await makeShop(server.url);
+    const batches = [];
+    for (let count = 0; count < 4; count += 1) batches.push(await shop.run([await shop.admit(1), 0, 1]));
+    const settling = batches.map((batch) => shop.settleOk(batch, 2 ** 21));
+    await shop.store.close();
+    for (const answer of await Promise.all(settling)) expect(answer.accepted).toBe(true);
+  });
+
   it('keeps an idempotency key that was used again when its first call is swept late', async () => {
     await using rig = await QueueRig.open(server.url, 'again');
     const first = await rig.admit(1, 60, 'k');
