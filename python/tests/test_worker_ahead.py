@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import queue
+import socket
+import struct
+
 import pyarrow as pa
 import pytest
+from sluice.worker.batches import Batches
+from sluice.worker.channel import Channel
 
 LONG = """
 import threading, sluice
@@ -54,6 +61,26 @@ def test_a_batch_that_is_cancelled_while_it_waits_does_not_start(worker):
     out, _ = worker.process.communicate(timeout=60)
     assert out.decode().splitlines()[-2:] == ["runs 8", "runs 7"]
     assert worker.process.returncode == 0
+
+
+def test_only_a_few_batches_are_decoded_ahead():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        for batch in range(1, 41):
+            text = json.dumps({"type": "call", "id": batch, "rows": 1, "parts": []}).encode()
+            ours.sendall(struct.pack("<II", 4 + len(text), len(text)) + text)
+        decoded = queue.SimpleQueue()
+        batches = Batches(Channel(theirs), lambda header, _: decoded.put(header["id"]) or {})
+        for _ in range(3):
+            batches.next()
+            batches.ran(1)
+        assert [decoded.get(timeout=60) for _ in range(3)] == [4, 5, 6]
+        for batch in range(4, 41):
+            # The thread waits with a third; each that is taken lets it go on by one.
+            assert decoded.qsize() <= 1
+            assert batches.next().header["id"] == batch
+            if batch + 3 <= 40:
+                assert decoded.get(timeout=60) == batch + 3
 
 
 def test_what_does_not_decode_fails_its_batch_alone(worker):

@@ -18,6 +18,8 @@ from sluice.worker.channel import Channel
 _LONG_SECONDS = 0.005
 _LONG_RUNS = 3
 """So many runs of that length, one after another, start the thread. The host sends two batches ahead of such runs at most."""
+_AHEAD_MAX = 2
+"""Decoded batches that wait: after a slow start runs may be short, and the host then sends tens of batches ahead."""
 
 Read = Callable[[dict[str, Any], Any], dict[str, Any]]
 """A call's header and body into the body's arguments."""
@@ -55,7 +57,7 @@ class Batches:
         self._channel = channel
         self._read = read
         self._long_runs = 0
-        self._ahead: queue.SimpleQueue[Batch | BaseException | None] | None = None
+        self._ahead: queue.Queue[Batch | BaseException | None] | None = None
         self._cancelled: set[int] = set()
         self._taken = 0
 
@@ -73,7 +75,7 @@ class Batches:
     def ran(self, seconds: float) -> None:
         self._long_runs = self._long_runs + 1 if seconds >= _LONG_SECONDS else 0
         if self._long_runs == _LONG_RUNS and self._ahead is None:
-            self._ahead = queue.SimpleQueue()
+            self._ahead = queue.Queue(_AHEAD_MAX)
             threading.Thread(target=self._read_ahead, args=(self._ahead,), name="sluice-read-ahead", daemon=True).start()
 
     def _received(self) -> Batch | None:
@@ -89,7 +91,7 @@ class Batches:
                 is_cancelled = bool(pending) and _is_cancelled(pending, header["id"])
                 return Batch(header, lambda: self._read(header, body), is_cancelled)
 
-    def _read_ahead(self, ahead: queue.SimpleQueue[Batch | BaseException | None]) -> None:
+    def _read_ahead(self, ahead: queue.Queue[Batch | BaseException | None]) -> None:
         while True:
             try:
                 batch = self._received()
