@@ -115,8 +115,11 @@ const makeModelServices = (settings: Settings, store: Store, log: Log): ModelSer
 
 export const makeServices = ({ settings, server, log, roles, onLost }: ServicesOptions): Services => {
   const store = server.connect();
-  store.queue.watch({ kind: 'lost' }, ({ detail }) => onLost(detail));
   const ingress = roles.has('ingress') ? makeIngress({ settings, server, log }) : null;
+  store.queue.watch({ kind: 'lost' }, ({ detail }) => {
+    ingress?.lose(detail);
+    onLost(detail);
+  });
   const buffer = roles.has('buffer') ? new Buffer(store, log, CLOCKS) : null;
   // It looks at the functions that the buffer owns: both are one client of the store.
   const reaper = buffer && new Reaper({ store, log, claimsMax: settings.claimsMax, wall: CLOCKS.wall });

@@ -28,6 +28,8 @@ export type Ingress = Omit<Service, 'stop'> & {
   readonly grpcAddress: () => string | null;
   /** Ready falls, so that balancers send no new work; what comes is still served. */
   readonly leave: () => Promise<void>;
+  /** The store's data is lost: who waits is told so, also where a thread has not heard of it when it drains. */
+  readonly lose: (detail: string) => void;
   /** The metrics of all threads and of this one, and of the store. */
   readonly exposition: () => Promise<string>;
 };
@@ -115,6 +117,10 @@ class IngressPool implements Ingress {
 
   leave(): Promise<void> {
     return this.#tellAll('leave', null);
+  }
+
+  lose(detail: string): void {
+    void this.#tellAll('lose', detail);
   }
 
   stop(graceMs = this.#options.settings.grace): Promise<void> {

@@ -63,6 +63,7 @@ const link: ThreadLink = new ThreadLink(port, {
   leave: () => {
     room.state.isLeaving = true;
   },
+  lose: (detail) => room.waits.lose(detail as string),
   drain: () => drain(),
 });
 const artifacts = openArtifacts(artifactsOptionsOf(settings));

@@ -31,6 +31,26 @@ describe('a drain', () => {
     await expect(fetch(`${rig.address}/livez`)).rejects.toThrow();
     await rig.stop();
   });
+
+  it('tells of lost data whoever waits, where that is why the server leaves', async () => {
+    const rig = await startRig({ grace: '30s' });
+    await rig.deploy('f');
+    const { json } = await rig.post('/v1/functions/f/calls', { columns: { text: ['a'] } });
+    const events = await fetch(`${rig.address}/v1/calls/${json.call_id}/events`);
+    const begun = new Promise<void>((resolve) => {
+      rig.store.queue.watch({ kind: 'waiting' }, () => resolve());
+    });
+    const waiting = rig.post('/v1/functions/f/calls', { columns: { text: ['b'] } }, { prefer: 'wait=600' });
+    await begun;
+    rig.loseData('The disk went away.');
+    await rig.stopIngress();
+    expect(await waiting).toMatchObject({
+      status: 500,
+      json: { code: 'data_lost', detail: 'The disk went away.' },
+    });
+    expect(await events.text()).toContain('"code":"data_lost"');
+    await rig.stop();
+  });
 });
 
 describe('the ingress', () => {

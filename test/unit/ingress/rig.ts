@@ -32,6 +32,8 @@ export type Rig = {
   readonly post: (route: string, body: unknown, headers?: Record<string, string>) => Promise<Answer>;
   readonly deploy: (name: string, more?: object) => Promise<FunctionJson>;
   readonly stopIngress: () => Promise<void>;
+  /** As the store tells it, to all threads. */
+  readonly loseData: (detail: string) => void;
   readonly stop: () => Promise<void>;
 };
 
@@ -98,6 +100,7 @@ export const startRig = async (raw: Record<string, string> = {}): Promise<Rig> =
     post,
     deploy: async (name, more = {}) => (await post('/v1/functions', { function: spec(name, more) })).json,
     stopIngress: () => ingress.stop(),
+    loseData: (detail) => ingress.lose(detail),
     stop: async () => {
       await ingress.stop();
       await store.close();
