@@ -172,7 +172,10 @@ describe('a handler behind gRPC', () => {
     const next = [1, 2, 3].map((n) => runBatch(replica, batchOf({ x: [n] }), undefined, () => order.push(n)));
     abort.abort();
     expect(await hung).toMatchObject({ end: 'error', error: { kind: 'gRPC CANCELLED' } });
-    expect((await Promise.all(next)).map(valuesOf)).toEqual([[1], [1], [1]]);
+    const [first, ...others] = (await Promise.all(next)).map(valuesOf);
+    // What is cancelled leaves the server in its own time.
+    expect([[1], [2]]).toContainEqual(first);
+    expect(others).toEqual([[1], [1]]);
     expect(order).toEqual([0, 1, 2, 3]);
   });
 
