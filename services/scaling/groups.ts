@@ -10,12 +10,12 @@ import type { ScalingGroupJson } from '../../shared/wire/model-api.ts';
 import { refusedAs } from '../../shared/wire/option-bag.ts';
 import { compileDeployment, compileGroupName, compileGroupPatch } from '../../shared/wire/scaling-groups.ts';
 import { isContained, updatedBatching } from '../../shared/wire/spec.ts';
-import { removeDrift } from '../inferences/drift-records.ts';
 import type { Engines } from '../registry/engines.ts';
 import type { Models } from '../registry/models.ts';
 import { Claims, type Wanted } from './claims.ts';
 import { releasedEngine } from './engine-group-spec.ts';
 import { type Group, GroupRecords, type Release, withEvent } from './group-records.ts';
+import { forgetGroup, keepGroup } from './group-removal.ts';
 import { groupSpec } from './group-spec.ts';
 import { presentGroup } from './group-state.ts';
 import { type Aftermath, type Placement, placed, scalingText } from './placement.ts';
@@ -249,19 +249,12 @@ export class Groups {
     } catch (error) {
       // Another has just removed it: that one does the last steps, or the rounds of `rollouts.ts` do.
       const isGone = error instanceof SluiceError && error.code === 'function_not_found';
-      if (!isGone) await this.#stay(name, now);
+      if (!isGone) await keepGroup(this.#records, name, now);
       throw error;
     }
     await this.#changed(functionName);
-    await this.forget(name);
-  }
-
-  /** Takes back that it leaves, where it was said at `now`. */
-  async #stay(name: string, now: number): Promise<void> {
-    await this.#records.change(name, (group) => {
-      if (group?.leavingAt !== now) return { answer: null };
-      return { write: { ...group, leavingAt: null }, answer: null };
-    });
+    const { documents } = this.#store;
+    await forgetGroup({ records: this.#records, claims: this.#claims, documents }, name);
   }
 
   async #removeFunction(functionName: string, isForced: boolean, now: number): Promise<void> {
@@ -277,17 +270,6 @@ export class Groups {
         if (!isBusy || !isForced || round === PURGES_MAX) throw error;
       }
     }
-  }
-
-  /** The last steps of a removal. */
-  async forget(name: string): Promise<void> {
-    const gone = await this.#records.change(name, (group) =>
-      // It may have been made anew since then.
-      group === undefined || group.leavingAt === null ? { answer: null } : { write: null, answer: group },
-    );
-    if (gone === null) return;
-    await removeDrift(this.#store.documents, name);
-    for (const release of [gone.current, gone.next]) if (release !== null) await this.#claims.free(release);
   }
 
   /** Something that a person did to the group's function elsewhere. */

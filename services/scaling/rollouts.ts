@@ -10,12 +10,12 @@ import { RepeatedWork } from '../../shared/runtime/repeated-work.ts';
 import type { Service } from '../../shared/runtime/service.ts';
 import type { Unwatch } from '../../shared/store/ports/queue.ts';
 import type { Store } from '../../shared/store/ports/store.ts';
-import { removeDrift } from '../inferences/drift-records.ts';
 import { Catalogue } from '../registry/catalogue.ts';
 import type { Engines } from '../registry/engines.ts';
 import type { Models } from '../registry/models.ts';
 import { Claims } from './claims.ts';
 import { type Group, GroupRecords, type Release, withEvent } from './group-records.ts';
+import { forgetGroup, keepGroup } from './group-removal.ts';
 import { groupSpec } from './group-spec.ts';
 import { type GroupSight, servingState } from './group-state.ts';
 import { nextStep, type Step } from './next-step.ts';
@@ -158,14 +158,14 @@ export class Rollouts implements Service {
         await registry.settleStaged({ now, name, digest: step.digest, end: 'drop' });
         return;
       case 'stay':
-        await this.#records.change(group.name, (found) =>
-          found?.leavingAt === group.leavingAt
-            ? { write: { ...found!, leavingAt: null }, answer: null }
-            : { answer: null },
-        );
+        await keepGroup(this.#records, group.name, group.leavingAt);
         return;
       case 'forget':
-        return this.#forget(group);
+        // The removal was cut off.
+        return forgetGroup(
+          { records: this.#records, claims: this.#claims, documents: this.#options.store.documents },
+          group.name,
+        );
     }
   }
 
@@ -222,15 +222,6 @@ export class Rollouts implements Service {
       { group: group.name, version: release.version, reason: text },
       'an update was rolled back',
     );
-  }
-
-  /** A removal that was cut off after its function had gone. */
-  async #forget({ name }: Group): Promise<void> {
-    const gone = await this.#records.change(name, (group) =>
-      group === undefined || group.leavingAt === null ? { answer: null } : { write: null, answer: group },
-    );
-    if (gone !== null) await removeDrift(this.#options.store.documents, name);
-    for (const release of [gone?.current, gone?.next]) if (release != null) await this.#claims.free(release);
   }
 
   /** Notes what became of the replicas since it was looked at last. */
