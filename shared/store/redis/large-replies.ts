@@ -4,16 +4,12 @@
  * collector spent half of an ingress on these.
  */
 import type { Socket } from 'node:net';
+import { sharedBytes } from '../../runtime/shared-bytes.ts';
 
 /** Below this the copy of ioredis costs less than a buffer of its own. */
 const LARGE_BYTES_MIN = 65_536;
 /** Bytes read at once while no large value is under way. */
 const SCRATCH_BYTES = 65_536;
-/**
- * V8 does not count shared memory, and would let gigabytes of dead values lie about; an untouched allocation beside each, which
- * it does count, makes it look in time. A quarter, as for the frames of handlers: the whole would collect four times as often.
- */
-const COUNTED_SHARE = 4;
 /** Values are looked at as arrays of numbers where they lie. */
 const ALIGNED_BYTES = 8;
 
@@ -21,9 +17,8 @@ const [LF, TEXT, VERBATIM, LONG_ERROR] = [0x0a, 0x24, 0x3d, 0x21];
 const NOTHING = Buffer.alloc(0);
 
 const makeSpace = (headBytes: number, bytes: number): Buffer => {
-  Buffer.allocUnsafeSlow(Math.ceil(bytes / COUNTED_SHARE));
   const before = -headBytes & (ALIGNED_BYTES - 1);
-  return Buffer.from(new SharedArrayBuffer(before + bytes), before);
+  return Buffer.from(sharedBytes(before + bytes).buffer, before);
 };
 
 /**
