@@ -64,7 +64,7 @@ class StoreThread {
     if (this.#isClosed) return;
     this.#drain();
     if (this.#inbox.length > 0) this.#commit(this.#inbox.splice(0, GROUP_MAX));
-    if (this.#inbox.length > 0) setImmediate(() => this.run());
+    if (this.#inbox.length > 0) this.#runSoon();
   }
 
   #commit(group: Asked[]): void {
