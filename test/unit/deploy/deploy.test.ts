@@ -28,6 +28,7 @@ type Service = {
   volumes?: string[];
   depends_on?: Record<string, { condition: string }> | string[];
   read_only?: boolean;
+  tmpfs?: string[];
   cap_drop?: string[];
   restart?: string;
   stop_grace_period?: string;
@@ -39,10 +40,15 @@ const services = Object.entries(compose.services);
 const ours = services.filter(([, { image }]) => image === 'sluice');
 const names = Object.keys(SETTINGS) as SettingName[];
 
+/** Where a service has its named volumes. */
+const volumesOf = ({ volumes = [] }: Service): Map<string, string> =>
+  new Map(volumes.map((volume) => volume.split(':') as [string, string]));
+
 /** The settings that a service's flags and variables give, as the server compiles them. */
 const settingsOf = ({ command = [], environment = {} }: Service) => {
   const raw: Partial<Record<SettingName, string>> = {};
   for (const [variable, value] of Object.entries(environment)) {
+    if (variable === 'HOME') continue;
     const name = names.find((one) => variableOf(one) === variable);
     expect(name, variable).toBeDefined();
     raw[name!] = value;
@@ -140,6 +146,26 @@ describe('the compose file', () => {
       expect(service.read_only, name).toBe(true);
       expect(service.cap_drop, name).toEqual(['ALL']);
     }
+  });
+
+  it('has one directory for the model files of all, and room on the disk for their caches', () => {
+    for (const [name, service] of ours) {
+      const home = volumesOf(service).get('data')!;
+      // A new volume gets the owner that the directory has in the image.
+      expect(instructions('RUN').join(), name).toContain(`mkdir ${home} && chown 10001:10001 ${home}`);
+      expect(service.environment!.SLUICE_ARTIFACTS, name).toMatch(new RegExp(`^${home}/`));
+      expect(service.environment!.HOME, name).toBe(home);
+    }
+  });
+
+  it('lets handlers load what they compile in their temporary directory', () => {
+    for (const [name, service] of ours) expect(service.tmpfs, name).toEqual(['/tmp:exec']);
+  });
+
+  it('keeps what Prometheus has gathered in its volume', () => {
+    const { prometheus } = compose.services;
+    const path = volumesOf(prometheus!).get('prometheus');
+    expect(prometheus!.command).toContain(`--storage.tsdb.path=${path}`);
   });
 
   it('publishes ports on which something listens, on loopback', () => {
