@@ -1,8 +1,12 @@
+import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
 import { SEED } from './test/support/seed.ts';
 
 console.info(`SLUICE_TEST_SEED=${SEED} replays the random tests of this run.`);
+
+/** Vitest leaves one core free, which is half of a small machine; most tests wait for processes and disks. */
+const CORES = availableParallelism();
 
 /** A long file that begins last runs alone at the end, while all other cores wait for it. */
 const LONGEST = [
@@ -49,6 +53,7 @@ export default defineConfig({
           testTimeout: 300_000,
           hookTimeout: 120_000,
           pool: 'forks',
+          maxWorkers: Math.max(2, CORES),
           setupFiles: ['test/support/seeded-properties.ts'],
           expect: { poll: { timeout: 60_000 } },
         },
@@ -60,6 +65,9 @@ export default defineConfig({
           testTimeout: 900_000,
           hookTimeout: 300_000,
           pool: 'forks',
+          maxWorkers: Math.max(2, CORES - 1),
+          // Projects that share a group need the same number of workers.
+          sequence: { groupOrder: 1 },
           setupFiles: ['test/support/seeded-properties.ts'],
           expect: { poll: { timeout: 60_000 } },
         },

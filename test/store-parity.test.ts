@@ -18,17 +18,18 @@ const VITEST = path.join(root, 'node_modules/vitest/vitest.mjs');
 
 type Listed = { readonly name: string; readonly file: string };
 
-/** What vitest would run. The variables of the vitest that runs this test are not for the one that lists. */
+/**
+ * What vitest would run. The variables of the vitest that runs this test are not for the one that lists, and one process
+ * that reads all files does half the work of one for each.
+ */
 const listed = async (): Promise<Listed[]> => {
   const directory = mkdtempSync(path.join(tmpdir(), 'sluice-tests-'));
   const file = path.join(directory, 'tests.json');
   const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('VITEST')));
   const folders = AREAS.map((area) => `test/${area}/`);
   try {
-    await promisify(execFile)(process.execPath, [VITEST, 'list', ...folders, `--json=${file}`], {
-      cwd: root,
-      env,
-    });
+    const flags = ['--no-isolate', '--maxWorkers=1', `--json=${file}`];
+    await promisify(execFile)(process.execPath, [VITEST, 'list', ...folders, ...flags], { cwd: root, env });
     return JSON.parse(readFileSync(file, 'utf8')) as Listed[];
   } finally {
     rmSync(directory, { recursive: true, force: true });

@@ -48,15 +48,17 @@ export const endingSuite = (factory: StoreFactory): void => {
     const other = await shop.deploy(specOf('g'));
     const finished = await shop.admit(1);
     await shop.settleOk(await shop.run([finished, 0, 1]));
-    const admissions = Array.from({ length: 2500 }, () => shop.admit(2));
+    // More than one script ends at a time.
+    const calls = factory.capabilities.uploads ? 1100 : 2500;
+    const admissions = Array.from({ length: calls }, () => shop.admit(2));
     const ids = await Promise.all(admissions);
     const kept = await shop.admit(1, { functionName: 'g', versionId: other });
     const running = await shop.run([ids[0]!, 0, 1]);
     expect(await shop.queue.cancel({ now: shop.now, functionName: 'f' })).toEqual({
-      calls: 2500,
-      rows: 5000,
+      calls,
+      rows: 2 * calls,
     });
-    expect(await shop.call(ids[1200]!)).toMatchObject({ status: 'cancelled' });
+    expect(await shop.call(ids[600]!)).toMatchObject({ status: 'cancelled' });
     expect(await shop.call(finished)).toMatchObject({ status: 'completed' });
     expect(await shop.call(kept)).toMatchObject({ status: 'pending' });
     expect(await shop.load()).toMatchObject({ waitingRows: 0, waitingCalls: 0, sealedRows: 0 });

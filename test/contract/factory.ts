@@ -36,3 +36,7 @@ export type StoreFactory = {
   readonly capabilities: StoreCapabilities;
   home(): Promise<StoreHome>;
 };
+
+/** Of a random test: where each call and output is an upload, most runs would only wait for one more. */
+export const runsOf = ({ capabilities }: StoreFactory, numRuns: number): number =>
+  capabilities.uploads === true ? Math.ceil(numRuns / 3) : numRuns;

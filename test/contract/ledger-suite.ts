@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import type { Outcome, Slice } from '../../shared/domain/call.ts';
 import type { Continuation, LeasedBatch } from '../../shared/store/ports/queue.ts';
-import type { StoreFactory } from './factory.ts';
+import { runsOf, type StoreFactory } from './factory.ts';
 import { isFinal, LedgerModel, type ModelCall, shownBy } from './ledger-model.ts';
 import { LEASE_MS, specOf, Workshop } from './workshop.ts';
 
@@ -209,8 +209,12 @@ class Run {
 
   async check(): Promise<void> {
     const model = this.#model;
-    for (const call of model.calls.values()) {
-      const { call: view, parts } = await this.#shop.result(call.id);
+    const calls = [...model.calls.values()];
+    // At once: one after another they would be most of the suite's time.
+    const asked = calls.map((call) => this.#shop.result(call.id));
+    const [loads, ...pages] = await Promise.all([this.#shop.store.registry.load(), ...asked]);
+    for (const [nth, { call: view, parts }] of pages.entries()) {
+      const call = calls[nth]!;
       expect(shownBy(parts)).toEqual(model.shown(call));
       const status = view.status === 'pending' || view.status === 'running' ? 'unfinished' : view.status;
       expect(status).toBe(model.statusOf(call));
@@ -222,7 +226,6 @@ class Run {
         expired: count('expired'),
       });
     }
-    const loads = await this.#shop.store.registry.load();
     expect(loads.find(({ functionName }) => functionName === this.#name)).toMatchObject({
       waitingRows: model.count('waiting'),
       sealedRows: model.count('sealed') + model.count('running'),
@@ -249,6 +252,6 @@ export const ledgerSuite = (factory: StoreFactory): void => {
       },
     );
     // The limit is for shrinking a failure, which would go on past the test's own.
-    await fc.assert(property, { numRuns: 40, interruptAfterTimeLimit: 40_000 });
+    await fc.assert(property, { numRuns: runsOf(factory, 40), interruptAfterTimeLimit: 40_000 });
   });
 };

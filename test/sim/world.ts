@@ -23,6 +23,11 @@ export type WorldOptions = {
 type Submitted = { callId: number; values: number[]; cancelled: boolean; deadline: boolean };
 
 const CALLS = 60;
+/** Of one call. Where batches are small, calls are smaller: otherwise batches of one row make a run five times as long. */
+const ROWS_MAX = 40;
+const BATCHES_PER_CALL_MAX = 8;
+/** As the store counts a row of `payloadOf`. */
+const ROW_BYTES = 8;
 
 const STEPS_MAX = 100_000;
 
@@ -43,6 +48,9 @@ export class World {
   #pending = 0;
   #failure: unknown = null;
   #nextValue = 1;
+  /** Of the calls in the order of their submission: what has been seen finished is looked at again at the end. */
+  #finished = 0;
+  #rowsMax = ROWS_MAX;
 
   constructor(options: WorldOptions) {
     this.#options = options;
@@ -77,6 +85,9 @@ export class World {
     });
     const { spec, id } = record.current;
     this.#versionId = id;
+    const { sizeRows, bytesMax } = spec.batching;
+    const batchRows = Math.min(sizeRows!, Math.floor(bytesMax / ROW_BYTES));
+    this.#rowsMax = Math.min(ROWS_MAX, BATCHES_PER_CALL_MAX * batchRows);
     this.#buffer = new Buffer(this.#store, silentLog(), this.#time.clocks);
     await this.#buffer.start();
     const { transientShare, silentShare, releaseShare } = this.#options;
@@ -123,7 +134,7 @@ export class World {
   }
 
   async #submit(): Promise<void> {
-    const values = Array.from({ length: this.#random.int(0, 40) }, () => this.#value());
+    const values = Array.from({ length: this.#random.int(0, this.#rowsMax) }, () => this.#value());
     this.rows += values.length;
     const deadline = this.#random.chance(0.1);
     const now = this.#time.wall;
@@ -137,7 +148,7 @@ export class World {
       priority: 0,
       deadlineAt: deadline ? now + this.#random.int(1, 300) : null,
       rows: values.length,
-      bytes: values.length * 8,
+      bytes: values.length * ROW_BYTES,
       schemaKey: '',
       payload,
       idempotency: null,
@@ -177,8 +188,8 @@ export class World {
 
   async #allFinished(): Promise<boolean> {
     if (this.#submitted.length < CALLS) return false;
-    for (const { callId } of this.#submitted) {
-      const call = await this.#store.queue.call(callId);
+    for (; this.#finished < CALLS; this.#finished += 1) {
+      const call = await this.#store.queue.call(this.#submitted[this.#finished]!.callId);
       if (!call || call === 'gone' || !isFinished(call.status)) return false;
     }
     return true;

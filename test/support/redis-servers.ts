@@ -193,8 +193,8 @@ export class RedisCluster {
         redis.call('CLUSTER', 'MEET', '127.0.0.1', nodes[0]!.port, (busPort as string[])[1]!),
       );
     for (const node of nodes)
-      await eventually('the cluster is formed', () =>
-        node.ask(async (redis) => {
+      await node.ask((redis) =>
+        eventually('the cluster is formed', async () => {
           const info = await redis.cluster('INFO');
           return info.includes('cluster_state:ok') && info.includes('cluster_slots_ok:16384');
         }),
@@ -229,23 +229,18 @@ export class RedisSentinels {
   }
 
   static async start(options: RedisOptions = {}): Promise<RedisSentinels> {
-    const master = await RedisServer.start(options);
+    // Both may be the master; one waits five seconds for more replicas otherwise.
+    const config = { 'repl-diskless-sync-delay': 0, ...options.config };
+    const master = await RedisServer.start({ ...options, config });
     const replicaof = `127.0.0.1 ${master.port}`;
-    const replica = await RedisServer.start({
-      ...options,
-      config: { 'repl-diskless-sync-delay': 0, ...options.config, replicaof },
-    });
-    await eventually('the replica is in step', () =>
-      replica.ask(async (redis) => (await redis.info('replication')).includes('master_link_status:up')),
+    const replica = await RedisServer.start({ ...options, config: { ...config, replicaof } });
+    await replica.ask((redis) =>
+      eventually('the replica is in step', async () =>
+        (await redis.info('replication')).includes('master_link_status:up'),
+      ),
     );
-    const sentinels: RedisServer[] = [];
-    for (let count = 0; count < 3; count += 1) sentinels.push(await startSentinel(master.port));
-    for (const sentinel of sentinels)
-      await eventually('the sentinels know each other and the replica', () =>
-        sentinel.ask(async (redis) =>
-          /status=ok,address=[^,]*,slaves=1,sentinels=3/.test(await redis.info('sentinel')),
-        ),
-      );
+    const sentinels = await Promise.all([1, 2, 3].map(() => startSentinel(master.port)));
+    await Promise.all(sentinels.map((sentinel) => sentinel.ask(introduced)));
     return new RedisSentinels(master, replica, sentinels);
   }
 
@@ -264,6 +259,19 @@ export class RedisSentinels {
     await this.stop();
   }
 }
+
+/**
+ * Sentinels tell of each other every two seconds, and look at a master's replicas every ten; here both happen often (Redis 7;
+ * an older one takes its time).
+ */
+const introduced = async (redis: Redis): Promise<void> => {
+  await redis
+    .call('SENTINEL', 'DEBUG', 'info-period', 100, 'publish-period', 100, 'ask-period', 100)
+    .catch(() => undefined);
+  await eventually('the sentinels know each other and the replica', async () =>
+    /status=ok,address=[^,]*,slaves=1,sentinels=3/.test(await redis.info('sentinel')),
+  );
+};
 
 const startSentinel = async (masterPort: number): Promise<RedisServer> => {
   const directory = mkdtempSync(path.join(os.tmpdir(), 'sluice-sentinel-'));

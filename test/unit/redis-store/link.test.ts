@@ -216,8 +216,17 @@ describeWithRedis('a link over TLS', () => {
 });
 
 describeWithRedis('a link to a cluster', () => {
+  // Redis below 7.2 knows no WAITAOF; under another's name it counts who was asked.
+  const [, major, minor] = /v=(\d+)\.(\d+)/.exec(String(execFileSync('redis-server', ['--version'])))!;
+  const isKnown = Number(major) > 7 || (major === '7' && Number(minor) >= 2);
+  const config: Record<string, string> = isKnown ? {} : { 'rename-command': 'WAIT WAITAOF' };
+  let cluster: RedisCluster;
+  beforeAll(async () => {
+    cluster = await RedisCluster.start({ config });
+  });
+  afterAll(() => cluster.stop());
+
   it('runs scripts in every slot and hears every node', async () => {
-    await using cluster = await RedisCluster.start();
     const link = linkTo(cluster.url);
     const heard = await heardBy(link, 'c');
     const keys = Array.from({ length: 60 }, (_, n) => `{f:${n}}:k`);
@@ -237,11 +246,6 @@ describeWithRedis('a link to a cluster', () => {
   });
 
   it('asks the node that admits for the state of the disks', async () => {
-    // Redis below 7.2 knows no WAITAOF; under another's name it counts who was asked.
-    const [, major, minor] = /v=(\d+)\.(\d+)/.exec(String(execFileSync('redis-server', ['--version'])))!;
-    const isKnown = Number(major) > 7 || (major === '7' && Number(minor) >= 2);
-    const config: Record<string, string> = isKnown ? {} : { 'rename-command': 'WAIT WAITAOF' };
-    await using cluster = await RedisCluster.start({ config });
     const link = linkTo(cluster.url, { waitReplicas: 0 });
     for (let round = 0; round < 8; round += 1)
       await link.run('admit', ['{a}generation'], [Buffer.alloc(100_000)]).catch(() => undefined);
@@ -253,7 +257,6 @@ describeWithRedis('a link to a cluster', () => {
   });
 
   it('goes on after a node was killed and started again', async () => {
-    await using cluster = await RedisCluster.start();
     const link = linkTo(cluster.url, { replyMs: 2000 });
     const keys = Array.from({ length: 12 }, (_, n) => `{f:${n}}:k`);
     await Promise.all(keys.map((key) => link.command('SET', key, key)));

@@ -26,6 +26,7 @@ export class RandomLedger {
   readonly #versions = new Map<string, number>();
   readonly #fences = new Map<string, string>();
   readonly #held: LeasedBatch[] = [];
+  #admitted = 0;
 
   constructor(shop: Workshop) {
     this.#shop = shop;
@@ -91,7 +92,10 @@ export class RandomLedger {
       await this.#shop.queue.cancel({ now: this.#shop.now, callId: call.id });
   }
 
+  /** May be asked again before it has ended: calls are in the order in which they were asked for. */
   async admit(pick: number, rows: number, payloadBytes = 0): Promise<void> {
+    const nth = this.#admitted;
+    this.#admitted += 1;
     const functionName = FUNCTIONS[pick % FUNCTIONS.length]!;
     const isArrow = pick % 2 === 0;
     const text = JSON.stringify([
@@ -99,7 +103,7 @@ export class RandomLedger {
       'x'.repeat(payloadBytes),
     ]);
     const admission = this.#shop.admission(rows, {
-      now: this.#shop.now + this.calls.length,
+      now: this.#shop.now + nth,
       functionName,
       versionId: this.#versions.get(functionName)!,
       apiKeyId: pick % 4,
@@ -109,12 +113,12 @@ export class RandomLedger {
       bytes: Math.max(text.length, rows * 8),
       schemaKey: pick % 11 === 0 ? 'any' : '',
       payload: isArrow ? { kind: 'arrow', bytes: Buffer.from(text) } : { kind: 'json', text },
-      idempotency: pick % 2 === 1 ? { key: `key-${this.calls.length}`, bodyDigest: `digest-${pick}` } : null,
+      idempotency: pick % 2 === 1 ? { key: `key-${nth}`, bodyDigest: `digest-${pick}` } : null,
       metadata: pick % 4 === 0 ? { tenant: `t${pick}`, ü: '✓' } : {},
       traceparent: pick % 6 === 0 ? '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01' : null,
     });
     const { callId } = await this.#shop.queue.admit(admission);
-    this.calls.push({ id: callId, admission, sealed: 0 });
+    this.calls[nth] = { id: callId, admission, sealed: 0 };
   }
 
   async #seal(pick: number, size: number): Promise<void> {
