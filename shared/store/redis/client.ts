@@ -91,7 +91,7 @@ class Client {
       checkRoom: this.guard.checkRoom,
       counters,
       largeBytes: new LargeBytes({ link, layout, generation: ticket.generation, counters }, ticket.bucket),
-      largeTurns: new LargeTurns(),
+      largeTurns: new LargeTurns(() => !link.isReady),
       blobs: new BlobCache(BLOB_BYTES_MAX),
       overdue: new Map(),
       jobs: new Map(),

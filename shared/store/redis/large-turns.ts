@@ -11,14 +11,19 @@ const BYTES_MAX = 2 * 2 ** 20;
 type Waiting = { readonly bytes: number; readonly go: () => void };
 
 export class LargeTurns {
+  readonly #isAway: () => boolean;
   #bytes = 0;
   /** As many as there are verbs under way, which their callers limit. */
   readonly #waiting: Waiting[] = [];
 
+  /** @param isAway nothing can be sent now: what is asked meanwhile waits for the server with all else, and is refused with it. */
+  constructor(isAway: () => boolean) {
+    this.#isAway = isAway;
+  }
+
   /** Runs `write` when it is its turn: at once, in this tick, where nothing large is under way. */
   async run<T>(bytes: number, write: () => Promise<T>): Promise<T> {
-    if (this.#waiting.length > 0 || !this.#fits(bytes))
-      await new Promise<void>((go) => this.#waiting.push({ bytes, go }));
+    if (!this.#isAway() && (this.#waiting.length > 0 || !this.#fits(bytes))) await this.#turn(bytes);
     else this.#bytes += bytes;
     try {
       return await write();
@@ -34,7 +39,11 @@ export class LargeTurns {
 
   /** Resolves when all that was asked before has begun. */
   async begun(): Promise<void> {
-    if (this.#waiting.length > 0) await this.run(0, async () => undefined);
+    if (this.#waiting.length > 0) await this.#turn(0);
+  }
+
+  #turn(bytes: number): Promise<void> {
+    return new Promise((go) => this.#waiting.push({ bytes, go }));
   }
 
   #fits(bytes: number): boolean {

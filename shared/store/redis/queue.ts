@@ -20,7 +20,10 @@ export interface QueueEvents {
 export const makeQueue = (context: QueueContext, events: QueueEvents): QueueStore => {
   const admissions = new Admissions(context);
   const expiry = new Expiry(context);
-  /** What was asked first goes first: admissions wait for the end of their tick. */
+  /**
+   * What was asked first goes first: admissions wait for the end of their tick. Large payloads and outputs wait for their turn
+   * besides (large-turns.ts), and what is asked after them may pass them.
+   */
   const behind = <Q, A>(verb: (context: QueueContext, query: Q) => Promise<A>) => {
     return (query: Q): Promise<A> => {
       admissions.flush();

@@ -5,7 +5,11 @@ const MIB = 2 ** 20;
 
 /** Writes that end when they are told to, and the order in which they began. */
 const makeWrites = () => {
-  const turns = new LargeTurns();
+  let isAway = false;
+  const turns = new LargeTurns(() => isAway);
+  const leave = (): void => {
+    isAway = true;
+  };
   const begun: string[] = [];
   const write = (name: string, bytes: number) => {
     const end = Promise.withResolvers<string>();
@@ -19,7 +23,7 @@ const makeWrites = () => {
     };
     return { end: finish };
   };
-  return { turns, begun, write };
+  return { turns, begun, write, leave };
 };
 
 it('begins at once what fits, and the rest in its order as others end', async () => {
@@ -65,10 +69,21 @@ it('begins all that wait when one fails: together they wait for a server that is
   expect(begun).toEqual(['a', 'b', 'c', 'next', 'last']);
 });
 
+it('begins at once what is asked while the server is away: it waits there with what was asked before', async () => {
+  const { begun, write, leave } = makeWrites();
+  const first = write('first', 2 * MIB);
+  leave();
+  const second = write('second', 2 * MIB);
+  expect(begun).toEqual(['first', 'second']);
+  await first.end();
+  await second.end();
+});
+
 it('says when all that was asked has begun', async () => {
-  const { turns, begun, write } = makeWrites();
+  const { turns, begun, write, leave } = makeWrites();
   await turns.begun();
   const writes = ['a', 'b', 'c'].map((name) => write(name, 2 * MIB));
+  leave();
   const all = turns.begun().then(() => begun.push('all'));
   for (const one of writes) await one.end();
   await all;

@@ -70,7 +70,7 @@ export class QueueRig {
       checkRoom: () => undefined,
       counters: {},
       largeBytes: new LargeBytes({ link: this.link, layout: this.layout, generation: GENERATION }, bucket),
-      largeTurns: new LargeTurns(),
+      largeTurns: new LargeTurns(() => !this.link.isReady),
       blobs: new BlobCache(2 ** 20),
       overdue: new Map(),
       jobs: new Map(),
