@@ -25,6 +25,13 @@ import { PLAIN_SPEC } from '../../support/function-spec.ts';
 
 export type SpecChanges = Partial<Omit<FunctionSpec, 'source'>>;
 
+/** A handler inherits nothing; without the cache each would load the type stripper and strip our runtime anew, most of its start. */
+const { NODE_COMPILE_CACHE } = process.env;
+const NODE_ENVIRONMENT: FunctionSpec['environment'] = {
+  ...PLAIN_SPEC.environment,
+  env: NODE_COMPILE_CACHE === undefined ? {} : { NODE_COMPILE_CACHE },
+};
+
 /** A Node function of one utf8 column `text`; `body` is the module's text, which exports `run`. */
 export const nodeSpec = (body: string, changes: SpecChanges = {}): FunctionSpec => ({
   ...PLAIN_SPEC,
@@ -33,6 +40,7 @@ export const nodeSpec = (body: string, changes: SpecChanges = {}): FunctionSpec 
   inputs: [{ name: 'text', type: 'utf8', nullable: false }],
   output: { type: 'utf8', nullable: true },
   batching: { sizeRows: 8, durationMs: 5, bytesMax: 2 ** 26 },
+  environment: NODE_ENVIRONMENT,
   ...changes,
   source: [{ path: changes.handler?.file ?? 'f.mjs', content: Buffer.from(body).toString('base64') }],
 });
