@@ -1,5 +1,12 @@
 /** What goes to a handler and what came back, as Arrow bytes; shared/arrow does the work. */
-import { type ArrowStream, buildInput, checkOutput, type InputPart } from '../shared/arrow/index.ts';
+import {
+  type ArrowStream,
+  buildInput,
+  checkOutput,
+  type InputPart,
+  type InputStream,
+  joinedStream,
+} from '../shared/arrow/index.ts';
 import type { FunctionSpec, FunctionVersion } from '../shared/domain/function.ts';
 import type { RefusedRow } from '../shared/domain/retry.ts';
 import { SluiceError } from '../shared/errors/sluice-error.ts';
@@ -27,7 +34,7 @@ export const batchOf = (
 };
 
 /** The batch's rows as Arrow streams in row order. */
-const inputOf = (leased: LeasedBatch, spec: FunctionSpec): Uint8Array[] => {
+const inputOf = (leased: LeasedBatch, spec: FunctionSpec): InputStream[] => {
   const payloads = new Map(leased.calls.map(({ callId, payload }) => [callId, payload]));
   const parts = leased.slices.map(({ callId, from, count }): InputPart => {
     const payload = payloads.get(callId);
@@ -36,6 +43,13 @@ const inputOf = (leased: LeasedBatch, spec: FunctionSpec): Uint8Array[] => {
   });
   return buildInput(parts, spec.inputs);
 };
+
+/** The batch as one stream of one record batch, for handlers that take no other. */
+export const batchStream = ({ parts }: HandlerBatch, inputs: FunctionSpec['inputs']): Uint8Array =>
+  joinedStream(
+    parts.map(({ bytes }) => bytes),
+    inputs,
+  );
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 

@@ -3,13 +3,14 @@
  * decided by the host, so an adapter (a child process, an HTTP engine, a gRPC image) knows nothing of leases.
  */
 
+import type { InputStream } from '../shared/arrow/index.ts';
 import type { RowError } from '../shared/domain/call.ts';
 import type { RefusedRow } from '../shared/domain/retry.ts';
 
 export type HandlerBatch = {
   readonly rows: number;
   /** One or more Arrow IPC streams in row order; together they have `rows` rows. */
-  readonly parts: readonly Uint8Array[];
+  readonly parts: readonly InputStream[];
 };
 
 export type HandlerCall = {

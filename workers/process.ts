@@ -8,6 +8,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import type { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
+import type { InputStream } from '../shared/arrow/index.ts';
 import { sharedBytes } from '../shared/runtime/shared-bytes.ts';
 import type { HandlerInstance } from './backend.ts';
 import { frameSocket } from './frame-socket.ts';
@@ -87,7 +88,7 @@ const failureOf = (error: WireError, outputs: readonly HandlerOutput[]): Handler
   mro: error.mro ?? [],
 });
 
-const bytesOf = (parts: readonly Uint8Array[]): number =>
+const bytesOf = (parts: readonly InputStream[]): number =>
   parts.reduce((bytes, part) => bytes + part.byteLength, 0);
 
 const tooLarge = (error: FrameError): HandlerAnswer => ({
@@ -218,11 +219,11 @@ export class HandlerProcess implements HandlerInstance {
     this.#write(frameHead(header, 0), []);
   }
 
-  #write(head: Buffer, parts: readonly Uint8Array[]): void {
+  #write(head: Buffer, parts: readonly InputStream[]): void {
     if (this.#isGone || this.#socket.destroyed) return;
     this.#socket.cork();
     this.#socket.write(head);
-    for (const part of parts) this.#socket.write(part);
+    for (const { pieces } of parts) for (const piece of pieces) this.#socket.write(piece);
     this.#socket.uncork();
   }
 

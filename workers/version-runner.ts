@@ -404,7 +404,7 @@ export class VersionRunner {
       callIdText,
     });
     const batch = batchOf(run.leased, run.rows, spec);
-    if (this.#sampler !== null && 'parts' in batch) run.parts = batch.parts;
+    if (this.#sampler !== null && 'parts' in batch) run.parts = batch.parts.map(({ bytes }) => bytes);
     const answer = 'end' in batch ? batch : await this.#run(run, handler, batch, context);
     const end = run.timedOut ? 'timeout' : answer.end;
     endBatchSpan(span, end, 'error' in answer ? answer.error.message : null);

@@ -7,7 +7,7 @@
  * reads replaced dictionaries wrongly. apache-arrow has no large_list.
  */
 export { FILE_MAGIC, type FileBlock, fileFooter } from './file-footer.ts';
-export { buildInput, type InputPart } from './input-build.ts';
+export { buildInput, type InputPart, InputStream } from './input-build.ts';
 export { matchInputs } from './input-match.ts';
 export { columnStream, joinedStream } from './joined-stream.ts';
 export { type JsonBody, type JsonPayload, jsonToPayload } from './json-payload.ts';

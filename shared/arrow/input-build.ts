@@ -7,10 +7,33 @@ import { joinBytes } from './batch-sink.ts';
 import { END_OF_STREAM } from './message-frame.ts';
 import { schemaMessage } from './schema-message.ts';
 import { openStream } from './stream.ts';
-import { sliceStream } from './stream-slice.ts';
+import { slicePieces } from './stream-slice.ts';
 import { batchOf } from './value-builder.ts';
 
 export type InputPart = { readonly payload: Payload; readonly from: number; readonly count: number };
+
+/**
+ * One Arrow IPC stream of a batch. A socket takes its pieces as they are: joined, the rows of large calls would be copied
+ * once for each batch, and the collector would have as many bytes more to look after.
+ */
+export class InputStream {
+  readonly pieces: readonly Uint8Array[];
+  #bytes: Uint8Array | null = null;
+
+  constructor(pieces: readonly Uint8Array[]) {
+    this.pieces = pieces;
+  }
+
+  get byteLength(): number {
+    return this.pieces.reduce((bytes, piece) => bytes + piece.byteLength, 0);
+  }
+
+  /** In one piece, which is made once. */
+  get bytes(): Uint8Array {
+    this.#bytes ??= this.pieces.length === 1 ? this.pieces[0]! : joinBytes(this.pieces);
+    return this.#bytes;
+  }
+}
 
 type Prepared = { readonly nodes: readonly Node[]; readonly schema: Uint8Array };
 const prepared = new WeakMap<readonly FieldJson[], Prepared>();
@@ -29,21 +52,21 @@ function prepare(inputs: readonly FieldJson[]): Prepared {
  * Streams in row order: adjacent JSON parts become one stream of one batch, whole Arrow payloads pass as they are, parts of them
  * are sliced by buffers. The payloads must be those that `jsonToPayload` made or `readStream` verified.
  */
-export function buildInput(parts: readonly InputPart[], inputs: readonly FieldJson[] | null): Uint8Array[] {
-  const streams: Uint8Array[] = [];
+export function buildInput(parts: readonly InputPart[], inputs: readonly FieldJson[] | null): InputStream[] {
+  const streams: InputStream[] = [];
   for (let at = 0; at < parts.length; ) {
     const { payload, from, count } = parts[at]!;
     if (payload.kind === 'arrow') {
       const stream = openStream(payload.bytes);
       const whole = from === 0 && count === stream.rows;
-      streams.push(whole ? payload.bytes : sliceStream(stream, from, count));
+      streams.push(new InputStream(whole ? [payload.bytes] : slicePieces(stream, from, count)));
       at++;
       continue;
     }
     let end = at + 1;
     while (end < parts.length && parts[end]!.payload.kind === 'json') end++;
     if (inputs === null) throw new BugError('a JSON payload for a function that takes any table');
-    streams.push(jsonStream(parts.slice(at, end), inputs));
+    streams.push(new InputStream([jsonStream(parts.slice(at, end), inputs)]));
     at = end;
   }
   return streams;

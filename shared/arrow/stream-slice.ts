@@ -23,7 +23,11 @@ export function batchRanges(stream: ArrowStream, from: number, count: number): r
  * Rows [from, from + count) as a new IPC stream under the same schema; whole record batches go as they came, parts of
  * them with one copy per buffer at most, dictionaries go along.
  */
-export function sliceStream(stream: ArrowStream, from: number, count: number): Uint8Array {
+export const sliceStream = (stream: ArrowStream, from: number, count: number): Uint8Array =>
+  joinBytes(slicePieces(stream, from, count));
+
+/** The same in pieces, most of them views of the stream's own buffers. */
+export function slicePieces(stream: ArrowStream, from: number, count: number): Uint8Array[] {
   const out: Uint8Array[] = [stream.schemaMessage];
   const emitted: Emitted = new Map();
   for (const { batch, first, count: rows } of batchRanges(stream, from, count)) {
@@ -36,5 +40,5 @@ export function sliceStream(stream: ArrowStream, from: number, count: number): U
     }
   }
   out.push(END_OF_STREAM);
-  return joinBytes(out);
+  return out;
 }

@@ -8,9 +8,10 @@
  *                        └── a wrong message ─► error, the call is cancelled
  */
 import { Metadata, type ServiceError, status } from '@grpc/grpc-js';
-import { CastError, joinedStream, rowsToStream } from '../../shared/arrow/index.ts';
+import { CastError, rowsToStream } from '../../shared/arrow/index.ts';
 import type { FunctionSpec } from '../../shared/domain/function.ts';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
+import { batchStream } from '../batch-bytes.ts';
 import { contextHeaders } from '../context-headers.ts';
 import type { Handler, HandlerAnswer, HandlerBatch, HandlerContext, HandlerOutput } from '../handler.ts';
 import { outputOfMessage } from './answer-columns.ts';
@@ -56,7 +57,7 @@ const NO_ARGUMENTS = '__chalk_no_args__';
 const requestOf = (batch: HandlerBatch, { inputs }: FunctionSpec): Uint8Array =>
   inputs?.length === 0
     ? rowsToStream({ [NO_ARGUMENTS]: new Array<boolean>(batch.rows).fill(true) })
-    : joinedStream(batch.parts, inputs);
+    : batchStream(batch, inputs);
 
 export class RemoteHandler implements Handler {
   readonly wantsCalls = false;

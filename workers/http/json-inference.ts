@@ -3,11 +3,12 @@
  * The answer is a list with a value for each row, by itself or as `outputs`, `predictions` or `results`. A server whose
  * validation says that it misses `instances` gets the rows under that name from then on.
  */
-import { CastError, joinedStream, openStream, rowsToStream } from '../../shared/arrow/index.ts';
+import { CastError, openStream, rowsToStream } from '../../shared/arrow/index.ts';
 import { textOf } from '../../shared/arrow/value-text.ts';
 import type { EngineSpec } from '../../shared/domain/engine.ts';
 import type { FunctionSpec } from '../../shared/domain/function.ts';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
+import { batchStream } from '../batch-bytes.ts';
 import { outputOfMessage } from '../grpc/answer-columns.ts';
 import type { HandlerAnswer, HandlerBatch, HandlerContext } from '../handler.ts';
 import type { EngineConnection, Reply } from './engine-connection.ts';
@@ -54,7 +55,7 @@ export class JsonInference {
   async infer(batch: HandlerBatch, context: HandlerContext, signal: AbortSignal): Promise<HandlerAnswer> {
     let rows: readonly Uint8Array[];
     try {
-      rows = rowsJson(joinedStream(batch.parts, this.#parts.spec.inputs));
+      rows = rowsJson(batchStream(batch, this.#parts.spec.inputs));
     } catch (error) {
       if (error instanceof CastError) return finalAnswer('CastError', error.message);
       throw error;

@@ -2,7 +2,7 @@
  * The Open Inference Protocol v2 (https://github.com/kserve/open-inference-protocol): a batch is one request, the first dimension
  * its rows, each column a tensor. The engine's metadata says whether tensors go in binary, and which have dimensions of 1.
  */
-import { CastError, joinedStream } from '../../shared/arrow/index.ts';
+import { CastError } from '../../shared/arrow/index.ts';
 import type { EngineSpec } from '../../shared/domain/engine.ts';
 import type { FieldJson, FunctionSpec } from '../../shared/domain/function.ts';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
@@ -17,6 +17,7 @@ import {
   tensorRows,
   writtenTensors,
 } from '../../shared/wire/oip/index.ts';
+import { batchStream } from '../batch-bytes.ts';
 import { outputOfMessage } from '../grpc/answer-columns.ts';
 import type { HandlerAnswer, HandlerBatch, HandlerContext } from '../handler.ts';
 import type { EngineConnection, Reply } from './engine-connection.ts';
@@ -79,7 +80,7 @@ export class OipInference {
 
   #bodyOf(batch: HandlerBatch, { batchId, attempt }: HandlerContext): InferAnswer {
     const { isBinary } = this.#metadata;
-    const columns = columnTensors(joinedStream(batch.parts, this.#parts.spec.inputs));
+    const columns = columnTensors(batchStream(batch, this.#parts.spec.inputs));
     const tensors = columns.map((tensor) => shapedFor(tensor, this.#metadata));
     const inText = isBinary ? 0 : tensors.reduce((sum, tensor) => sum + tensorBytes(tensor), 0);
     if (inText > JSON_BYTES_MAX)

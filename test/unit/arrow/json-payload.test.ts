@@ -141,16 +141,16 @@ test('JSON values of every kind, null included, pass a json column', () => {
   const fields = [field('x', 'json')];
   const values = [1, 'a', null, [1, { b: null }], { a: 1 }];
   const { payload } = jsonToPayload({ columns: { x: values } }, fields);
-  const [bytes] = buildInput([{ payload, from: 0, count: 5 }], fields);
-  expect(readStream(bytes!).fields).toEqual(fields);
-  expect(streamToColumns(bytes!).x).toEqual(values);
+  const { bytes } = buildInput([{ payload, from: 0, count: 5 }], fields)[0]!;
+  expect(readStream(bytes).fields).toEqual(fields);
+  expect(streamToColumns(bytes).x).toEqual(values);
 });
 
 test('lone surrogates do not meet across rows', () => {
   const values = ['a\ud83d', '\ude00b', 'ü'];
   const { payload } = jsonToPayload({ columns: { text: values } }, inputs);
-  const [bytes] = buildInput([{ payload, from: 0, count: 3 }], inputs);
-  expect(streamToColumns(bytes!).text).toEqual(['a\ufffd', '\ufffdb', 'ü']);
+  const { bytes } = buildInput([{ payload, from: 0, count: 3 }], inputs)[0]!;
+  expect(streamToColumns(bytes).text).toEqual(['a\ufffd', '\ufffdb', 'ü']);
 });
 
 describe('large calls and open types', () => {

@@ -123,7 +123,7 @@ function throughJson(name: string, rows: number): void {
   const { payload, rows: count } = jsonToPayload({ columns: { result: JSON.parse(`[${values}]`) } }, inputs);
   expect(count, name).toBe(rows);
   const [whole] = buildInput([{ payload, from: 0, count: rows }], inputs);
-  made({ case: name, parts: [{ from: 0, count: rows }] }, 'json', whole!);
+  made({ case: name, parts: [{ from: 0, count: rows }] }, 'json', whole!.bytes);
   const [two] = buildInput(
     [
       { payload, from: 5, count: 9 },
@@ -135,7 +135,7 @@ function throughJson(name: string, rows: number): void {
     { from: 5, count: 9 },
     { from: 0, count: 2 },
   ];
-  made({ case: name, parts }, 'json-parts', two!);
+  made({ case: name, parts }, 'json-parts', two!.bytes);
 }
 
 /** Dates carry milliseconds, so that finer units do not survive plain values. */

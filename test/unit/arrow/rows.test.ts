@@ -98,7 +98,7 @@ describe('rows', () => {
               : { kind: 'arrow' as const, bytes: rowsToStream(columnsOf(own), fields) };
             return runs(count, inner).map((run) => ({ payload, ...run }));
           });
-          const streams = buildInput(parts, fields);
+          const streams = buildInput(parts, fields).map((stream) => stream.bytes);
           for (const bytes of streams)
             expect(matchInputs(readStream(bytes), fields)).toEqual({ schemaKey: '' });
           expect(normal(rowsOf(streams))).toEqual(normal(rows));
@@ -195,9 +195,13 @@ describe('buffers', () => {
     const mixed = [...resultArrow([part, { state: 'pending', from: 20_000, count: 1 }], output)];
     expect(mixed.some((chunk) => chunk.buffer === bytes.buffer && chunk.length === 160_000)).toBe(true);
     const fields = openStream(bytes).fields;
-    expect(buildInput([{ payload: { kind: 'arrow', bytes }, from: 0, count: 20_000 }], fields)[0]).toBe(
-      bytes,
+    const payload = { kind: 'arrow' as const, bytes };
+    const [whole, part20] = [20_000, 20].map(
+      (count) => buildInput([{ payload, from: 0, count }], fields)[0]!,
     );
+    expect(whole!.bytes).toBe(bytes);
+    expect(part20!.pieces.some((piece) => piece.buffer === bytes.buffer)).toBe(true);
+    expect(part20!.byteLength).toBe(part20!.bytes.length);
   });
 });
 

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { InputStream } from '../../../shared/arrow/index.ts';
 import type { HandlerContext } from '../../../workers/handler.ts';
 import { HandlerProcess, type ProcessCommand } from '../../../workers/process.ts';
 import { eventually } from '../../support/sluice-process.ts';
@@ -59,7 +60,7 @@ const run = (
   handler: HandlerProcess,
   begun: () => void = () => undefined,
   signal = new AbortController().signal,
-) => handler.run({ rows: 1, parts: [new Uint8Array([7])] }, context, signal, begun);
+) => handler.run({ rows: 1, parts: [new InputStream([new Uint8Array([7])])] }, context, signal, begun);
 
 /** Resolves when the process is gone, or a zombie that nobody has collected. */
 const untilDead = (pid: number): Promise<true> =>
@@ -178,7 +179,7 @@ describe('a handler process', () => {
       rows: 1,
       metadata: { text: 'x'.repeat(2 ** 20) },
     }));
-    const batch = { rows: 1, parts: [new Uint8Array([7])] };
+    const batch = { rows: 1, parts: [new InputStream([new Uint8Array([7])])] };
     const signal = new AbortController().signal;
     const answer = await handler.run(batch, { ...context, calls }, signal, () => undefined);
     expect(answer).toMatchObject({ end: 'error', error: { kind: 'FrameError' } });

@@ -4,10 +4,15 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { rowsToStream, streamToColumns, type TypedArray } from '../../../../shared/arrow/index.ts';
+import {
+  InputStream,
+  rowsToStream,
+  streamToColumns,
+  type TypedArray,
+} from '../../../../shared/arrow/index.ts';
 import type { FieldJson, FunctionSpec } from '../../../../shared/domain/function.ts';
 import { type Behind, RemoteReplica } from '../../../../workers/grpc/remote-replica.ts';
-import type { HandlerAnswer, HandlerContext } from '../../../../workers/handler.ts';
+import type { HandlerAnswer, HandlerBatch, HandlerContext } from '../../../../workers/handler.ts';
 import { freePort } from '../../../support/free-port.ts';
 import { PLAIN_SPEC } from '../../../support/function-spec.ts';
 import { PYTHON } from '../../../support/sluice-process.ts';
@@ -93,12 +98,12 @@ type Columns = Readonly<Record<string, readonly unknown[] | TypedArray>>;
 
 export const batchOf = (columns: Columns, fields?: readonly FieldJson[]) => {
   const rows = Object.values(columns)[0]?.length ?? 0;
-  return { rows, parts: [rowsToStream(columns, fields)] };
+  return { rows, parts: [new InputStream([rowsToStream(columns, fields)])] };
 };
 
 export const runBatch = (
   replica: RemoteReplica,
-  batch: { readonly rows: number; readonly parts: readonly Uint8Array[] },
+  batch: HandlerBatch,
   signal = new AbortController().signal,
   begun = () => {},
 ): Promise<HandlerAnswer> => replica.run(batch, CONTEXT, signal, begun);

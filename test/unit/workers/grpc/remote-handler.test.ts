@@ -1,6 +1,6 @@
 /** Batches through a real server of ours: values, errors, crashes, order, limits. */
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { checkOutput, rowsToStream } from '../../../../shared/arrow/index.ts';
+import { checkOutput, InputStream, rowsToStream } from '../../../../shared/arrow/index.ts';
 import type { FunctionSpec } from '../../../../shared/domain/function.ts';
 import {
   batchOf,
@@ -72,7 +72,10 @@ describe('a handler behind gRPC', () => {
       rowsToStream({ x: [2 ** 40] }, X),
       rowsToStream({ x: [null, 7] }, [field('x', 'uint32')]),
     ];
-    const answer = await runBatch(await at('double'), { rows: 5, parts });
+    const answer = await runBatch(await at('double'), {
+      rows: 5,
+      parts: parts.map((part) => new InputStream([part])),
+    });
     expect(valuesOf(answer)).toEqual([2, 4, 2 ** 41, null, 14]);
     if (answer.end === 'ok')
       expect(answer.outputs.map(({ stream, rows }) => checkOutput(stream, INT, rows).rows)).toEqual([5]);

@@ -1,7 +1,7 @@
 /** Batches to engines of the Open Inference Protocol: every type there and back, in JSON and in the binary form. */
 import path from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { rowsToStream, streamToColumns } from '../../../../shared/arrow/index.ts';
+import { InputStream, rowsToStream, streamToColumns } from '../../../../shared/arrow/index.ts';
 import type { FieldJson } from '../../../../shared/domain/function.ts';
 import type { HandlerAnswer } from '../../../../workers/handler.ts';
 import { startLocalEngine } from '../../../../workers/http/local-engine.ts';
@@ -33,7 +33,12 @@ const started = async (engine: EngineChanges, changes: SpecChanges) => {
   onTestFinished(() => replica.stop(5000));
   await replica.ready;
   const run = (parts: readonly Uint8Array[], rows: number): Promise<HandlerAnswer> =>
-    replica.run({ rows, parts }, CONTEXT, new AbortController().signal, () => undefined);
+    replica.run(
+      { rows, parts: parts.map((part) => new InputStream([part])) },
+      CONTEXT,
+      new AbortController().signal,
+      () => undefined,
+    );
   return { run, lines, replica };
 };
 

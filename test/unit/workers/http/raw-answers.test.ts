@@ -1,7 +1,7 @@
 /** Answers of an engine, byte by byte: which of them are the rows' fault, which are the engine's, and which are none. */
 import { type AddressInfo, createServer } from 'node:net';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { rowsToStream, streamToColumns } from '../../../../shared/arrow/index.ts';
+import { InputStream, rowsToStream, streamToColumns } from '../../../../shared/arrow/index.ts';
 import type { EngineSpec } from '../../../../shared/domain/engine.ts';
 import type { HandlerAnswer } from '../../../../workers/handler.ts';
 import { EngineConnection, originOf } from '../../../../workers/http/engine-connection.ts';
@@ -44,7 +44,7 @@ const answered = async (
     infer: (batch, context, signal) => inference.infer(batch, context, signal),
     onBroken: async () => null,
   });
-  const batch = { rows: 1, parts: [rowsToStream({ text: ['a'] }, [TEXT])] };
+  const batch = { rows: 1, parts: [new InputStream([rowsToStream({ text: ['a'] }, [TEXT])])] };
   return handler.run(batch, CONTEXT, new AbortController().signal, () => undefined);
 };
 
