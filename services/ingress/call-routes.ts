@@ -58,7 +58,7 @@ const addShow: Routes = (app, room) => {
       let call = await ownCall(room, request.params.id, identity);
       const waitMs = Math.min((request.query.wait ?? 0) * 1000, room.settings.waitMaxMs);
       if (waitMs > 0 && !isFinished(call.status)) {
-        await requestWait(room, call.id, waitMs, reply.raw);
+        await requestWait(room, call.id, waitMs, reply.raw, 'end');
         call = await ownCall(room, request.params.id, identity);
       }
       countAnswer(label, 200);

@@ -9,6 +9,7 @@ export const requestWait = (
   callId: number,
   waitMs: number,
   response: ServerResponse,
+  interest: 'end' | 'result',
 ): Promise<CallEvent | null> =>
   new Promise((resolve) => {
     // Who left while the call was read has no close to come.
@@ -17,9 +18,14 @@ export const requestWait = (
       wait.cancel();
       resolve(null);
     };
-    const wait = room.waits.wait(callId, waitMs, (event) => {
-      response.off('close', onClose);
-      resolve(event);
-    });
+    const wait = room.waits.wait(
+      callId,
+      waitMs,
+      (event) => {
+        response.off('close', onClose);
+        resolve(event);
+      },
+      interest,
+    );
     response.on('close', onClose);
   });

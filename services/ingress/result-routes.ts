@@ -37,7 +37,7 @@ export const resultRoutes: Routes = (app, room) => {
       const waitMs = Math.min(wait * 1000, room.settings.waitMaxMs);
       if (waitMs > 0) {
         const call = await ownCall(room, request.params.id, identity);
-        if (!isFinished(call.status)) await requestWait(room, callId, waitMs, reply.raw);
+        if (!isFinished(call.status)) await requestWait(room, callId, waitMs, reply.raw, 'result');
       }
       const found = await room.results.read(callId, form, partial, mayRead(identity));
       countAnswer(LABEL, 200);

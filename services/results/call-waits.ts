@@ -61,8 +61,8 @@ export class CallWaits {
     return this.#waits.size;
   }
 
-  /** Waits for the call's end. `done` never comes before this returns. */
-  wait(callId: number, waitMs: number, done: WaitEnd): CallWait {
+  /** Waits for the call's end, and mostly for its result. `done` never comes before this returns. */
+  wait(callId: number, waitMs: number, done: WaitEnd, interest: 'end' | 'result' = 'result'): CallWait {
     this.check();
     const wait = new CallWait(this, done);
     this.#waits.add(wait);
@@ -71,7 +71,7 @@ export class CallWaits {
       return wait;
     }
     wait.timeout = this.#wheel.after(waitMs, () => wait.end(null));
-    wait.unwatch = this.#queue.watch({ kind: 'call', callId }, (event) => {
+    wait.unwatch = this.#queue.watch({ kind: 'call', callId, interest }, (event) => {
       if (isFinished(event.status)) wait.end(event);
     });
     return wait;

@@ -267,8 +267,15 @@ export type StoreEvents = {
   readonly lost: { readonly detail: string };
 };
 
-/** `callId` is required for `call` and absent for the others. */
-export type WatchQuery<K extends keyof StoreEvents> = { readonly kind: K; readonly callId?: number };
+/**
+ * `callId` is required for `call` and absent for the others. `interest`: of a call, its end alone, or its end and then its
+ * result, which a store may read ahead; absent: each advance. A store may tell of more than that.
+ */
+export type WatchQuery<K extends keyof StoreEvents> = {
+  readonly kind: K;
+  readonly callId?: number;
+  readonly interest?: 'end' | 'result';
+};
 export type Unwatch = () => void;
 
 export interface QueueStore {

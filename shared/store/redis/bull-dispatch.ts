@@ -44,8 +44,12 @@ export class BullDispatch implements Dispatch {
   #tokens = 0;
   #isClosed = false;
 
+  readonly tell: Dispatch['tell'];
+
   constructor(options: BullDispatchOptions) {
     this.#options = options;
+    // In a cluster what is published goes to any node.
+    if (options.address.kind !== 'cluster') this.tell = (channel, text) => this.#tell(channel, text);
   }
 
   async add(versionId: number, batchId: number, attempt: number, delayUntil: number | null): Promise<void> {
@@ -118,6 +122,13 @@ export class BullDispatch implements Dispatch {
     const open = [...this.#workers.values(), ...this.#queues.values()];
     await Promise.allSettled(open.map((one) => one.close()));
     this.#connection?.disconnect();
+  }
+
+  async #tell(channel: string, text: string): Promise<void> {
+    const connection = await this.#open();
+    // BullMQ sends a job some promises after it was asked to.
+    await new Promise((resolve) => setImmediate(resolve));
+    await connection.publish(channel, text);
   }
 
   async #next(versionId: number, worker: Worker<Data>, token: string): Promise<BullJob<Data> | undefined> {

@@ -1,9 +1,10 @@
 /**
  * Who waits for which call. A function's news are heard as long as somebody watches one of its calls, and for a while
- * after; each piece of news is a call's id, and the call is looked at then.
+ * after; each piece of news is a call's id, and the call is looked at then. Who waits for an end alone has it looked at when
+ * it may have come, and the outputs that settle meanwhile are read ahead for who will want the result.
  */
 import { isFinished } from '../../domain/call.ts';
-import type { Admitted, CallEvent, Unwatch } from '../ports/queue.ts';
+import type { Admitted, CallEvent, Unwatch, WatchQuery } from '../ports/queue.ts';
 import { functionOfId, isFunctionNumber } from './layout.ts';
 import type { QueueContext } from './queue-context.ts';
 import { callEvent } from './reading.ts';
@@ -17,9 +18,14 @@ const LOOKS_MAX = 256;
 /** Polls for which a function without watches is still heard. */
 const IDLE_POLLS_MAX = 10;
 
+/** Bytes of outputs that are read ahead for calls which have not ended: half of what is kept of outputs at all. */
+const AHEAD_BYTES_MAX = 32 * 2 ** 20;
+
 type Listener = (event: CallEvent) => void;
+type Interest = WatchQuery<'call'>['interest'];
 type Watch = {
-  readonly listeners: Set<Listener>;
+  readonly listeners: Map<Listener, Interest>;
+  aheadBytes: number;
   /** What was told last; what is not new is not told again. */
   told: string;
   isLooking: boolean;
@@ -50,6 +56,7 @@ export class CallWatches {
   readonly #queue: number[] = [];
   readonly #pending = new Set<Promise<unknown>>();
   #looks = 0;
+  #aheadBytes = 0;
   #polled = 0;
 
   constructor(context: QueueContext) {
@@ -66,12 +73,12 @@ export class CallWatches {
     if (!attached && !isFinished(status)) remember(this.#expected, callId);
   }
 
-  add(callId: number, listener: Listener): Unwatch {
+  add(callId: number, listener: Listener, interest?: Interest): Unwatch {
     const fn = functionOfId(callId);
     if (!isFunctionNumber(fn)) return () => undefined;
     let watch = this.#watches.get(callId);
     if (watch === undefined) {
-      watch = { listeners: new Set(), told: UNTOUCHED, isLooking: false, lookAgain: false };
+      watch = { listeners: new Map(), aheadBytes: 0, told: UNTOUCHED, isLooking: false, lookAgain: false };
       this.#watches.set(callId, watch);
       const channel = this.#channel(fn);
       channel.watches += 1;
@@ -79,7 +86,7 @@ export class CallWatches {
       if (!isQuiet) this.#follow(channel.opened.then(() => this.#look(callId)));
     }
     const entry: Listener = (event) => listener(event);
-    watch.listeners.add(entry);
+    watch.listeners.set(entry, interest);
     const kept = watch;
     return () => {
       if (kept.listeners.delete(entry) && kept.listeners.size === 0) this.#drop(callId, kept);
@@ -109,7 +116,7 @@ export class CallWatches {
     const known = this.#channels.get(fn);
     if (known !== undefined) return known;
     const { link, layout } = this.#context;
-    const opened = link.subscriber.add(layout.channel(fn, 'calls'), (text) => this.#hear(text));
+    const opened = link.subscriber.add(layout.channel(fn, 'calls'), (text) => this.#hear(fn, text));
     const channel: Channel = { opened, isOpen: false, idlePolls: 0, watches: 0 };
     this.#channels.set(fn, channel);
     const noteOpen = (): void => {
@@ -119,12 +126,24 @@ export class CallWatches {
     return channel;
   }
 
-  #hear(text: string): void {
-    for (const word of text.split(' ')) {
-      const callId = Number(word);
-      if (this.#watches.has(callId)) this.#look(callId);
-      else remember(this.#heard, callId);
+  #hear(fn: number, text: string): void {
+    const { goOn, output, ids } = parseNews(text);
+    for (const callId of ids) {
+      const watch = this.#watches.get(callId);
+      if (watch === undefined) {
+        remember(this.#heard, callId);
+        continue;
+      }
+      if (output !== null) this.#readAhead(fn, watch, output);
+      if (!goOn || wants(watch, undefined)) this.#look(callId);
     }
+  }
+
+  #readAhead(fn: number, watch: Watch, { record, bytes }: News): void {
+    if (!wants(watch, 'result') || this.#aheadBytes + bytes > AHEAD_BYTES_MAX) return;
+    watch.aheadBytes += bytes;
+    this.#aheadBytes += bytes;
+    this.#context.outputs.ahead(fn, record);
   }
 
   #look(callId: number): void {
@@ -167,12 +186,13 @@ export class CallWatches {
     if (watch.told === signature) return;
     watch.told = signature;
     if (isFinished(event.status)) this.#drop(callId, watch);
-    for (const listener of [...watch.listeners]) listener(event);
+    for (const listener of [...watch.listeners.keys()]) listener(event);
   }
 
   #drop(callId: number, watch: Watch): void {
     if (this.#watches.get(callId) !== watch) return;
     this.#watches.delete(callId);
+    this.#aheadBytes -= watch.aheadBytes;
     const channel = this.#channels.get(functionOfId(callId));
     if (channel !== undefined) channel.watches -= 1;
   }
@@ -182,6 +202,22 @@ export class CallWatches {
     this.#pending.add(done);
   }
 }
+
+type News = { readonly record: number; readonly bytes: number };
+
+/** A message of `to-calls` (scripts/parts/ending.lua): `+` those that go on, `@RECORD:BYTES` an output of theirs, ids. */
+const parseNews = (text: string) => {
+  const words = text.split(' ');
+  const goOn = words[0] === '+';
+  const [, record, bytes] = /^@(\d+):(\d+)$/.exec(words[goOn ? 1 : 0] ?? '') ?? [];
+  const output: News | null = record === undefined ? null : { record: Number(record), bytes: Number(bytes) };
+  return { goOn, output, ids: words.slice(Number(goOn) + Number(output !== null)).map(Number) };
+};
+
+const wants = ({ listeners }: Watch, interest: Interest): boolean => {
+  for (const one of listeners.values()) if (one === interest) return true;
+  return false;
+};
 
 const remember = (ids: Set<number>, callId: number): void => {
   ids.add(callId);

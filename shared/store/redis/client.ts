@@ -18,6 +18,7 @@ import { LargeBytes } from './large-bytes.ts';
 import { LargeTurns } from './large-turns.ts';
 import { functionOfVersion, isFunctionNumber, Layout } from './layout.ts';
 import { Link } from './link.ts';
+import { OutputReads } from './output-reads.ts';
 import { makeQueue } from './queue.ts';
 import type { QueueContext, QueueLimits } from './queue-context.ts';
 import { RedisRegistry } from './registry.ts';
@@ -80,6 +81,9 @@ class Client {
     this.guard = new MemoryGuard(link);
     this.dispatch = new BullDispatch({ address, layout, name: `${name}-bull`, replyMs: WAIT_MS });
     const counters: Record<string, number> = { settle_conflicts: 0, late_rows: 0 };
+    const place = { link, layout, generation: ticket.generation, counters };
+    const largeBytes = new LargeBytes(place, ticket.bucket);
+    const blobs = new BlobCache(BLOB_BYTES_MAX);
     this.context = {
       link,
       layout,
@@ -90,9 +94,10 @@ class Client {
       dispatch: this.dispatch,
       checkRoom: this.guard.checkRoom,
       counters,
-      largeBytes: new LargeBytes({ link, layout, generation: ticket.generation, counters }, ticket.bucket),
+      largeBytes,
       largeTurns: new LargeTurns(() => !link.isReady),
-      blobs: new BlobCache(BLOB_BYTES_MAX),
+      blobs,
+      outputs: new OutputReads({ link, layout, largeBytes }, blobs),
       overdue: new Map(),
       jobs: new Map(),
     };

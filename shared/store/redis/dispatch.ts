@@ -20,6 +20,8 @@ export interface Dispatch {
     max: number,
     leaseMs: number,
   ): Promise<readonly DispatchedBatch[]>;
+  /** Publishes behind what was asked to be added before, without waiting for it; absent where nothing keeps that order. */
+  tell?: ((channel: string, text: string) => Promise<void>) | undefined;
   extend(jobs: readonly Job[], leaseMs: number): Promise<void>;
   done(job: Job): Promise<void>;
   handBack(job: Job): Promise<void>;

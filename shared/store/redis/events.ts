@@ -71,10 +71,10 @@ export class Events {
     [...this.#owned].flatMap(([fn, { isOwned }]) => (isOwned ? [fn] : []));
 
   watch<K extends keyof StoreEvents>(
-    { kind, callId }: WatchQuery<K>,
+    { kind, callId, interest }: WatchQuery<K>,
     listener: (event: StoreEvents[K]) => void,
   ): Unwatch {
-    if (kind === 'call') return this.calls.add(callId!, listener as never);
+    if (kind === 'call') return this.calls.add(callId!, listener as never, interest);
     const listeners = this.#listeners.get(kind) ?? new Set();
     this.#listeners.set(kind, listeners);
     // A wrapper, so that the same function may be given twice.

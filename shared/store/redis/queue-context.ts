@@ -7,6 +7,7 @@ import type { LargeBytes } from './large-bytes.ts';
 import type { LargeTurns } from './large-turns.ts';
 import { batchIdOf, type Layout, versionIdOf } from './layout.ts';
 import type { Argument, Link, Reply } from './link.ts';
+import type { OutputReads } from './output-reads.ts';
 
 export type QueueLimits = {
   readonly queueRowsMax: number;
@@ -49,6 +50,7 @@ export type QueueContext = {
   readonly largeTurns: LargeTurns;
   /** Outputs by record, payloads by the negative id of their call. */
   readonly blobs: BlobCache;
+  readonly outputs: OutputReads;
   /**
    * Versions with batches that were ready at the last two looks, and the newest turn of the first of these: their jobs
    * are with a worker that died before it leased them, or were taken away by hand.
@@ -102,9 +104,12 @@ export const dispatchReady = async (
       .then(() => link.command('ZREMRANGEBYSCORE', layout.key(fn, 'outbox'), turn, turn))
       .catch(() => undefined);
   }
-  await Promise.allSettled(adding);
-  const telling = [...versions].map((v) =>
-    link.command('PUBLISH', layout.channel(fn, 'ready'), versionIdOf(fn, v)),
-  );
-  await Promise.allSettled(telling);
+  // A worker that hears of a batch before its job is there takes it from the outbox: no order is needed, only wanted.
+  if (dispatch?.tell === undefined) await Promise.allSettled(adding);
+  const channel = layout.channel(fn, 'ready');
+  const telling = [...versions].map((v) => {
+    const text = String(versionIdOf(fn, v));
+    return dispatch?.tell?.(channel, text) ?? link.command('PUBLISH', channel, text);
+  });
+  await Promise.allSettled([...adding, ...telling]);
 };

@@ -159,24 +159,6 @@ export const result = async (
   return { call: await show(context, found.stored), parts, next: found.next };
 };
 
-type OutputPlaces = Pick<QueueContext, 'link' | 'layout' | 'largeBytes'>;
-
-/** A batch's output, from its record, from the key beside it, or from the bucket; null: it is not there any more. */
-export const readOutputBytes = async (
-  { link, layout, largeBytes }: OutputPlaces,
-  fn: number,
-  record: number,
-): Promise<Buffer | null> => {
-  // Asked together, since most outputs lie in one of the two.
-  const [fields, beside] = await Promise.all([
-    link.command<(Buffer | null)[]>('HMGET', layout.key(fn, 'output', record), 'o', 's'),
-    link.command<Buffer | null>('GET', layout.key(fn, 'bytes', record)),
-  ]);
-  const [inline, reference] = fields;
-  if (reference) return largeBytes.read(String(reference));
-  return inline ?? beside;
-};
-
 /** Reads outputs and errors of a function's records, each once. */
 class RecordReader {
   readonly #context: QueueContext;
@@ -213,14 +195,8 @@ class RecordReader {
   }
 
   async #readOutput(record: number): Promise<OutputRef | null> {
-    const { blobs } = this.#context;
-    const batchId = batchIdOf(this.#fn, record);
-    const known = blobs.get(batchId);
-    if (known !== undefined) return { batchId, bytes: plain(known) };
-    const bytes = await readOutputBytes(this.#context, this.#fn, record);
-    if (bytes === null) return null;
-    blobs.set(batchId, bytes);
-    return { batchId, bytes: plain(bytes) };
+    const bytes = await this.#context.outputs.read(this.#fn, record);
+    return bytes === null ? null : { batchId: batchIdOf(this.#fn, record), bytes: plain(bytes) };
   }
 
   #errorsOf(record: number): Promise<readonly RowError[]> {

@@ -31,6 +31,7 @@ import { eachDocumentName, readDocument } from './documents.ts';
 import { checkBucket, LargeBytes } from './large-bytes.ts';
 import { batchIdOf, functionOfId, Layout, serialOfId, versionIdOf } from './layout.ts';
 import { Link } from './link.ts';
+import { readOutputBytes } from './output-reads.ts';
 import {
   countsOf,
   isObject,
@@ -42,7 +43,6 @@ import {
   readCall,
   unpack,
 } from './packing.ts';
-import { readOutputBytes } from './reading.ts';
 import { pairsOf } from './store-context.ts';
 import { eachFormer } from './transfer-lineage.ts';
 import { readMark, refuseServed, writeMark } from './transfer-mark.ts';

@@ -9,6 +9,7 @@ import { LargeBytes } from '../../../shared/store/redis/large-bytes.ts';
 import { LargeTurns } from '../../../shared/store/redis/large-turns.ts';
 import { Layout, versionIdOf } from '../../../shared/store/redis/layout.ts';
 import { Link } from '../../../shared/store/redis/link.ts';
+import { OutputReads } from '../../../shared/store/redis/output-reads.ts';
 import { makeQueue } from '../../../shared/store/redis/queue.ts';
 import type { QueueContext } from '../../../shared/store/redis/queue-context.ts';
 import { okOutcomes } from '../../contract/workshop.ts';
@@ -49,6 +50,11 @@ export class QueueRig {
   private constructor(url: string, prefix: string, dispatch: Dispatch | null, bucket: BucketOptions | null) {
     this.link = new Link({ address: parseAddress(url), url, name: 'rig' });
     this.layout = new Layout(prefix);
+    const largeBytes = new LargeBytes(
+      { link: this.link, layout: this.layout, generation: GENERATION },
+      bucket,
+    );
+    const blobs = new BlobCache(2 ** 20);
     this.context = {
       link: this.link,
       layout: this.layout,
@@ -69,9 +75,10 @@ export class QueueRig {
       dispatch,
       checkRoom: () => undefined,
       counters: {},
-      largeBytes: new LargeBytes({ link: this.link, layout: this.layout, generation: GENERATION }, bucket),
+      largeBytes,
       largeTurns: new LargeTurns(() => !this.link.isReady),
-      blobs: new BlobCache(2 ** 20),
+      blobs,
+      outputs: new OutputReads({ link: this.link, layout: this.layout, largeBytes }, blobs),
       overdue: new Map(),
       jobs: new Map(),
     };

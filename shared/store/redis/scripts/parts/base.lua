@@ -85,9 +85,10 @@ local function no_version(v)
   return redis.error_reply('SLUICE function_not_found There is no function version ' .. version_id_of(v) .. '.')
 end
 
-local function publish(channel, texts)
+-- head: what each message begins with.
+local function publish(channel, texts, head)
   -- A message holds some thousand ids at most.
   for at = 1, #texts, 4000 do
-    redis.call('PUBLISH', key('to-' .. channel), table.concat(texts, ' ', at, math.min(at + 3999, #texts)))
+    redis.call('PUBLISH', key('to-' .. channel), (head or '') .. table.concat(texts, ' ', at, math.min(at + 3999, #texts)))
   end
 end

@@ -6,7 +6,10 @@
 -- gets another, so that a number never means two outputs.
 -- include: objects
 local ended = {}
+-- Calls that go on and calls that are finished, and the record of the output that was kept last: what `to-calls` tells.
 local advanced = {}
+local finished_ids = {}
+local told_record
 local expiring = {}
 local emptied = {}
 
@@ -55,7 +58,7 @@ local function finish(call, fill, record)
   head[BATCHES] = false
   change_live(call.n, -1)
   expiring[#expiring + 1] = call.n
-  tell_advanced(call)
+  finished_ids[#finished_ids + 1] = id_of(call.n)
   touch_call(call)
 end
 
@@ -155,6 +158,7 @@ local function write_record(m, outcome, references, unfinished, applied)
   for i = 1, #applied, 5 do
     if applied[i] == PART_OK then
       outcome.is_kept = true
+      if not outcome.reference then told_record = m .. ':' .. (outcome.aside_bytes or #outcome.output) end
       if outcome.aside then
         redis.call('RENAME', outcome.aside, key('bytes', m))
         redis.call('PERSIST', key('bytes', m))
@@ -261,5 +265,8 @@ local function flush()
   flush_counters()
   tell_slots()
   if #ended > 0 then publish('ended', ended) end
-  if #advanced > 0 then publish('calls', advanced) end
+  -- A word that is no id is left out by who does not know it: `+` those that go on, `@RECORD:BYTES` an output of theirs.
+  local output = told_record and '@' .. told_record .. ' ' or ''
+  if #advanced > 0 then publish('calls', advanced, '+ ' .. output) end
+  if #finished_ids > 0 then publish('calls', finished_ids, output) end
 end
