@@ -15,7 +15,12 @@ import { eventually } from './sluice-process.ts';
 export const REDIS_MISSING =
   'redis-server is not installed; on Debian and Ubuntu `apt-get install redis-server` brings it, on macOS `brew install redis`, elsewhere see https://redis.io/docs/latest/operate/oss_and_stack/install.';
 
-export const hasRedis = spawnSync('redis-server', ['--version']).status === 0;
+const version = spawnSync('redis-server', ['--version'], { encoding: 'utf8' });
+export const hasRedis = version.status === 0;
+
+const [, major = 0, minor = 0] = /v=(\d+)\.(\d+)/.exec(version.stdout ?? '') ?? [];
+/** Since Redis 7.2, and in every Valkey. */
+export const hasWaitaof = Number(major) > 7 || (Number(major) === 7 && Number(minor) >= 2);
 
 /** A `describe` for suites that need Redis: without it they fail in CI, and are skipped elsewhere, both with the reason. */
 export const describeWithRedis = (name: string, suite: () => void): void => {

@@ -114,7 +114,7 @@ export const readDurability = async (link: Link, waitReplicas: number | null): P
   const evicting = infos.map((info) => info.get('maxmemory_policy') ?? 'noeviction');
   const policy = evicting.find((name) => name !== 'noeviction');
   const hasReplicas = infos.some((info) => numberOf(info, 'connected_slaves') > 0);
-  if (waitReplicas !== null) checkVersion(infos);
+  if (waitReplicas !== null) checkWaiting(infos, weakest);
   const words = [weakest === 'no-aof' ? 'aof=off' : `aof=${weakest}`];
   if (waitReplicas !== null) words.push(`waitaof=1+${waitReplicas}`);
   else if (hasReplicas) words.push('replicas=async');
@@ -125,17 +125,20 @@ export const readDurability = async (link: Link, waitReplicas: number | null): P
   };
 };
 
-const checkVersion = (infos: readonly Info[]): void => {
+/** WAITAOF would refuse each admission, after it was stored. */
+const checkWaiting = (infos: readonly Info[], sync: string): void => {
+  const refuse = (why: string): SluiceError =>
+    new SluiceError('invalid_request', `--redis-waitaof needs ${why}`, { field: 'redisWaitaof' });
   for (const info of infos) {
     const version = info.get('redis_version') ?? '0';
     const [major = 0, minor = 0] = version.split('.').map(Number);
     if (major > 7 || (major === 7 && minor >= 2)) continue;
-    throw new SluiceError(
-      'invalid_request',
-      `--redis-waitaof needs the command WAITAOF of Redis 7.2; the server is ${version}. Leave it out, or upgrade the server.`,
-      { field: 'redisWaitaof' },
+    throw refuse(
+      `the command WAITAOF of Redis 7.2; the server is ${version}. Leave it out, or upgrade the server.`,
     );
   }
+  if (sync === 'no-aof')
+    throw refuse('an append-only file, and the server keeps none. Leave it out, or set appendonly yes.');
 };
 
 const warningsOf = (sync: string, policy: string | undefined, isAsync: boolean): string[] => {

@@ -6,7 +6,13 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { parseAddress } from '../../../shared/store/redis/address.ts';
 import { connectCommands } from '../../../shared/store/redis/connecting.ts';
 import { Link, type LinkOptions } from '../../../shared/store/redis/link.ts';
-import { describeWithRedis, RedisCluster, RedisSentinels, RedisServer } from '../../support/redis-servers.ts';
+import {
+  describeWithRedis,
+  hasWaitaof,
+  RedisCluster,
+  RedisSentinels,
+  RedisServer,
+} from '../../support/redis-servers.ts';
 import { eventually } from '../../support/sluice-process.ts';
 
 const linkTo = (url: string, changes: Partial<LinkOptions> = {}): Link =>
@@ -219,7 +225,7 @@ describeWithRedis('a link to a cluster', () => {
   // Redis below 7.2 knows no WAITAOF; under another's name it counts who was asked.
   const [, major, minor] = /v=(\d+)\.(\d+)/.exec(String(execFileSync('redis-server', ['--version'])))!;
   const isKnown = Number(major) > 7 || (major === '7' && Number(minor) >= 2);
-  const config: Record<string, string> = isKnown ? {} : { 'rename-command': 'WAIT WAITAOF' };
+  const config: Record<string, string> = hasWaitaof ? {} : { 'rename-command': 'WAIT WAITAOF' };
   let cluster: RedisCluster;
   beforeAll(async () => {
     cluster = await RedisCluster.start({ config });

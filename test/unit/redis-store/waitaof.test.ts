@@ -1,0 +1,56 @@
+/** Admissions that wait for disks (`--redis-waitaof`). Redis 7.2 and newer, and Valkey, can; older ones are refused. */
+import { expect, it } from 'vitest';
+import type { RedisOptions } from '../../../shared/store/ports/server.ts';
+import { describeWithRedis, hasWaitaof, RedisSentinels, RedisServer } from '../../support/redis-servers.ts';
+import { openRedis } from '../../support/redis-store.ts';
+import { eventually } from '../../support/sluice-process.ts';
+import { makeShop, newPrefix } from './homes.ts';
+
+const waitingFor = (waitReplicas: number): Partial<RedisOptions> => ({ waitReplicas });
+
+describeWithRedis('a store whose admissions wait for disks', () => {
+  it.skipIf(hasWaitaof)('does not open on a server that cannot tell of them', async () => {
+    await using server = await RedisServer.start();
+    await expect(openRedis(server.url, newPrefix(), waitingFor(0))).rejects.toMatchObject({
+      code: 'invalid_request',
+      message: expect.stringMatching(/needs the command WAITAOF of Redis 7.2; the server is \d/),
+    });
+  });
+
+  it.skipIf(!hasWaitaof)('does not open on a server that writes to none', async () => {
+    await using server = await RedisServer.start({ aof: 'no' });
+    await expect(openRedis(server.url, newPrefix(), waitingFor(0))).rejects.toMatchObject({
+      code: 'invalid_request',
+      message: expect.stringMatching(/needs an append-only file.*set appendonly yes/),
+    });
+  });
+
+  it.skipIf(!hasWaitaof)('refuses what the disk of a replica did not confirm in time', async () => {
+    await using sentinels = await RedisSentinels.start();
+    await using shop = await makeShop(sentinels.master.url, newPrefix(), waitingFor(1));
+    expect(shop.queue.durability).toBe('redis:aof=always,waitaof=1+1');
+    await shop.admit(1);
+    sentinels.replica.signal('SIGSTOP');
+    await expect(shop.admit(1)).rejects.toMatchObject({
+      code: 'store_unavailable',
+      message: expect.stringContaining('0 of 1 replicas confirmed'),
+    });
+    sentinels.replica.signal('SIGCONT');
+    await eventually('it is confirmed again', () => shop.admit(1));
+  });
+
+  it.skipIf(!hasWaitaof)(
+    'finds all that it accepted on the replica that took the place of its master',
+    async () => {
+      await using sentinels = await RedisSentinels.start();
+      await using shop = await makeShop(sentinels.url, newPrefix(), waitingFor(1));
+      const ids = await Promise.all(Array.from({ length: 20 }, () => shop.admit(3)));
+      await sentinels.master.kill();
+      await sentinels.promoted();
+      for (const id of ids) {
+        const call = await eventually('the store is back', () => shop.call(id));
+        expect(call).toMatchObject({ status: 'pending', rows: 3 });
+      }
+    },
+  );
+});
