@@ -92,9 +92,10 @@ const serve = async (flags: Flags, strict: boolean): Promise<void> => {
   const compiled = settingsOf(flags, strict);
   const logFormat = logFormatOf(compiled, process.stderr.isTTY && !strict);
   const settings = { ...compiled, logFormat };
-  const [{ startServer }, { makeLog }] = await Promise.all([
+  const [{ startServer }, { makeLog }, { keepCompiled }] = await Promise.all([
     import('../server.ts'),
     import('../../shared/runtime/log.ts'),
+    import('../../shared/runtime/compiled-code.ts'),
   ]);
   const log = makeLog(settings.logLevel, {}, logFormat);
   const { python } = clientEnvironment();
@@ -103,6 +104,7 @@ const serve = async (flags: Flags, strict: boolean): Promise<void> => {
   if (!strict) {
     process.stdout.write(`Dashboard: ${server.address}/   Next: sluice deploy FILE   Stop: Ctrl-C\n`);
   }
+  keepCompiled();
   await untilStopped(server, settings.grace);
 };
 

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
 import type { Settings } from '../../shared/config/settings.ts';
+import { keepCompiled } from '../../shared/runtime/compiled-code.ts';
 import { makeLog } from '../../shared/runtime/log.ts';
 import { snapshot } from '../../shared/runtime/metrics.ts';
 import { artifactsOptionsOf, openArtifacts } from '../../shared/store/artifacts/index.ts';
@@ -126,6 +127,7 @@ async function listen({
     const { code = 'unknown', message } = error as NodeJS.ErrnoException;
     return { code, message, setting };
   }
+  keepCompiled();
   const address = app.server.address();
   return { port: typeof address === 'object' && address !== null ? address.port : wanted, grpcPort };
 }

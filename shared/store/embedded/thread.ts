@@ -5,6 +5,7 @@
  */
 import { writeSync } from 'node:fs';
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { keepCompiled } from '../../runtime/compiled-code.ts';
 import type { EmbeddedOptions } from '../ports/server.ts';
 import { checkServable } from '../transfer-mark.ts';
 import { type Asked, Committer, DOCUMENT_CHECKPOINT_BYTES, tidy } from './committing.ts';
@@ -188,6 +189,7 @@ const main = (): void => {
       value: string;
     };
     parent.postMessage({ kind: 'opened', generation: value } satisfies Opened);
+    keepCompiled();
   } catch (error) {
     parent.postMessage({ kind: 'refused', error: toErrorMessage(error) } satisfies Opened);
     parent.close();

@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { expect, it } from 'vitest';
-import { ROOT, temporaryDirectory } from '../../support/sluice-process.ts';
+import { eventually, ROOT, SluiceServer, temporaryDirectory } from '../../support/sluice-process.ts';
 
 const launch = (home: string): string => {
   const { NODE_COMPILE_CACHE: _, ...env } = process.env;
@@ -29,4 +29,17 @@ it('makes no home directory where there is none', () => {
   expect(launch(home)).toMatch(/^\d+\.\d+\.\d+\n$/);
   expect(existsSync(home)).toBe(false);
   rmSync(path.dirname(home), { recursive: true });
+});
+
+it('has what a server compiled kept while it runs: one that is killed keeps nothing more', async () => {
+  const folder = temporaryDirectory();
+  const server = await SluiceServer.start({ env: { NODE_COMPILE_CACHE: folder } });
+  try {
+    const kept = () => readdirSync(folder, { recursive: true }).length;
+    // The main thread, that of the store, and one that listens: some hundred modules.
+    await eventually('the modules are kept', async () => kept() > 300);
+  } finally {
+    await server.dispose();
+    rmSync(folder, { recursive: true });
+  }
 });
