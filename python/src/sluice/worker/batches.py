@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sluice.worker.channel import Channel
+from sluice.worker.channel import LENGTHS, Channel
 
 _LONG_SECONDS = 0.005
 _LONG_RUNS = 3
@@ -34,16 +34,15 @@ class Batch:
     is_cancelled: bool
 
 
-def _is_cancelled(pending: bytes, batch: int) -> bool:
+def _is_cancelled(pending: memoryview, batch: int) -> bool:
     """Whether a cancel of the batch lies among the frames that have arrived."""
     at = 0
     while at + 8 <= len(pending):
-        frame = int.from_bytes(pending[at : at + 4], "little")
-        head = int.from_bytes(pending[at + 4 : at + 8], "little")
+        frame, head = LENGTHS.unpack_from(pending, at)
         if at + 8 + head > len(pending) or frame < 4 + head:
             return False
         if frame == 4 + head:
-            told = json.loads(pending[at + 8 : at + 8 + head])
+            told = json.loads(bytes(pending[at + 8 : at + 8 + head]))
             if told.get("type") == "cancel" and told.get("id") == batch:
                 return True
         at += 4 + frame

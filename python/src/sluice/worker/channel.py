@@ -26,7 +26,7 @@ _BUFFER_BYTES = 256 * 1024
 _SOCKET_BYTES = 4 * 2**20
 _PARTS_MAX = 64
 """Buffers in one sendmsg; the kernel takes 1,024."""
-_LENGTHS = struct.Struct("<II")
+LENGTHS = struct.Struct("<II")
 
 Buffer = Any
 """Bytes, a memoryview or a pyarrow Buffer."""
@@ -50,7 +50,7 @@ class Channel:
     def receive(self) -> tuple[dict[str, Any], pa.Buffer | None]:
         """The next header, and its body in memory that nobody else writes."""
         self._fill(8)
-        frame_bytes, header_bytes = _LENGTHS.unpack_from(self._buffer, self._from)
+        frame_bytes, header_bytes = LENGTHS.unpack_from(self._buffer, self._from)
         if frame_bytes > FRAME_BYTES_MAX or header_bytes > HEADER_BYTES_MAX or header_bytes + 4 > frame_bytes:
             raise FrameError(f"frame lengths {frame_bytes} and {header_bytes} are out of range")
         self._from += 8
@@ -58,14 +58,14 @@ class Channel:
         body_bytes = frame_bytes - 4 - header_bytes
         return header, self._body(body_bytes) if body_bytes else None
 
-    def pending(self) -> bytes:
-        """What has arrived and was not read yet, without waiting."""
+    def pending(self) -> memoryview:
+        """What has arrived and was not read yet, without waiting; it holds until the next read."""
         if self._from == self._to:
             self._from = self._to = 0
         if self._to < _BUFFER_BYTES:
             with suppress(BlockingIOError, InterruptedError):
                 self._to += self._socket.recv_into(self._buffer[self._to :], 0, socket.MSG_DONTWAIT)
-        return bytes(self._buffer[self._from : self._to])
+        return self._buffer[self._from : self._to]
 
     def send(self, header: dict[str, Any], parts: Sequence[Buffer] = ()) -> None:
         """Writes a frame whose body is the parts, one after another, without joining them."""
@@ -73,7 +73,7 @@ class Channel:
         frame_bytes = 4 + len(text) + sum(map(_size, parts))
         if frame_bytes > FRAME_BYTES_MAX or len(text) > HEADER_BYTES_MAX:
             raise FrameError(f"an answer of {frame_bytes} bytes does not fit in a frame of {FRAME_BYTES_MAX}")
-        self._write([_LENGTHS.pack(frame_bytes, len(text)) + text, *parts])
+        self._write([LENGTHS.pack(frame_bytes, len(text)) + text, *parts])
 
     def _write(self, parts: list[Buffer]) -> None:
         left = [view for view in map(_bytes_view, parts) if view.nbytes]
