@@ -1,5 +1,6 @@
 /** Sluice on Redis as its users run it: `sluice serve --store redis://… --role …`, a process for each part. */
-import { freePort, type Peer, startPeer } from './peer.ts';
+import { freePort } from '../../test/support/free-port.ts';
+import { type Peer, startPeer } from './peer.ts';
 import type { RedisPeer } from './redis.ts';
 import { type Api, deployFunctions, LAUNCHER } from './sluice.ts';
 

@@ -3,7 +3,8 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { Redis } from 'ioredis';
-import { freePort, launchPeer, type Peer, SCRATCH } from './peer.ts';
+import { freePort } from '../../test/support/free-port.ts';
+import { launchPeer, type Peer, SCRATCH } from './peer.ts';
 
 const MISSING =
   'redis-server is not installed; on Debian and Ubuntu `apt-get install redis-server` brings it, on macOS `brew install redis`.';

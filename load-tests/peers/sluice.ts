@@ -4,7 +4,8 @@ import { mkdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { freePort, type Peer, PYTHON, ROOT, SCRATCH, startPeer } from './peer.ts';
+import { freePort } from '../../test/support/free-port.ts';
+import { type Peer, PYTHON, ROOT, SCRATCH, startPeer } from './peer.ts';
 
 const run = promisify(execFile);
 /** What `npx sluice` starts, in the Node that runs this. */

@@ -1,7 +1,9 @@
 /** The load of the single-row scenarios: one JSON row a request, against each of the servers. */
+
+import { freePort } from '../../test/support/free-port.ts';
 import type { Run, Subject } from '../comparison.ts';
 import { generate, type LoadPlan } from '../generator/load.ts';
-import { freePort, type Peer, PYTHON, startPeer } from '../peers/peer.ts';
+import { type Peer, PYTHON, startPeer } from '../peers/peer.ts';
 import type { SluicePeer } from '../peers/sluice.ts';
 
 /** Texts of 40 to 60 characters; the handler answers their length. All the same length, so that every answer is known. */

@@ -22,11 +22,6 @@ const HEAP_MIB = 512;
 /** Rows are in a file by then, and the file in the index: the reference changes no more. */
 const FINAL_MS = INFERENCE_FLUSH_MS_MAX + 600_000;
 
-const THREAD_FILE = new URL(
-  import.meta.url.endsWith('.ts') ? './drift-thread.ts' : './drift-thread.js',
-  import.meta.url,
-);
-
 export class DriftComparison {
   readonly #options: DriftComparisonOptions;
   #worker: Worker | null = null;
@@ -87,7 +82,7 @@ export class DriftComparison {
 
   #started(): Worker {
     if (this.#worker !== null) return this.#worker;
-    const worker = new Worker(THREAD_FILE, {
+    const worker = new Worker(new URL('./drift-thread.ts', import.meta.url), {
       ...{ name: 'drift', workerData: this.#options.artifacts },
       resourceLimits: { maxOldGenerationSizeMb: HEAP_MIB },
     });

@@ -48,8 +48,6 @@ type Thread = { readonly worker: Worker; readonly link: ThreadLink; readonly exi
 const threadCount = (wanted: number): number =>
   wanted > 0 ? wanted : Math.max(1, Math.min(THREADS_MAX, Math.floor(availableParallelism() / 2)));
 
-const THREAD_FILE = new URL(import.meta.url.endsWith('.ts') ? './thread.ts' : './thread.js', import.meta.url);
-
 const within = <T>(work: Promise<T>, ms: number, fallback: T): Promise<T> => {
   let timer: NodeJS.Timeout;
   const late = new Promise<T>((resolve) => {
@@ -193,7 +191,7 @@ class IngressPool implements Ingress {
       connectionsMax: Math.ceil(settings.connectionsMax / this.#count),
       isLocal: isLoopback(settings.host),
     };
-    const worker = new Worker(THREAD_FILE, {
+    const worker = new Worker(new URL('./thread.ts', import.meta.url), {
       workerData,
       transferList: [...transfer],
       name: `ingress-${this.#number}`,

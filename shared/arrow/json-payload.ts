@@ -1,6 +1,7 @@
 /** JSON calls into payloads: checked by type, kept as text while small, Arrow from there on. */
 import type { Payload } from '../domain/call.ts';
 import type { FieldJson } from '../domain/function.ts';
+import { withinStack } from '../errors/nesting.ts';
 import { SluiceError } from '../errors/sluice-error.ts';
 import { nodesOf } from './array-node.ts';
 import { joinBytes } from './batch-sink.ts';
@@ -63,13 +64,7 @@ const mismatch = (detail: string, field: string): never => {
  *   for values that nest too deep
  */
 export function jsonToPayload(body: JsonBody, inputs: readonly FieldJson[] | null): JsonPayload {
-  try {
-    return payloadOf(body, inputs);
-  } catch (error) {
-    // V8 parses any depth and writes only so deep as its stack reaches.
-    if (error instanceof RangeError) throw new SluiceError('invalid_json', 'The body nests too deep.');
-    throw error;
-  }
+  return withinStack('The body', () => payloadOf(body, inputs));
 }
 
 function payloadOf(body: JsonBody, inputs: readonly FieldJson[] | null): JsonPayload {

@@ -7,9 +7,10 @@ import path from 'node:path';
 import type { V1Container, V1Deployment } from '@kubernetes/client-node';
 import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest';
 import { Sluice } from '../../sdk/index.ts';
+import { freePort } from '../support/free-port.ts';
 import { PYTHON, ROOT, SluiceServer, temporaryDirectory } from '../support/sluice-process.ts';
 import { PodContainers } from './pod-containers.ts';
-import { eventually, freePort, TestCluster } from './test-cluster.ts';
+import { eventually, TestCluster } from './test-cluster.ts';
 
 const SCALER = path.join(ROOT, 'test/fixtures/engines/oip_scaler.py');
 /** One that pods reach; here it is that of the server, on whatever port it took. */

@@ -8,12 +8,13 @@ import type { Backend, Followed, HandlerInstance } from '../../workers/backend.t
 import type { HandlerAnswer } from '../../workers/handler.ts';
 import { type KubernetesOptions, makeKubernetesBackend } from '../../workers/kubernetes/index.ts';
 import { objectName } from '../../workers/kubernetes/names.ts';
+import { freePort } from '../support/free-port.ts';
 import { TcpProxy } from '../support/tcp-proxy.ts';
 import { batchOf, CONTEXT, valuesOf } from '../unit/workers/grpc/handler-server.ts';
 import { CONTAINER, FIXED, imageVersion, OPTIONS } from './image-version.ts';
 import { Kubelet } from './kubelet.ts';
 import { PodServer } from './pod-server.ts';
-import { eventually, freePort, TestCluster } from './test-cluster.ts';
+import { eventually, TestCluster } from './test-cluster.ts';
 
 let test: TestCluster;
 let port: number;

@@ -8,9 +8,10 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import type { V1Deployment } from '@kubernetes/client-node';
 import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest';
+import { freePort } from '../support/free-port.ts';
 import { PYTHON, SluiceServer, temporaryDirectory } from '../support/sluice-process.ts';
 import { PodContainers } from './pod-containers.ts';
-import { eventually, freePort, TestCluster } from './test-cluster.ts';
+import { eventually, TestCluster } from './test-cluster.ts';
 
 let test: TestCluster;
 

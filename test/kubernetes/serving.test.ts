@@ -5,11 +5,12 @@ import type { FunctionRecord, FunctionSpec, FunctionVersion } from '../../shared
 import { makeKubernetesBackend } from '../../workers/kubernetes/index.ts';
 import { objectName } from '../../workers/kubernetes/names.ts';
 import { KINDS } from '../../workers/kubernetes/objects.ts';
+import { freePort } from '../support/free-port.ts';
 import { PLAIN_SPEC } from '../support/function-spec.ts';
 import { Rig } from '../unit/workers/rig.ts';
 import { CONTAINER, FIXED, imageVersion, OPTIONS } from './image-version.ts';
 import { PodServer } from './pod-server.ts';
-import { eventually, freePort, TestCluster } from './test-cluster.ts';
+import { eventually, TestCluster } from './test-cluster.ts';
 
 let test: TestCluster;
 let port: number;

@@ -6,7 +6,6 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import {
@@ -24,6 +23,7 @@ import {
   type V1PodStatus,
 } from '@kubernetes/client-node';
 import { expect, vi } from 'vitest';
+import { freePort } from '../support/free-port.ts';
 
 const APISERVER = process.env.SLUICE_TEST_APISERVER;
 const ETCD = process.env.SLUICE_TEST_ETCD;
@@ -33,15 +33,6 @@ const ADMIN = 'the-admin';
 const WORKER = 'the-worker';
 const STRANGER = 'the-stranger';
 const DEPLOY = path.resolve(import.meta.dirname, '../../deploy/kubernetes');
-
-export const freePort = async (): Promise<number> => {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as { port: number };
-  server.close();
-  await once(server, 'close');
-  return port;
-};
 
 /** Looks again and again: what a server of another make does is told by no signal of ours. */
 export const eventually = <T>(look: () => Promise<T> | T, timeout = 60_000): Promise<T> =>

@@ -54,9 +54,6 @@ export const errorText = (body: Buffer): string => {
   return shortened(text.trim());
 };
 
-/** V8 parses JSON of any depth, and walks it only so deep as its stack reaches. */
-export const isTooDeep = (error: unknown): error is RangeError => error instanceof RangeError;
-
 /** Seconds, or an HTTP date (RFC 9110, section 10.2.3); null: it names no time. */
 export const retryAfterMs = (header: string | undefined, now: number): number | null => {
   if (header === undefined) return null;

@@ -7,20 +7,13 @@ import { CastError, openStream, rowsToStream } from '../../shared/arrow/index.ts
 import { textOf } from '../../shared/arrow/value-text.ts';
 import type { EngineSpec } from '../../shared/domain/engine.ts';
 import type { FunctionSpec } from '../../shared/domain/function.ts';
+import { isTooDeep } from '../../shared/errors/nesting.ts';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
 import { batchStream } from '../batch-bytes.ts';
 import { outputOfMessage } from '../grpc/answer-columns.ts';
 import type { HandlerAnswer, HandlerBatch, HandlerContext } from '../handler.ts';
 import type { EngineConnection, Reply } from './engine-connection.ts';
-import {
-  errorAnswer,
-  errorText,
-  failureOf,
-  finalAnswer,
-  isTooDeep,
-  jsonOf,
-  memberOf,
-} from './failed-reply.ts';
+import { errorAnswer, errorText, failureOf, finalAnswer, jsonOf, memberOf } from './failed-reply.ts';
 import { inferenceHeaders } from './inference-headers.ts';
 
 /** Text is put together in pieces: the longest string of our engine is 512 MiB, and a batch of JSON may be longer. */

@@ -5,6 +5,7 @@
 import { CastError } from '../../shared/arrow/index.ts';
 import type { EngineSpec } from '../../shared/domain/engine.ts';
 import type { FieldJson, FunctionSpec } from '../../shared/domain/function.ts';
+import { isTooDeep } from '../../shared/errors/nesting.ts';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
 import {
   columnTensors,
@@ -21,15 +22,7 @@ import { batchStream } from '../batch-bytes.ts';
 import { outputOfMessage } from '../grpc/answer-columns.ts';
 import type { HandlerAnswer, HandlerBatch, HandlerContext } from '../handler.ts';
 import type { EngineConnection, Reply } from './engine-connection.ts';
-import {
-  errorAnswer,
-  errorText,
-  failureOf,
-  finalAnswer,
-  isTooDeep,
-  jsonOf,
-  memberOf,
-} from './failed-reply.ts';
+import { errorAnswer, errorText, failureOf, finalAnswer, jsonOf, memberOf } from './failed-reply.ts';
 import { inferenceHeaders } from './inference-headers.ts';
 import { jsonOutput } from './oip-json-output.ts';
 import { engineMetadata, NO_METADATA, type OipMetadata, shapedFor } from './oip-metadata.ts';

@@ -66,11 +66,7 @@ const receive = ({ header, body }: Frame<Message>): void => {
   });
 };
 
-const watch = new URL(
-  import.meta.url.endsWith('.ts') ? './server-watch.ts' : './server-watch.js',
-  import.meta.url,
-);
-new Worker(watch, { workerData: process.ppid }).unref();
+new Worker(new URL('./server-watch.ts', import.meta.url), { workerData: process.ppid }).unref();
 resolvePackagesFrom(process.argv[2] ?? process.cwd());
 const reader = new FrameReader<Message>(privateBytes, receive);
 socket.on('data', (chunk: Buffer) => reader.push(chunk));

@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
 import type { FunctionRecord } from '../../../shared/domain/function.ts';
 import { isErrorCode } from '../../../shared/errors/catalogue.ts';
+import { withinStack } from '../../../shared/errors/nesting.ts';
 import { SluiceError } from '../../../shared/errors/sluice-error.ts';
 import type { Admission } from '../../../shared/store/ports/queue.ts';
 import { outputFields, outputTensors, type Tensor, tensorRows } from '../../../shared/wire/oip/index.ts';
@@ -85,20 +86,12 @@ export class Inferences {
   }
 }
 
-/** V8 parses JSON of any depth, and shows it only so deep as its stack reaches. */
-export const withinStack = <T>(work: () => T): T => {
-  try {
-    return work();
-  } catch (error) {
-    if (error instanceof RangeError) throw new SluiceError('invalid_json', 'The JSON nests too deep.');
-    throw error;
-  }
-};
-
 const admissionOf = (inference: Inference, options: SubmitOptions, waitMs: number): Admission => {
   const { record, tensors, headers, caller } = inference;
   checkWanted(inference);
-  const { rows, bytes, schemaKey } = withinStack(() => tensorRows(tensors, record.current.spec.inputs));
+  const { rows, bytes, schemaKey } = withinStack('The JSON', () =>
+    tensorRows(tensors, record.current.spec.inputs),
+  );
   const key = idempotencyKey(headers);
   const now = Date.now();
   return {

@@ -2,6 +2,7 @@
 import type { ServerResponse } from 'node:http';
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { type TSchema, Type } from 'typebox';
+import { withinStack } from '../../../shared/errors/nesting.ts';
 import { SluiceError } from '../../../shared/errors/sluice-error.ts';
 import { metrics } from '../../../shared/runtime/metrics.ts';
 import { type InferAnswer, inferAnswer, inferRequest } from '../../../shared/wire/oip/index.ts';
@@ -12,7 +13,7 @@ import { expectedError, internalError } from '../problem.ts';
 import { countAnswer, identityOf, type Room, type Routes, sendJson } from '../room.ts';
 import { answer, BODY_STATUSES, secured } from '../route-schema.ts';
 import { CallerGone, responseWaiter } from '../waited-call.ts';
-import { type Inferences, type Inferred, withinStack } from './inference.ts';
+import type { Inferences, Inferred } from './inference.ts';
 import { OIP_JSON, oipProblem } from './oip-error.ts';
 import {
   currentOf,
@@ -225,7 +226,9 @@ const addInferRoute = (app: FastifyInstance, room: Room, inferences: Inferences,
       const current = currentOf(record, wanted);
       const header = request.headers[JSON_LENGTH];
       const { body } = request;
-      const asked = withinStack(() => inferRequest(body, typeof header === 'string' ? header : undefined));
+      const asked = withinStack('The JSON', () =>
+        inferRequest(body, typeof header === 'string' ? header : undefined),
+      );
       const { tensors, outputs, timeoutMs, id } = asked;
       const { headers } = request;
       const names = outputs === null ? null : new Set(outputs.map((output) => output.name));
