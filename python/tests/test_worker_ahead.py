@@ -6,6 +6,7 @@ import json
 import queue
 import socket
 import struct
+import threading
 
 import pyarrow as pa
 import pytest
@@ -63,12 +64,67 @@ def test_a_batch_that_is_cancelled_while_it_waits_does_not_start(worker):
     assert worker.process.returncode == 0
 
 
+def send(ours, batch):
+    text = json.dumps({"type": "call", "id": batch, "rows": 1, "parts": []}).encode()
+    ours.sendall(struct.pack("<II", 4 + len(text), len(text)) + text)
+
+
+def readers():
+    return [thread for thread in threading.enumerate() if thread.name == "sluice-read-ahead"]
+
+
+def test_the_thread_goes_when_bodies_are_short_again_and_comes_back():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        batches = Batches(Channel(theirs), lambda header, _: {})
+        before = len(readers())
+        taken = 0
+
+        def run(times, seconds):
+            nonlocal taken
+            for _ in range(times):
+                taken += 1
+                send(ours, taken)
+                assert batches.next().header["id"] == taken
+                batches.ran(seconds)
+
+        run(3, 1)
+        (reader,) = readers()[before:]
+        run(29, 0)
+        run(1, 1)
+        run(30, 0)
+        assert reader.is_alive()
+        run(1, 0)
+        reader.join(timeout=60)
+        assert not reader.is_alive()
+        run(2, 1)
+        assert len(readers()) == before
+        run(1, 1)
+        assert len(readers()) == before + 1
+        ours.shutdown(socket.SHUT_WR)
+        with pytest.raises(EOFError):
+            batches.next()
+
+
+def test_a_system_without_another_thread_reads_between_the_bodies(monkeypatch):
+    def start(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        batches = Batches(Channel(theirs), lambda header, _: {})
+        for batch in range(1, 6):
+            send(ours, batch)
+            assert batches.next().header["id"] == batch
+            batches.ran(1)
+
+
 def test_only_a_few_batches_are_decoded_ahead():
     ours, theirs = socket.socketpair()
     with ours, theirs:
         for batch in range(1, 41):
-            text = json.dumps({"type": "call", "id": batch, "rows": 1, "parts": []}).encode()
-            ours.sendall(struct.pack("<II", 4 + len(text), len(text)) + text)
+            send(ours, batch)
         decoded = queue.SimpleQueue()
         batches = Batches(Channel(theirs), lambda header, _: decoded.put(header["id"]) or {})
         for _ in range(3):

@@ -18,8 +18,16 @@ from sluice.worker.channel import LENGTHS, Channel
 _LONG_SECONDS = 0.005
 _LONG_RUNS = 3
 """So many runs of that length, one after another, start the thread. The host sends two batches ahead of such runs at most."""
+_SHORT_RUNS = 30
+"""So many shorter ones send it back: bodies of changing length keep it."""
 _AHEAD_MAX = 2
 """Decoded batches that wait: after a slow start runs may be short, and the host then sends tens of batches ahead."""
+
+
+
+class _Back:
+    """The thread has gone, and what was read ahead has been taken."""
+
 
 Read = Callable[[dict[str, Any], Any], dict[str, Any]]
 """A call's header and body into the body's arguments."""
@@ -49,6 +57,9 @@ def _is_cancelled(pending: memoryview, batch: int) -> bool:
     return False
 
 
+_Ahead = queue.Queue["Batch | BaseException | _Back | None"]
+
+
 class Batches:
     """``next`` until it answers None; ``ran`` after each body."""
 
@@ -56,13 +67,17 @@ class Batches:
         self._channel = channel
         self._read = read
         self._long_runs = 0
-        self._ahead: queue.Queue[Batch | BaseException | None] | None = None
+        self._short_runs = 0
+        self._ahead: _Ahead | None = None
         self._cancelled: set[int] = set()
         self._taken = 0
 
     def next(self) -> Batch | None:
         """The next batch; None when the process shall stop. Raises EOFError or FrameError when the host is gone."""
         batch = self._received() if self._ahead is None else self._ahead.get()
+        if isinstance(batch, _Back):
+            self._ahead = None
+            batch = self._received()
         if isinstance(batch, BaseException):
             raise batch
         if batch is not None:
@@ -72,10 +87,21 @@ class Batches:
         return batch
 
     def ran(self, seconds: float) -> None:
-        self._long_runs = self._long_runs + 1 if seconds >= _LONG_SECONDS else 0
-        if self._long_runs == _LONG_RUNS and self._ahead is None:
-            self._ahead = queue.Queue(_AHEAD_MAX)
-            threading.Thread(target=self._read_ahead, args=(self._ahead,), name="sluice-read-ahead", daemon=True).start()
+        if seconds >= _LONG_SECONDS:
+            self._long_runs, self._short_runs = self._long_runs + 1, 0
+        else:
+            self._long_runs, self._short_runs = 0, self._short_runs + 1
+        if self._long_runs >= _LONG_RUNS and self._ahead is None:
+            self._start_reading_ahead()
+
+    def _start_reading_ahead(self) -> None:
+        ahead: _Ahead = queue.Queue(_AHEAD_MAX)
+        thread = threading.Thread(target=self._read_ahead, args=(ahead,), name="sluice-read-ahead", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            return  # the system gives no more threads: batches are read between the bodies, as before
+        self._ahead = ahead
 
     def _received(self) -> Batch | None:
         while True:
@@ -90,7 +116,7 @@ class Batches:
                 is_cancelled = bool(pending) and _is_cancelled(pending, header["id"])
                 return Batch(header, lambda: self._read(header, body), is_cancelled)
 
-    def _read_ahead(self, ahead: queue.Queue[Batch | BaseException | None]) -> None:
+    def _read_ahead(self, ahead: _Ahead) -> None:
         while True:
             try:
                 batch = self._received()
@@ -101,6 +127,9 @@ class Batches:
                 batch.arguments = _decided(batch.arguments)
             ahead.put(batch)
             if batch is None:
+                return
+            if self._short_runs >= _SHORT_RUNS:
+                ahead.put(_Back())
                 return
             batch = None  # a large batch's memory is free when its body is done
 
