@@ -21,8 +21,8 @@ import pyarrow as pa
 
 FRAME_BYTES_MAX = 2**31
 HEADER_BYTES_MAX = 64 * 2**20
-_BUFFER_BYTES = 256 * 1024
-"""Holds some hundred frames of one-row calls; larger bodies are not copied through it."""
+_BUFFER_BYTES = 2**20
+"""Frames wait here while a body runs: the kernel keeps 200 KiB of a Unix socket. Larger bodies go past it."""
 _SOCKET_BYTES = 4 * 2**20
 _PARTS_MAX = 64
 """Buffers in one sendmsg; the kernel takes 1,024."""
