@@ -51,7 +51,7 @@ onEveryStore((store) => {
     it('lets the running batch finish, keeps the rest, and leaves with 0', async () => {
       const server = await started();
       await server.deploy('test/fixtures/functions/slow.py');
-      const accepted = (await (await submit(server, 'slow', [1, 2])).json()) as { call_id: string };
+      const accepted = (await (await submit(server, 'slow', [1, 3])).json()) as { call_id: string };
       const at = `/v1/calls/${accepted.call_id}`;
       await eventually('the first row runs', async () => {
         const call = (await (await fetch(server.url + at)).json()) as { status: string };
@@ -65,7 +65,7 @@ onEveryStore((store) => {
       expect(await exit).toBe(0);
       const again = await started({ home: server.home });
       const answer = await fetch(`${again.url}${at}/result?wait=60`);
-      expect(await answer.json()).toMatchObject({ status: 'completed', result: [1, 2], errors: [] });
+      expect(await answer.json()).toMatchObject({ status: 'completed', result: [1, 3], errors: [] });
     });
   });
 
@@ -73,7 +73,7 @@ onEveryStore((store) => {
     it('hands back what runs, and the next server finishes it', async () => {
       const server = await started({ args: ['--grace', '1s'] });
       await server.deploy('test/fixtures/functions/slow.py');
-      const accepted = (await (await submit(server, 'slow', [1, 2, 3])).json()) as { call_id: string };
+      const accepted = (await (await submit(server, 'slow', [1, 3, 4])).json()) as { call_id: string };
       const at = `/v1/calls/${accepted.call_id}`;
       await eventually('the first row runs', async () => {
         const call = (await (await fetch(server.url + at)).json()) as { status: string };
@@ -82,7 +82,7 @@ onEveryStore((store) => {
       expect(await server.kill('SIGTERM'), server.log).toBe(0);
       const again = await started({ home: server.home });
       const answer = await fetch(`${again.url}${at}/result?wait=60`);
-      expect(await answer.json()).toMatchObject({ status: 'completed', result: [1, 2, 3], errors: [] });
+      expect(await answer.json()).toMatchObject({ status: 'completed', result: [1, 3, 4], errors: [] });
     });
   });
 
