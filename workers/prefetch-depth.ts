@@ -6,22 +6,35 @@
  * cancelled row may still run, which is the time that it covers.
  */
 const AHEAD_MS = 10;
-/** Bounds what a killed handler hands back, and the bytes that lie in its socket. */
+/** Bounds what a killed handler hands back. */
 const BATCHES_MAX = 32;
-/** Weight of the newest handler time; a few batches are enough to follow a change. */
+/** They lie in our memory and in the handler's socket: as much as the largest batch that a function makes by default. */
+const BYTES_MAX = 64 * 2 ** 20;
+/** Weight of the newest handler time and size; a few batches are enough to follow a change. */
 const NEWEST = 0.2;
+
+const mean = (before: number | null, newest: number): number =>
+  before === null ? newest : before + NEWEST * (newest - before);
 
 export class PrefetchDepth {
   #meanMs: number | null = null;
+  #bytes: number | null = null;
+
+  /** Notes the bytes of a batch that was taken. A larger one counts at once, since as many more may come with the next lease. */
+  take(bytes: number): void {
+    this.#bytes = Math.max(bytes, mean(this.#bytes, bytes));
+  }
 
   /** Notes a run's handler time, in milliseconds. */
   observe(handlerMs: number): void {
-    this.#meanMs = this.#meanMs === null ? handlerMs : this.#meanMs + NEWEST * (handlerMs - this.#meanMs);
+    this.#meanMs = mean(this.#meanMs, handlerMs);
   }
 
   /** Batches ahead; 1 until a handler time is known. */
   get batches(): number {
     if (this.#meanMs === null) return 1;
-    return Math.max(1, Math.min(BATCHES_MAX, Math.ceil(AHEAD_MS / Math.max(this.#meanMs, 0.01))));
+    const wanted = Math.ceil(AHEAD_MS / Math.max(this.#meanMs, 0.01));
+    const fitting = Math.floor(BYTES_MAX / Math.max(this.#bytes ?? 0, 1));
+    return Math.max(1, Math.min(BATCHES_MAX, wanted, fitting));
   }
 }

@@ -404,7 +404,10 @@ export class VersionRunner {
       callIdText,
     });
     const batch = batchOf(run.leased, run.rows, spec);
-    if (this.#sampler !== null && 'parts' in batch) run.parts = batch.parts.map(({ bytes }) => bytes);
+    if ('parts' in batch) {
+      this.#depth.take(batch.parts.reduce((sum, { bytes }) => sum + bytes.byteLength, 0));
+      if (this.#sampler !== null) run.parts = batch.parts.map(({ bytes }) => bytes);
+    }
     const answer = 'end' in batch ? batch : await this.#run(run, handler, batch, context);
     const end = run.timedOut ? 'timeout' : answer.end;
     endBatchSpan(span, end, 'error' in answer ? answer.error.message : null);

@@ -2,7 +2,9 @@
 import { describe, expect, it } from 'vitest';
 import { silentLog } from '../../../shared/runtime/log.ts';
 import { metrics } from '../../../shared/runtime/metrics.ts';
-import { GATED, Gate, nodeSpec, Rig, watchedRig } from './rig.ts';
+import type { BackendFactory } from '../../../workers/backend.ts';
+import { ProcessBackend } from '../../../workers/process-backend.ts';
+import { GATED, Gate, nodeSpec, Rig, watchedRig, withVerbs } from './rig.ts';
 
 const single = { sizeRows: 1, durationMs: 1, bytesMax: 2 ** 26 };
 
@@ -11,7 +13,45 @@ const settleConflicts = async (): Promise<number> => {
   return values.find(({ labels }) => labels.function === 'f')?.value ?? 0;
 };
 
+/** Processes whose handler takes no time, whatever the machine does meanwhile: a batch begins when its answer is there. */
+const timeless: BackendFactory = async (parts) => {
+  const settings = { pythonDefault: null, environmentsDirectory: null, environmentsBytesMax: 2 ** 40 };
+  const processes = new ProcessBackend({ ...parts, ...settings, modulesDirectory: process.cwd() });
+  return withVerbs(processes, {
+    launch: async (request) => {
+      const handler = await processes.launch(request);
+      return withVerbs(handler, {
+        run: async (batch, context, signal, begun) => {
+          const answer = await handler.run(batch, context, signal, () => undefined);
+          begun();
+          return answer;
+        },
+      });
+    },
+  });
+};
+
 describe('slots', () => {
+  it('are many ahead of a fast handler, but one for large batches', async () => {
+    const offered: number[] = [];
+    const rig = await Rig.open({
+      backends: { kubernetes: timeless },
+      faulty: (queue) => ({
+        offer: async (offer) => {
+          await queue.offer(offer);
+          offered.push(offer.prefetch);
+        },
+      }),
+    });
+    const run = 'export const run = ({ text }) => text.map(({ length }) => String(length));';
+    const record = await rig.deploy(nodeSpec(run, { batching: single, backend: 'kubernetes' }));
+    await rig.run(record, ['a']);
+    await expect.poll(() => offered.at(-1)).toBeGreaterThan(1);
+    const { values } = await rig.run(record, ['a'.repeat(40 * 2 ** 20)]);
+    expect(values).toEqual([String(40 * 2 ** 20)]);
+    await expect.poll(() => offered.at(-1)).toBeLessThanOrEqual(1);
+  });
+
   it('give a replica its next batch while one runs, and no third', async () => {
     const { rig, leased } = await watchedRig();
     const gate = new Gate(rig, 'gate');
