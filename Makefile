@@ -27,7 +27,7 @@ node_modules/.installed: package.json package-lock.json
 demo: setup ## Embed real text with a real model, then search in it
 	@bash examples/minilm/demo.sh
 
-verify: setup ## Format, lint, types, unit, contract and house-rule tests (4 minutes)
+verify: setup ## Format, lint, types, unit, contract and house-rule tests (3 minutes)
 	@npm run --silent verify
 
 test: setup ## Everything that CI runs: verify, then end to end beside the Python tests (about 15 minutes)
