@@ -21,7 +21,7 @@ type Started = { readonly container: Container; readonly url: string; readonly h
 
 /** As the compose file runs it: read-only, without capabilities, with a place for data and one for temporary files. */
 const LOCKED_IN = [
-  ...['--read-only', '--tmpfs', '/tmp', '--volume', `${VOLUME}:/data`],
+  ...['--read-only', '--tmpfs', '/tmp:exec', '--volume', `${VOLUME}:/data`],
   ...['--cap-drop', 'all', '--security-opt', 'no-new-privileges', '--health-interval', 'disable'],
 ];
 
