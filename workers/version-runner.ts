@@ -405,7 +405,7 @@ export class VersionRunner {
     });
     const batch = batchOf(run.leased, run.rows, spec);
     if ('parts' in batch) {
-      this.#depth.take(batch.parts.reduce((sum, { bytes }) => sum + bytes.byteLength, 0));
+      this.#depth.take(batch.parts.reduce((sum, { byteLength }) => sum + byteLength, 0));
       if (this.#sampler !== null) run.parts = batch.parts.map(({ bytes }) => bytes);
     }
     const answer = 'end' in batch ? batch : await this.#run(run, handler, batch, context);

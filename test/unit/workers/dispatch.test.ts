@@ -1,5 +1,6 @@
 /** How batches get to replicas and back: slots, leases, settles, drains, versions. */
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import { InputStream } from '../../../shared/arrow/index.ts';
 import { silentLog } from '../../../shared/runtime/log.ts';
 import { metrics } from '../../../shared/runtime/metrics.ts';
 import type { BackendFactory } from '../../../workers/backend.ts';
@@ -50,6 +51,17 @@ describe('slots', () => {
     const { values } = await rig.run(record, ['a'.repeat(40 * 2 ** 20)]);
     expect(values).toEqual([String(40 * 2 ** 20)]);
     await expect.poll(() => offered.at(-1)).toBeLessThanOrEqual(1);
+  });
+
+  it('give a process the pieces of its batches, which nobody joins', async () => {
+    const joined = vi.spyOn(InputStream.prototype, 'bytes', 'get');
+    onTestFinished(() => joined.mockRestore());
+    const rig = await Rig.open();
+    const run = 'export const run = ({ text }) => text.map(({ length }) => String(length));';
+    const record = await rig.deploy(nodeSpec(run, { batching: single }));
+    const { values } = await rig.run(record, ['a', 'bb']);
+    expect(values).toEqual(['1', '2']);
+    expect(joined).not.toHaveBeenCalled();
   });
 
   it('give a replica its next batch while one runs, and no third', async () => {
