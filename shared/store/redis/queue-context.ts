@@ -107,9 +107,13 @@ export const dispatchReady = async (
   // A worker that hears of a batch before its job is there takes it from the outbox: no order is needed, only wanted.
   if (dispatch?.tell === undefined) await Promise.allSettled(adding);
   const channel = layout.channel(fn, 'ready');
+  const publish = (text: string): Promise<unknown> => link.command('PUBLISH', channel, text);
   const telling = [...versions].map((v) => {
     const text = String(versionIdOf(fn, v));
-    return dispatch?.tell?.(channel, text) ?? link.command('PUBLISH', channel, text);
+    // A dispatcher whose own connection has gone added no job either: what stands in the outbox is told of all the same.
+    return (
+      dispatch?.tell?.(channel, text).catch(() => (link.isReady ? publish(text) : undefined)) ?? publish(text)
+    );
   });
   await Promise.allSettled([...adding, ...telling]);
 };

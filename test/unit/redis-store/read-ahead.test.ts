@@ -7,6 +7,7 @@ import { Subscriber } from '../../../shared/store/redis/subscriber.ts';
 import type { Workshop } from '../../contract/workshop.ts';
 import { describeWithRedis, RedisServer } from '../../support/redis-servers.ts';
 import { makeShop, newPrefix } from './homes.ts';
+import { QueueRig } from './queue-rig.ts';
 
 let server: RedisServer;
 
@@ -119,5 +120,19 @@ describeWithRedis('a dispatcher', () => {
     expect(said).toHaveLength(20);
     subscriber.close();
     await Promise.all([adder.close(), taker.close()]);
+  });
+
+  it('whose connection has gone leaves its batches in the outbox, and workers are told of them', async () => {
+    const [address, layout] = [parseAddress(server.url), new Layout(newPrefix())];
+    const dispatch = new BullDispatch({ address, layout, name: 'test', replyMs: 5000 });
+    await dispatch.close();
+    await using rig = await QueueRig.open(server.url, newPrefix(), dispatch);
+    const said: string[] = [];
+    const { subscriber } = rig.link;
+    await subscriber.addPattern(rig.layout.channels('ready'), (text) => said.push(text));
+    await rig.seal(await rig.admit(1), 0, 1);
+    await subscriber.ping();
+    expect(said).toEqual([String(rig.versionId)]);
+    expect(await rig.lease()).toHaveLength(1);
   });
 });
