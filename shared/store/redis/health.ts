@@ -139,6 +139,10 @@ const checkWaiting = (infos: readonly Info[], sync: string): void => {
   }
   if (sync === 'no-aof')
     throw refuse('an append-only file, and the server keeps none. Leave it out, or set appendonly yes.');
+  if (sync === 'no')
+    throw refuse(
+      'a server that syncs its append-only file, and appendfsync is no. Leave it out, or set appendfsync always.',
+    );
 };
 
 const warningsOf = (sync: string, policy: string | undefined, isAsync: boolean): string[] => {

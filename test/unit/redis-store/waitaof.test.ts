@@ -1,10 +1,21 @@
 /** Admissions that wait for disks (`--redis-waitaof`). Redis 7.2 and newer, and Valkey, can; older ones are refused. */
 import { expect, it } from 'vitest';
 import type { RedisOptions } from '../../../shared/store/ports/server.ts';
+import { parseAddress } from '../../../shared/store/redis/address.ts';
+import { readDurability } from '../../../shared/store/redis/health.ts';
+import { Link } from '../../../shared/store/redis/link.ts';
 import { describeWithRedis, hasWaitaof, RedisSentinels, RedisServer } from '../../support/redis-servers.ts';
 import { openRedis } from '../../support/redis-store.ts';
 import { eventually } from '../../support/sluice-process.ts';
 import { makeShop, newPrefix } from './homes.ts';
+
+/** A link to a server that says it is of a version which knows WAITAOF. */
+class NewerLink extends Link {
+  override async everywhere(name: string, ...args: string[]): Promise<string[]> {
+    const told = await super.everywhere(name, ...args);
+    return told.map((text) => text.replace(/^redis_version:.*$/m, 'redis_version:7.2.0\r'));
+  }
+}
 
 const waitingFor = (waitReplicas: number): Partial<RedisOptions> => ({ waitReplicas });
 
@@ -23,6 +34,19 @@ describeWithRedis('a store whose admissions wait for disks', () => {
       code: 'invalid_request',
       message: expect.stringMatching(/needs an append-only file.*set appendonly yes/),
     });
+  });
+
+  it.each([
+    ['yes', 'no', /needs a server that syncs .* set appendfsync always/],
+    ['no', 'always', /needs an append-only file.*set appendonly yes/],
+  ])('does not open with appendonly %s and appendfsync %s', async (appendonly, appendfsync, why) => {
+    await using server = await RedisServer.start({ config: { appendonly, appendfsync } });
+    const link = new NewerLink({ address: parseAddress(server.url), url: server.url, name: 'test' });
+    await expect(readDurability(link, 0)).rejects.toMatchObject({
+      code: 'invalid_request',
+      message: expect.stringMatching(why),
+    });
+    await link.close();
   });
 
   it.skipIf(!hasWaitaof)('refuses what the disk of a replica did not confirm in time', async () => {
