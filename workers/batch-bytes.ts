@@ -44,6 +44,9 @@ const inputOf = (leased: LeasedBatch, spec: FunctionSpec): InputStream[] => {
   return buildInput(parts, spec.inputs);
 };
 
+export const batchBytes = ({ parts }: HandlerBatch): number =>
+  parts.reduce((bytes, part) => bytes + part.byteLength, 0);
+
 /** The batch as one stream of one record batch, for handlers that take no other. */
 export const batchStream = ({ parts }: HandlerBatch, inputs: FunctionSpec['inputs']): Uint8Array =>
   joinedStream(

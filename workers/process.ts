@@ -11,6 +11,7 @@ import type { Readable } from 'node:stream';
 import type { InputStream } from '../shared/arrow/index.ts';
 import { sharedBytes } from '../shared/runtime/shared-bytes.ts';
 import type { HandlerInstance } from './backend.ts';
+import { batchBytes } from './batch-bytes.ts';
 import { frameSocket } from './frame-socket.ts';
 import { type Frame, FrameError, FrameReader, frameHead } from './frames.ts';
 import type { HandlerAnswer, HandlerBatch, HandlerContext, HandlerOutput } from './handler.ts';
@@ -87,9 +88,6 @@ const failureOf = (error: WireError, outputs: readonly HandlerOutput[]): Handler
   error: rowErrorOf(error.code === 'handler_output_invalid' ? error.code : 'handler_error', error),
   mro: error.mro ?? [],
 });
-
-const bytesOf = (parts: readonly InputStream[]): number =>
-  parts.reduce((bytes, part) => bytes + part.byteLength, 0);
 
 const tooLarge = (error: FrameError): HandlerAnswer => ({
   end: 'error',
@@ -181,7 +179,7 @@ export class HandlerProcess implements HandlerInstance {
     };
     let head: Buffer;
     try {
-      head = frameHead(header, bytesOf(batch.parts));
+      head = frameHead(header, batchBytes(batch));
     } catch (error) {
       // It fits in no frame: the batch's failure, not the process's; isolation splits it.
       if (error instanceof FrameError) return Promise.resolve(tooLarge(error));

@@ -15,7 +15,7 @@ import type { Log } from '../shared/runtime/log.ts';
 import type { LeasedBatch, Settlement } from '../shared/store/ports/queue.ts';
 import type { Store } from '../shared/store/ports/store.ts';
 import type { Backend } from './backend.ts';
-import { batchOf, contextOf } from './batch-bytes.ts';
+import { batchBytes, batchOf, contextOf } from './batch-bytes.ts';
 import { BatchRun } from './batch-run.ts';
 import { endBatchSpan, startBatchSpan, traceparentOf } from './batch-trace.ts';
 import type { Handler, HandlerAnswer, HandlerBatch, HandlerContext } from './handler.ts';
@@ -405,7 +405,7 @@ export class VersionRunner {
     });
     const batch = batchOf(run.leased, run.rows, spec);
     if ('parts' in batch) {
-      this.#depth.take(batch.parts.reduce((sum, { byteLength }) => sum + byteLength, 0));
+      this.#depth.take(batchBytes(batch));
       if (this.#sampler !== null) run.parts = batch.parts.map(({ bytes }) => bytes);
     }
     const answer = 'end' in batch ? batch : await this.#run(run, handler, batch, context);

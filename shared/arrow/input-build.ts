@@ -18,14 +18,12 @@ export type InputPart = { readonly payload: Payload; readonly from: number; read
  */
 export class InputStream {
   readonly pieces: readonly Uint8Array[];
+  readonly byteLength: number;
   #bytes: Uint8Array | null = null;
 
   constructor(pieces: readonly Uint8Array[]) {
     this.pieces = pieces;
-  }
-
-  get byteLength(): number {
-    return this.pieces.reduce((bytes, piece) => bytes + piece.byteLength, 0);
+    this.byteLength = pieces.reduce((bytes, piece) => bytes + piece.byteLength, 0);
   }
 
   /** In one piece, which is made once. */

@@ -9,7 +9,7 @@ import type { LargeBytes } from './large-bytes.ts';
 import { batchIdOf, type Layout } from './layout.ts';
 import type { Link } from './link.ts';
 
-export type OutputPlaces = {
+type OutputPlaces = {
   readonly link: Link;
   readonly layout: Layout;
   readonly largeBytes: LargeBytes;

@@ -105,15 +105,15 @@ export const dispatchReady = async (
       .catch(() => undefined);
   }
   // A worker that hears of a batch before its job is there takes it from the outbox: no order is needed, only wanted.
-  if (dispatch?.tell === undefined) await Promise.allSettled(adding);
+  const tell = dispatch?.tell;
+  if (tell === undefined) await Promise.allSettled(adding);
   const channel = layout.channel(fn, 'ready');
   const publish = (text: string): Promise<unknown> => link.command('PUBLISH', channel, text);
   const telling = [...versions].map((v) => {
     const text = String(versionIdOf(fn, v));
+    if (tell === undefined) return publish(text);
     // A dispatcher whose own connection has gone added no job either: what stands in the outbox is told of all the same.
-    return (
-      dispatch?.tell?.(channel, text).catch(() => (link.isReady ? publish(text) : undefined)) ?? publish(text)
-    );
+    return tell(channel, text).catch(() => (link.isReady ? publish(text) : undefined));
   });
   await Promise.allSettled([...adding, ...telling]);
 };

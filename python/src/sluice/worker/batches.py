@@ -23,12 +23,6 @@ _SHORT_RUNS = 30
 _AHEAD_MAX = 2
 """Decoded batches that wait: after a slow start runs may be short, and the host then sends tens of batches ahead."""
 
-
-
-class _Back:
-    """The thread has gone, and what was read ahead has been taken."""
-
-
 Read = Callable[[dict[str, Any], Any], dict[str, Any]]
 """A call's header and body into the body's arguments."""
 
@@ -40,6 +34,13 @@ class Batch:
     header: dict[str, Any]
     arguments: Callable[[], dict[str, Any]]
     is_cancelled: bool
+
+
+class _Back:
+    """The thread has gone, and what was read ahead has been taken."""
+
+
+_Ahead = queue.Queue["Batch | BaseException | _Back | None"]
 
 
 def _is_cancelled(pending: memoryview, batch: int) -> bool:
@@ -55,9 +56,6 @@ def _is_cancelled(pending: memoryview, batch: int) -> bool:
                 return True
         at += 4 + frame
     return False
-
-
-_Ahead = queue.Queue["Batch | BaseException | _Back | None"]
 
 
 class Batches:
