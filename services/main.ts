@@ -6,6 +6,7 @@
 import type { Role } from '../shared/config/roles.ts';
 import type { Settings } from '../shared/config/settings.ts';
 import type { Log } from '../shared/runtime/log.ts';
+import { makePreciseWall } from '../shared/runtime/precise-wall.ts';
 import { artifactsOptionsOf, openArtifacts } from '../shared/store/artifacts/index.ts';
 import type { StoreServer } from '../shared/store/ports/server.ts';
 import type { Store } from '../shared/store/ports/store.ts';
@@ -53,6 +54,7 @@ export type Services = {
 
 const CLOCKS: Clocks = {
   wall: () => Date.now(),
+  preciseWall: makePreciseWall(),
   monotonic: () => performance.now(),
   after: (ms, work) => {
     const timer = setTimeout(work, ms);

@@ -18,8 +18,10 @@ export const WINDOW_CALLS = 200_000;
 const PAGE_CALLS = 20_000;
 
 export type Clocks = {
-  /** Milliseconds since the epoch. */
+  /** Whole milliseconds since the epoch. */
   readonly wall: () => number;
+  /** The same with its fraction. */
+  readonly preciseWall: () => number;
   /** Milliseconds that never go back. */
   readonly monotonic: () => number;
   /** Runs `work` once after `ms`; the answer cancels it. */
@@ -194,7 +196,8 @@ export class Window {
       this.#batchers.set(call.schemaKey, batcher);
     }
     const end = call.from + call.rows;
-    const age = Math.max(0, this.#clocks.wall() - call.arrivedAt);
+    // As old as it may be, since its wait has a maximum: `arrivedAt` lacks its fraction of a millisecond.
+    const age = Math.max(0, this.#clocks.preciseWall() - call.arrivedAt);
     batcher.add({
       callId: call.callId,
       from: call.from,

@@ -16,6 +16,7 @@ export class VirtualTime {
 
   readonly clocks: Clocks = {
     wall: () => this.wall,
+    preciseWall: () => this.wall,
     monotonic: () => this.now,
     after: (ms, work) => this.after(ms, work),
   };

@@ -1,5 +1,4 @@
 /** One thread's client: all verbs of a tick travel in one message, and answers and events come back in one. */
-import type { MessagePort } from 'node:worker_threads';
 import { BugError, SluiceError } from '../../errors/sluice-error.ts';
 import { type DocumentBytes, type DocumentName, makeDocuments, type StoredBytes } from '../documents.ts';
 import type { Coordination } from '../ports/coordination.ts';
@@ -8,6 +7,7 @@ import type { Admission, Admitted, QueueStore, Sealed } from '../ports/queue.ts'
 import type { Registry } from '../ports/registry.ts';
 import type { Retention } from '../ports/retention.ts';
 import type { Store } from '../ports/store.ts';
+import { flushSoon, type Port } from './channel.ts';
 import type { ListedDocument } from './documents.ts';
 import { fromErrorMessage } from './errors.ts';
 import {
@@ -35,7 +35,7 @@ import type { VerbName } from './verbs.ts';
 
 export type ClientTicket = {
   readonly kind: 'embedded';
-  readonly port: MessagePort;
+  readonly port: Port;
   readonly generation: string;
   readonly durability: string;
 };
@@ -45,7 +45,7 @@ type WaitingAdmission = Waiter & { readonly admission: Admission };
 
 class Connection {
   readonly subscriptions = new Subscriptions((verb, args) => this.#push({ id: 0, verb, args }));
-  readonly #port: MessagePort;
+  readonly #port: Port;
   readonly #waiters = new Map<number, Waiter>();
   #admissions: WaitingAdmission[] = [];
   #requests: Request[] = [];
@@ -54,9 +54,9 @@ class Connection {
   #closed: Promise<void> | undefined;
   #isOver = false;
 
-  constructor(port: MessagePort) {
+  constructor(port: Port) {
     this.#port = port;
-    port.on('message', (message: ToClient) => this.#receive(message));
+    port.on('message', (message) => this.#receive(message as ToClient));
     port.once('close', () => this.#end());
   }
 
@@ -107,7 +107,7 @@ class Connection {
   #schedule(): void {
     if (this.#isFlushing) return;
     this.#isFlushing = true;
-    setImmediate(() => this.#flush());
+    flushSoon(this.#port, () => this.#flush());
   }
 
   #flush(): void {

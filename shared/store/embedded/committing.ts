@@ -12,10 +12,10 @@
  * to commit ends the process, since nobody knows what the disk holds.
  */
 import { writeSync } from 'node:fs';
-import type { MessagePort } from 'node:worker_threads';
 import { BugError, SluiceError } from '../../errors/sluice-error.ts';
 import type { LeaseRequest } from '../ports/queue.ts';
 import { diskFull } from './admission.ts';
+import type { Port } from './channel.ts';
 import { isDiskError, isNoSpace, toErrorMessage } from './errors.ts';
 import { leaseAgain } from './leasing.ts';
 import type { Ledger } from './ledger.ts';
@@ -283,7 +283,7 @@ const sendEarly = (ledger: Ledger, group: readonly Asked[], clients: Iterable<Cl
   for (const asked of group) asked.wasAnswered = true;
 };
 
-const taken = (client: ClientPort): { readonly port: MessagePort; readonly message: ToClient }[] => {
+const taken = (client: ClientPort): { readonly port: Port; readonly message: ToClient }[] => {
   const { port, replies, events } = client;
   if (replies.length === 0 && events.length === 0) return [];
   client.replies = [];

@@ -97,15 +97,5 @@ export type ErrorMessage = {
 export type Request = { readonly id: number; readonly verb: string; readonly args: unknown };
 export type Reply = { readonly id: number; readonly value?: unknown; readonly error?: ErrorMessage };
 
-export type ToThread = readonly Request[];
+export type ToStore = readonly Request[];
 export type ToClient = { readonly replies: readonly Reply[]; readonly events: readonly EventMessage[] };
-
-/** Sent once by the thread to its opener. */
-export type Opened =
-  | { readonly kind: 'opened'; readonly generation: string }
-  | { readonly kind: 'refused'; readonly error: ErrorMessage }
-  | { readonly kind: 'failed'; readonly detail: string };
-/** Sent by the opener to the thread; the port comes in the transfer list. */
-export type Control = { readonly kind: 'connect'; readonly port: MessagePort } | { readonly kind: 'close' };
-
-type MessagePort = import('node:worker_threads').MessagePort;

@@ -1,11 +1,11 @@
 /** The events of one commit, collected while its verbs run and sent behind its replies; and who wants them. */
-import type { MessagePort } from 'node:worker_threads';
+import type { Port } from './channel.ts';
 import type { EventMessage, Reply, WaitingMessage } from './messages.ts';
 import type { LiveCall, VersionState } from './model.ts';
 
 /** A client at the other end of a port, with what this commit sends it. */
 export type ClientPort = {
-  readonly port: MessagePort;
+  readonly port: Port;
   readonly kinds: Set<string>;
   /** Answers that leave before the commit (see committing.ts). */
   early: Reply[];

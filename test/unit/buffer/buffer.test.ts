@@ -14,6 +14,7 @@ import { specOf, Workshop } from '../../contract/workshop.ts';
 const SINGLE: Batching = { sizeRows: 1, durationMs: 5, bytesMax: 2 ** 20 };
 const CLOCKS = {
   wall: () => Date.now(),
+  preciseWall: () => Date.now(),
   monotonic: () => performance.now(),
   after: (ms: number, work: () => void) => {
     const timer = setTimeout(work, ms);

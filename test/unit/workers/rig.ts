@@ -56,6 +56,7 @@ export type Finished = {
 
 const CLOCKS = {
   wall: () => Date.now(),
+  preciseWall: () => Date.now(),
   monotonic: () => performance.now(),
   after: (ms: number, work: () => void) => {
     const timer = setTimeout(work, ms);

@@ -1,19 +1,17 @@
 /**
- * The store thread: owns SQLite and the segments, drains the ports of its clients, commits in groups.
+ * The store's loop: owns SQLite and the segments, drains the ports of its clients, commits in groups.
  *
  *   ports ─► inbox ─► one transaction ─► one message of replies and events for each port
  */
 import { writeSync } from 'node:fs';
-import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
-import { keepCompiled } from '../../runtime/compiled-code.ts';
 import type { EmbeddedOptions } from '../ports/server.ts';
 import { checkServable } from '../transfer-mark.ts';
+import { type Port, waitingAt } from './channel.ts';
 import { type Asked, Committer, DOCUMENT_CHECKPOINT_BYTES, tidy } from './committing.ts';
 import { openDatabase } from './database.ts';
-import { toErrorMessage } from './errors.ts';
 import { Ledger } from './ledger.ts';
 import { load } from './loading.ts';
-import type { Control, Opened, ToThread } from './messages.ts';
+import type { ToStore } from './messages.ts';
 import type { ClientPort } from './outbox.ts';
 import { Segments } from './segments.ts';
 import { stage } from './staging.ts';
@@ -25,9 +23,9 @@ const GROUP_MAX = 1024;
 /** Commits between two looks at the log's length: a commit writes a few pages. */
 const TIDY_COMMITS = 64;
 /** What nobody waits for is durable this much later at the latest; mostly another commit takes it along before. */
-const OPEN_MS_MAX = 5;
+const OPEN_MS_MAX = 20;
 
-class StoreThread {
+export class StoreLoop {
   readonly #ledger: Ledger;
   /** null: nothing is made durable. */
   readonly #log: WriteAheadLog | null;
@@ -46,11 +44,17 @@ class StoreThread {
     this.#committer = new Committer(ledger, this.#clients, log);
   }
 
-  connect(port: MessagePort): void {
+  /** That of the data directory: call ids carry it. */
+  get generation(): string {
+    const row = this.#ledger.db.prepare("SELECT value FROM meta WHERE name = 'generation'").get();
+    return (row as { value: string }).value;
+  }
+
+  connect(port: Port): void {
     const client: ClientPort = { port, kinds: new Set(), early: [], replies: [], events: [] };
     this.#clients.add(client);
-    port.on('message', (requests: ToThread) => {
-      this.#receive(client, requests);
+    port.on('message', (requests) => {
+      this.#receive(client, requests as ToStore);
       // Not at once: while messages come, Node gives them out before anything else, also before the ends of syncs.
       this.#runSoon();
     });
@@ -75,6 +79,7 @@ class StoreThread {
         this.#openTimer ??= setTimeout(() => this.#commitOpen(), OPEN_MS_MAX);
         return;
       }
+      this.#stopOpenTimer();
       this.#commits += 1;
       const { isLogLong } = this.#ledger;
       this.#ledger.isLogLong = false;
@@ -86,8 +91,13 @@ class StoreThread {
   }
 
   #commitOpen(): void {
-    this.#openTimer = null;
+    this.#stopOpenTimer();
     if (this.#committer.isOpen) this.#commit([]);
+  }
+
+  #stopOpenTimer(): void {
+    if (this.#openTimer !== null) clearTimeout(this.#openTimer);
+    this.#openTimer = null;
   }
 
   async close(): Promise<void> {
@@ -96,7 +106,6 @@ class StoreThread {
       await Promise.all(this.#staging);
     } while (this.#inbox.length > 0);
     this.#isClosed = true;
-    if (this.#openTimer) clearTimeout(this.#openTimer);
     this.#commitOpen();
     await this.#log?.idle();
     for (const { port } of this.#clients) port.close();
@@ -107,18 +116,12 @@ class StoreThread {
 
   #drain(): void {
     for (const client of this.#clients) {
-      for (
-        let got = receiveMessageOnPort(client.port);
-        got !== undefined;
-        got = receiveMessageOnPort(client.port)
-      ) {
-        this.#receive(client, got.message as ToThread);
-      }
+      for (const requests of waitingAt(client.port)) this.#receive(client, requests as ToStore);
     }
   }
 
   /** Requests with large bytes join the inbox when these are on the disk. */
-  #receive(client: ClientPort, requests: ToThread): void {
+  #receive(client: ClientPort, requests: ToStore): void {
     for (const request of requests) {
       const asked: Asked = { client, request };
       const staging = stage(this.#ledger, asked);
@@ -150,6 +153,9 @@ class StoreThread {
   }
 }
 
+/** The exit status of a process whose store could not commit (EX_SOFTWARE). */
+const FATAL_EXIT = 70;
+
 /** A commit failed in a way that leaves the disk's state unknown: no answer may leave any more. */
 const die = (error: unknown): never => {
   const detail = error instanceof Error ? (error.stack ?? error.message) : String(error);
@@ -157,9 +163,7 @@ const die = (error: unknown): never => {
     2,
     `${JSON.stringify({ level: 60, msg: 'the store failed to commit, the process stops so that nothing unsafe is acknowledged', err: detail })}\n`,
   );
-  parentPort!.postMessage({ kind: 'failed', detail } satisfies Opened);
-  // The opener ends the process; nothing else may run here meanwhile.
-  for (;;) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+  process.exit(FATAL_EXIT);
 };
 
 const openLedger = (options: EmbeddedOptions): Ledger => {
@@ -175,33 +179,14 @@ const openLedger = (options: EmbeddedOptions): Ledger => {
   }
 };
 
-const main = (): void => {
-  const parent = parentPort!;
-  let thread: StoreThread;
-  try {
-    const options = workerData as EmbeddedOptions;
-    const ledger = openLedger(options);
-    const isDurable = options.durability === 'fsync';
-    const log = isDurable ? new WriteAheadLog(ledger.db, options.directory, die) : null;
-    ledger.segments.recycle(() => log?.settle());
-    thread = new StoreThread(ledger, log);
-    const { value } = ledger.db.prepare("SELECT value FROM meta WHERE name = 'generation'").get() as {
-      value: string;
-    };
-    parent.postMessage({ kind: 'opened', generation: value } satisfies Opened);
-    keepCompiled();
-  } catch (error) {
-    parent.postMessage({ kind: 'refused', error: toErrorMessage(error) } satisfies Opened);
-    parent.close();
-    return;
-  }
-  parent.on('message', (control: Control) => {
-    if (control.kind === 'connect') {
-      thread.connect(control.port);
-      return;
-    }
-    void thread.close().then(() => parent.close());
-  });
+/**
+ * Opens or makes the data directory.
+ * @throws SluiceError when another process owns it or its format is another
+ */
+export const openStoreLoop = (options: EmbeddedOptions): StoreLoop => {
+  const ledger = openLedger(options);
+  const isDurable = options.durability === 'fsync';
+  const log = isDurable ? new WriteAheadLog(ledger.db, options.directory, die) : null;
+  ledger.segments.recycle(() => log?.settle());
+  return new StoreLoop(ledger, log);
 };
-
-main();
