@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs vitest. The compile cache keeps the hundreds of store threads of the tests from loading the type stripper, a
+# Runs vitest. The compile cache keeps the hundreds of threads of the tests from loading the type stripper, a
 # WebAssembly module, each: V8 keeps one map of code pages for all threads of a process and aborts, rarely, when threads
 # that start and end race in it ("Check failed: jit_page.has_value()", nodejs/node#64500). A run that such an abort
 # ended is run again, once, and says so; a failed test is not.

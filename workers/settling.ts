@@ -104,10 +104,6 @@ const pause = (ms: number, stopped: AbortSignal): Promise<void> =>
     stopped.addEventListener('abort', done, { once: true });
   });
 
-/** An invariant that a store in another thread saw broken arrives without its class. */
-const isBug = (error: unknown): boolean =>
-  error instanceof BugError || (error instanceof Error && error.name === 'BugError');
-
 /**
  * Tries a verb until the store has answered. Gives up, with null, when the batch is lost or dropped meanwhile, and on
  * a bug, which another try would only repeat: the lease then runs out and costs a claim.
@@ -122,7 +118,7 @@ export const untilAnswered = async <T extends SettleAnswer | boolean>(
       return await verb();
     } catch (error) {
       onError(error);
-      if (isBug(error)) return null;
+      if (error instanceof BugError) return null;
       await pause(wait, run.abort.signal);
     }
   }

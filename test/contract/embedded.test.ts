@@ -1,8 +1,8 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { openEmbeddedStore } from '../../shared/store/embedded/index.ts';
 import { LIMITS } from './factory.ts';
+import { openFrozenStore } from './frozen-store.ts';
 import { storeContract } from './suite.ts';
 
 storeContract({
@@ -11,7 +11,7 @@ storeContract({
   home: async () => {
     const directory = await mkdtemp(path.join(tmpdir(), 'sluice-store-'));
     return {
-      open: (overrides) => openEmbeddedStore({ ...LIMITS, ...overrides, directory, durability: 'fsync' }),
+      open: (overrides) => openFrozenStore({ ...LIMITS, ...overrides, directory, durability: 'fsync' }),
       remove: () => rm(directory, { recursive: true, force: true }),
     };
   },

@@ -12,8 +12,9 @@ export interface Port {
 }
 
 /**
- * An end within one thread. What is posted is cloned, as between threads, so that neither side sees what the other changes
- * later; it arrives as soon as the running code ends, where a thread would have to be woken first.
+ * An end within one thread. What is posted arrives as soon as the running code ends, where a thread would have to be woken
+ * first, and as it is: a clone of each message, as between threads, was a tenth of this thread's work. So neither side
+ * changes what it has posted or got; the contract suite runs over a channel that freezes it.
  */
 class LocalPort extends EventEmitter implements Port {
   #other: LocalPort | null = null;
@@ -28,8 +29,7 @@ class LocalPort extends EventEmitter implements Port {
   postMessage(message: unknown): void {
     const other = this.#other;
     if (other === null) return;
-    const crossing = structuredClone(message);
-    queueMicrotask(() => other.emit('message', crossing));
+    queueMicrotask(() => other.emit('message', message));
   }
 
   close(): void {

@@ -1,5 +1,5 @@
 /**
- * The store thread's state: the tables, and in memory what is in flight. Verbs are functions over it; each checks
+ * The store's state: the tables, and in memory what is in flight. Verbs are functions over it; each checks
  * first and writes after, so that a refusal leaves nothing behind. Nothing is kept for a call that only waits but an
  * entry of a bounded cache, so that a million waiting calls cost disk, not memory.
  */

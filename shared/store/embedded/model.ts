@@ -1,4 +1,4 @@
-/** What the store thread keeps in memory: calls in flight, batches that are not settled, versions with their slots. */
+/** What the store keeps in memory: calls in flight, batches that are not settled, versions with their slots. */
 import type { Batching, Isolation } from '../../domain/function.ts';
 import type { Scaling } from '../../domain/scaling.ts';
 import { PART, SLICE_WIDTH } from '../stored-words.ts';
