@@ -40,6 +40,9 @@ export type ClientTicket = {
   readonly durability: string;
 };
 
+/** Admissions that travel together at most: where a turn reads hundreds of requests, the first of them need not wait for the last. */
+const ADMISSIONS_MAX = 64;
+
 type Waiter = { readonly resolve: (value: never) => void; readonly reject: (error: Error) => void };
 type WaitingAdmission = Waiter & { readonly admission: Admission };
 
@@ -79,7 +82,8 @@ class Connection {
         return;
       }
       this.#admissions.push({ admission, resolve, reject });
-      this.#schedule();
+      if (this.#admissions.length < ADMISSIONS_MAX) this.#schedule();
+      else this.#flush();
     });
   }
 
