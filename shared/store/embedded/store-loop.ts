@@ -120,14 +120,21 @@ export class StoreLoop {
     }
   }
 
-  /** Requests with large bytes join the inbox when these are on the disk. */
   #receive(client: ClientPort, requests: ToStore): void {
-    for (const request of requests) {
-      const asked: Asked = { client, request };
-      const staging = stage(this.#ledger, asked);
-      if (staging === null) this.#inbox.push(asked);
-      else this.#stage(asked, staging);
+    // What was on its way at the end: its sender is told by the end of the port.
+    if (this.#isClosed) return;
+    try {
+      for (const request of requests) this.#take({ client, request });
+    } catch (error) {
+      die(error);
     }
+  }
+
+  /** Requests with large bytes join the inbox when these are on the disk. */
+  #take(asked: Asked): void {
+    const staging = stage(this.#ledger, asked);
+    if (staging === null) this.#inbox.push(asked);
+    else this.#stage(asked, staging);
   }
 
   #stage(asked: Asked, staging: Promise<readonly Uint8Array[]>): void {
@@ -159,11 +166,15 @@ const FATAL_EXIT = 70;
 /** A commit failed in a way that leaves the disk's state unknown: no answer may leave any more. */
 const die = (error: unknown): never => {
   const detail = error instanceof Error ? (error.stack ?? error.message) : String(error);
-  writeSync(
-    2,
-    `${JSON.stringify({ level: 60, msg: 'the store failed to commit, the process stops so that nothing unsafe is acknowledged', err: detail })}\n`,
-  );
-  process.exit(FATAL_EXIT);
+  try {
+    writeSync(
+      2,
+      `${JSON.stringify({ level: 60, msg: 'the store failed to commit, the process stops so that nothing unsafe is acknowledged', err: detail })}\n`,
+    );
+  } finally {
+    // Also where nobody reads standard error any more.
+    process.exit(FATAL_EXIT);
+  }
 };
 
 const openLedger = (options: EmbeddedOptions): Ledger => {
