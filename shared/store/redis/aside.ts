@@ -10,7 +10,7 @@ import type { Layout } from './layout.ts';
 import type { Link } from './link.ts';
 
 /** Below this another command costs more than it saves. */
-const ASIDE_BYTES_MIN = 32 * 1024;
+const ASIDE_BYTES_MIN = 16 * 1024;
 /** What no script took over goes by itself. */
 const ASIDE_MS = 600_000;
 

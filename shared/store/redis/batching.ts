@@ -6,13 +6,10 @@ import type {
   BatchCall,
   Continuation,
   ExtendRequest,
-  FreeSlots,
   LeasedBatch,
   LeaseRef,
   LeaseRequest,
   Offer,
-  Sealed,
-  SealRequest,
   SettleAnswer,
   Settlement,
 } from '../ports/queue.ts';
@@ -42,7 +39,7 @@ import {
 } from './packing.ts';
 import { bump, dispatchReady, noVersion, type QueueContext, runScript } from './queue-context.ts';
 
-const versionOf = (versionId: number): { fn: number; v: number } => {
+export const versionOf = (versionId: number): { fn: number; v: number } => {
   const fn = functionOfVersion(versionId);
   if (!isFunctionNumber(fn)) throw noVersion(versionId);
   return { fn, v: serialOfVersion(versionId) };
@@ -67,37 +64,6 @@ export const unpackSlices = (fn: number, numbers: readonly number[]): Slice[] =>
   for (let at = 0; at < numbers.length; at += SLICE_WIDTH)
     slices.push({ callId: callIdOf(fn, numbers[at]!), from: numbers[at + 1]!, count: numbers[at + 2]! });
   return slices;
-};
-
-type SealReply = [
-  fenced: number,
-  batch: number,
-  idle: number,
-  prefetch: number,
-  refused: number[],
-  added: number[],
-  order: number,
-];
-
-/** @param onSlots told before the answer: a buffer counts its seals in flight against the slots that it heard of last */
-export const seal = async (
-  context: QueueContext,
-  request: SealRequest,
-  onSlots: (free: FreeSlots, order: number) => void,
-): Promise<Sealed> => {
-  const { now, versionId, slices, reason, fence } = request;
-  const { fn, v } = versionOf(versionId);
-  const args = [v, fence, REASONS.indexOf(reason), pack(packSlices(fn, slices, 0))];
-  const reply = unpack<SealReply>(await runScript<Buffer>(context, 'seal', fn, now, args));
-  const [fenced, batch, idle, prefetch, refused, added, order] = reply;
-  if (order > 0) onSlots({ versionId, idle, prefetch }, order);
-  await dispatchReady(context, fn, added);
-  return {
-    fenced: fenced === 1,
-    batchId: batch === 0 ? null : batchIdOf(fn, batch),
-    refused: refused.map((index) => slices[index]!),
-    free: { versionId, idle, prefetch },
-  };
 };
 
 /** Tokens of another life of this process never match. */
@@ -142,8 +108,9 @@ export const lease = async (
   }
   for (let takes = 0; given.length < max && takes < TAKES_MAX; takes += 1) {
     const most = max - given.length;
+    const wanted = context.announced.ask(versionId, most);
     // A dispatcher that has no room must not hold up the work that makes room: its order is left out meanwhile.
-    const jobs = (await dispatch?.take(versionId, workerId, most, leaseMs).catch(() => null)) ?? null;
+    const jobs = (await dispatch?.take(versionId, workerId, wanted, leaseMs).catch(() => null)) ?? null;
     const asked = leaseJobs(context, worker, jobs, most);
     // What was given before is held: its caller must hear of it, whatever becomes of the rest.
     const { batches, hasAdded, fault } = await asked.catch(
@@ -182,7 +149,7 @@ const leaseJobs = async (
     context.overdue.get(versionId) ?? 0,
   ];
   const handBack = (error: unknown): never => {
-    for (const { job } of jobs ?? []) void context.dispatch?.handBack(job).catch(() => undefined);
+    handBackJobs(context, versionId, jobs ?? []);
     throw error;
   };
   const reply = await runScript<(Buffer | Buffer[])[]>(context, 'lease', fn, now, args).catch(handBack);
@@ -209,7 +176,7 @@ const leaseJobs = async (
   keepJobs(context, taken, batches);
   const hasAdded = added.length > 0;
   if (rest.length === 0 || fault !== null) {
-    for (const { job } of left) void context.dispatch?.handBack(job).catch(() => undefined);
+    handBackJobs(context, versionId, left);
     return { batches, hasAdded, fault };
   }
   // What was given before is held: its caller must hear of it, whatever becomes of the rest.
@@ -222,6 +189,16 @@ const leaseJobs = async (
     hasAdded: hasAdded || more.hasAdded,
     fault: more.fault,
   };
+};
+
+/** They wait again, and nobody is told of it. */
+const handBackJobs = (
+  { dispatch, announced }: QueueContext,
+  versionId: number,
+  jobs: readonly DispatchedBatch[],
+): void => {
+  if (jobs.length > 0) announced.forget(versionId);
+  for (const { job } of jobs) void dispatch?.handBack(job).catch(() => undefined);
 };
 
 /** A job whose batch was not given is a repeat, or its batch is over. */

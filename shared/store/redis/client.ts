@@ -7,6 +7,7 @@ import type { QueueStore } from '../ports/queue.ts';
 import type { BucketOptions } from '../ports/server.ts';
 import type { Store } from '../ports/store.ts';
 import { parseAddress } from './address.ts';
+import { Announced } from './announced.ts';
 import { BullDispatch } from './bull-dispatch.ts';
 import { makeCoordination } from './coordination.ts';
 import { Directory } from './directory.ts';
@@ -99,6 +100,7 @@ class Client {
       blobs,
       outputs: new OutputReads({ link, layout, largeBytes }, blobs),
       overdue: new Map(),
+      announced: new Announced(),
       jobs: new Map(),
     };
     this.events = new Events(this.context, this.directory);

@@ -63,7 +63,10 @@ export class Events {
     this.#context = context;
     this.#directory = directory;
     this.calls = new CallWatches(context);
-    context.link.subscriber.onGap(() => void this.catchUp());
+    context.link.subscriber.onGap(() => {
+      context.announced.forgetAll();
+      void this.catchUp();
+    });
   }
 
   /** The functions whose buffers this client owns. */
@@ -83,6 +86,7 @@ export class Events {
     this.#openChannel(kind);
     return () => {
       if (!listeners.delete(entry) || listeners.size > 0) return;
+      if (kind === 'ready') this.#context.announced.listen(false);
       void this.#channels.get(kind)?.then((close) => close());
       this.#channels.delete(kind);
     };
@@ -169,15 +173,13 @@ export class Events {
 
   #openChannel(kind: keyof StoreEvents): void {
     if (this.#channels.has(kind)) return;
-    const { link, layout } = this.#context;
+    const { link, layout, announced } = this.#context;
     const { subscriber } = link;
-    if (kind === 'ready')
-      this.#channels.set(
-        kind,
-        subscriber.addPattern(layout.channels('ready'), (text) =>
-          this.#tell('ready', { versionId: Number(text) }),
-        ),
-      );
+    if (kind === 'ready') {
+      const opened = subscriber.addPattern(layout.channels('ready'), (text) => this.#hearReady(text));
+      this.#channels.set(kind, opened);
+      this.#follow(opened.then(() => announced.listen(true)));
+    }
     if (kind === 'ended')
       this.#channels.set(
         kind,
@@ -193,6 +195,12 @@ export class Events {
       // What changes from here on, and is not heard, is seen as a difference.
       this.#follow(opened.then(() => this.catchUp()));
     }
+  }
+
+  #hearReady(text: string): void {
+    const [versionId, batches = 1] = text.split(' ').map(Number) as [number, number?];
+    this.#context.announced.hear(versionId, batches);
+    this.#tell('ready', { versionId });
   }
 
   async #subscribeOwner(fn: number): Promise<void> {
@@ -302,7 +310,7 @@ export class Events {
 
   /** What was ready at the last look already may have been heard of by nobody, and may have no job that anybody gets. */
   #noticeReady(fn: number, ready: readonly number[]): void {
-    const { overdue } = this.#context;
+    const { overdue, announced } = this.#context;
     const now = new Map<number, { oldest: number; newest: number }>();
     for (let at = 0; at < ready.length; at += 3)
       now.set(versionIdOf(fn, ready[at]!), { oldest: ready[at + 1]!, newest: ready[at + 2]! });
@@ -319,6 +327,7 @@ export class Events {
         continue;
       }
       overdue.set(versionId, before);
+      announced.forget(versionId);
       this.#tell('ready', { versionId });
     }
   }

@@ -70,7 +70,7 @@ export type StoreKey =
 export type FunctionChannel =
   /** To the buffer's owner: `waiting` (read the stream on), or `slots VERSION IDLE PREFETCH` (decimal version ids). */
   | 'owner'
-  /** To worker hosts: the version id of a batch that is ready, decimal. */
+  /** To worker hosts: the version id of batches that became ready, and how many, decimal. */
   | 'ready'
   /** To the owner and the hosts: ids of cancelled or expired calls, decimal, with blanks between. */
   | 'ended'

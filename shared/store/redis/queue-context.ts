@@ -2,6 +2,7 @@
 import type { Isolation } from '../../domain/function.ts';
 import { SluiceError } from '../../errors/sluice-error.ts';
 import type { BlobCache } from '../blob-cache.ts';
+import type { Announced } from './announced.ts';
 import type { Dispatch, Job } from './dispatch.ts';
 import type { LargeBytes } from './large-bytes.ts';
 import type { LargeTurns } from './large-turns.ts';
@@ -56,6 +57,7 @@ export type QueueContext = {
    * are with a worker that died before it leased them, or were taken away by hand.
    */
   readonly overdue: Map<number, number>;
+  readonly announced: Announced;
   /** Jobs of the leases that this process holds, by batch. */
   readonly jobs: Map<number, { readonly token: string; readonly job: Job }>;
 };
@@ -91,29 +93,44 @@ export const dispatchReady = async (
 ): Promise<void> => {
   if (added.length === 0) return;
   const { link, layout, dispatch } = context;
-  const versions = new Set<number>();
+  const versions = new Map<number, number>();
   const adding: Promise<unknown>[] = [];
+  const turns: number[] = [];
   for (let at = 0; at < added.length; at += 3) {
     const [m, turn, v] = [added[at]!, added[at + 1]!, added[at + 2]!];
-    versions.add(v);
-    if (dispatch === null) continue;
-    const job = dispatch.add(versionIdOf(fn, v), batchIdOf(fn, m), turn, null);
-    adding.push(job);
-    // Nobody waits for it: what stands there a little longer is at worst given a job twice, and the second is a repeat.
-    void job
-      .then(() => link.command('ZREMRANGEBYSCORE', layout.key(fn, 'outbox'), turn, turn))
-      .catch(() => undefined);
+    versions.set(v, (versions.get(v) ?? 0) + 1);
+    turns.push(turn);
+    if (dispatch !== null) adding.push(dispatch.add(versionIdOf(fn, v), batchIdOf(fn, m), turn, null));
   }
+  // Nobody waits for it: what stands there a little longer is at worst given a job twice, and the second is a repeat.
+  if (dispatch !== null)
+    void Promise.allSettled(adding).then((ends) => leaveOutbox(context, fn, turns, ends));
   // A worker that hears of a batch before its job is there takes it from the outbox: no order is needed, only wanted.
   const tell = dispatch?.tell;
   if (tell === undefined) await Promise.allSettled(adding);
   const channel = layout.channel(fn, 'ready');
   const publish = (text: string): Promise<unknown> => link.command('PUBLISH', channel, text);
-  const telling = [...versions].map((v) => {
-    const text = String(versionIdOf(fn, v));
+  const telling = [...versions].map(([v, count]) => {
+    const text = `${versionIdOf(fn, v)} ${count}`;
     if (tell === undefined) return publish(text);
     // A dispatcher whose own connection has gone added no job either: what stands in the outbox is told of all the same.
     return tell(channel, text).catch(() => (link.isReady ? publish(text) : undefined));
   });
   await Promise.allSettled([...adding, ...telling]);
+};
+
+/** Takes the turns that have a job by now out of the outbox: neighbours by one command. */
+const leaveOutbox = (
+  { link, layout }: QueueContext,
+  fn: number,
+  turns: readonly number[],
+  ends: readonly PromiseSettledResult<unknown>[],
+): void => {
+  const done = turns.filter((_, index) => ends[index]!.status === 'fulfilled').toSorted((a, b) => a - b);
+  for (let at = 0; at < done.length; ) {
+    const first = done[at]!;
+    let last = first;
+    for (at += 1; done[at] === last + 1; at += 1) last = done[at]!;
+    link.command('ZREMRANGEBYSCORE', layout.key(fn, 'outbox'), first, last).catch(() => undefined);
+  }
 };

@@ -2,11 +2,12 @@
 import { BugError } from '../../errors/sluice-error.ts';
 import type { FreeSlots, QueueStore, StoreEvents, Unwatch, WatchQuery } from '../ports/queue.ts';
 import { Admissions } from './admissions.ts';
-import { extend, lease, offer, release, seal, settle } from './batching.ts';
+import { extend, lease, offer, release, settle } from './batching.ts';
 import { cancel, Expiry } from './call-ending.ts';
 import { list } from './listing.ts';
 import type { QueueContext } from './queue-context.ts';
 import { call, open, result } from './reading.ts';
+import { Seals } from './seals.ts';
 
 export interface QueueEvents {
   watch<K extends keyof StoreEvents>(
@@ -20,23 +21,31 @@ export interface QueueEvents {
 export const makeQueue = (context: QueueContext, events: QueueEvents): QueueStore => {
   const admissions = new Admissions(context);
   const expiry = new Expiry(context);
+  const seals = new Seals(context, (free, order) => events.hearSlots(free, order));
   /**
-   * What was asked first goes first: admissions wait for the end of their tick. Large payloads and outputs wait for their turn
+   * What was asked first goes first: admissions and seals wait for the end of their tick. Large payloads and outputs wait for their turn
    * besides (large-turns.ts), and what is asked after them may pass them.
    */
   const behind = <Q, A>(verb: (context: QueueContext, query: Q) => Promise<A>) => {
     return (query: Q): Promise<A> => {
       admissions.flush();
+      seals.flush();
       return verb(context, query);
     };
   };
   return {
     generation: context.generation,
     durability: context.durability,
-    admit: (admission) => admissions.admit(admission),
+    admit: (admission) => {
+      seals.flush();
+      return admissions.admit(admission);
+    },
     open: behind(open),
     offer: behind(offer),
-    seal: behind((_, request) => seal(context, request, (free, order) => events.hearSlots(free, order))),
+    seal: (request) => {
+      admissions.flush();
+      return seals.seal(request);
+    },
     lease: behind(lease),
     extend: behind(extend),
     release: behind(release),

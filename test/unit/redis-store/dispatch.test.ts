@@ -64,6 +64,39 @@ describeWithRedis('dispatch', () => {
     expect(await leasedIn(shop)).toBe(ids[1]);
   });
 
+  it('is asked for as many jobs as were told of, and for all that fit where that is not known', async () => {
+    await using shop = await makeShop(server.url);
+    const ready = shop.collect('ready');
+    /** Jobs that a lease asked BullMQ for. */
+    const asksOf = async (max: number): Promise<[leased: number, asked: number]> => {
+      await server.ask((redis) => redis.config('RESETSTAT'));
+      const { length } = await shop.lease(max);
+      const stats = await server.ask((redis) => redis.info('commandstats'));
+      return [length, Number(/cmdstat_rpoplpush:calls=(\d+)/.exec(stats)?.[1] ?? 0)];
+    };
+    const sealOne = async (): Promise<void> => void (await shop.seal([await shop.admit(1), 0, 1]));
+    await shop.settled();
+    await sealOne();
+    expect(await asksOf(5)).toEqual([1, 5]);
+    await Promise.all([sealOne(), sealOne()]);
+    await shop.settled();
+    expect(await asksOf(5)).toEqual([2, 2]);
+    await sealOne();
+    await shop.settled();
+    expect(await asksOf(5)).toEqual([1, 1]);
+    // What was told meanwhile is told to nobody.
+    const told = ready.length;
+    await server.ask((redis) => redis.call('CLIENT', 'KILL', 'TYPE', 'pubsub'));
+    await Promise.all([sealOne(), sealOne()]);
+    await eventually('it listens again', async () => {
+      await sealOne();
+      await shop.settled();
+      return ready.length > told;
+    });
+    const [leased] = await asksOf(9);
+    expect(leased).toBeGreaterThanOrEqual(3);
+  });
+
   it('keeps what it gave when a later step of the lease fails', async () => {
     const dispatch = new LateDispatch();
     await using rig = await QueueRig.open(server.url, 'late', dispatch);

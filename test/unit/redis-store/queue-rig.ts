@@ -4,6 +4,7 @@ import { BlobCache } from '../../../shared/store/blob-cache.ts';
 import type { LeasedBatch, QueueStore } from '../../../shared/store/ports/queue.ts';
 import type { BucketOptions } from '../../../shared/store/ports/server.ts';
 import { parseAddress } from '../../../shared/store/redis/address.ts';
+import { Announced } from '../../../shared/store/redis/announced.ts';
 import type { Dispatch, DispatchedBatch } from '../../../shared/store/redis/dispatch.ts';
 import { LargeBytes } from '../../../shared/store/redis/large-bytes.ts';
 import { LargeTurns } from '../../../shared/store/redis/large-turns.ts';
@@ -80,6 +81,7 @@ export class QueueRig {
       blobs,
       outputs: new OutputReads({ link: this.link, layout: this.layout, largeBytes }, blobs),
       overdue: new Map(),
+      announced: new Announced(),
       jobs: new Map(),
     };
     this.queue = makeQueue(this.context, { watch: () => () => undefined, hearSlots: () => undefined });

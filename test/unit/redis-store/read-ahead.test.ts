@@ -132,7 +132,7 @@ describeWithRedis('a dispatcher', () => {
     await subscriber.addPattern(rig.layout.channels('ready'), (text) => said.push(text));
     await rig.seal(await rig.admit(1), 0, 1);
     await subscriber.ping();
-    expect(said).toEqual([String(rig.versionId)]);
+    expect(said).toEqual([`${rig.versionId} 1`]);
     expect(await rig.lease()).toHaveLength(1);
   });
 });

@@ -7,11 +7,31 @@
 -- Result  MessagePack { { lost: number, token, version, attempts, claims, mode, slices }, leases ended, calls ended,
 --       1 where the limit cut, next time or 0, { added }, turn given last }
 -- include: base
+local decisions = cmsgpack.unpack(ARGV[5])
+
+-- When the first of what falls due does so; 0: nothing will.
+local function next_time()
+  local at = 0
+  for _, name in ipairs({ 'offer-ends', 'delayed', 'lease-ends', 'deadlines' }) do
+    local first = redis.call('ZRANGE', key(name), 0, 0, 'WITHSCORES')[2]
+    if first and (at == 0 or tonumber(first) < at) then at = tonumber(first) end
+  end
+  return at
+end
+
+-- Nearly every look finds nothing: it ends here, before all that follows is made for it.
+if #decisions == 0 then
+  local at = next_time()
+  local left = redis.call('ZRANGE', key('outbox'), 0, 0, 'WITHSCORES')[2]
+  local is_left = left and tonumber(left) <= tonumber(ARGV[6])
+  if (at == 0 or at > now) and not is_left then
+    return cmsgpack.pack({ {}, 0, 0, 0, at, {}, counter('turn') })
+  end
+end
 -- include: calls
 -- include: batches
 -- include: ending
 local limit = tonumber(ARGV[4])
-local decisions = cmsgpack.unpack(ARGV[5])
 local lost = {}
 
 local function due(name)
@@ -96,15 +116,6 @@ local function expire(call)
   take_rows(call, rows)
   add_part(call, PART_EXPIRED, from, rows, 0, 0)
   tell_advanced(call)
-end
-
-local function next_time()
-  local at = 0
-  for _, name in ipairs({ 'offer-ends', 'delayed', 'lease-ends', 'deadlines' }) do
-    local first = redis.call('ZRANGE', key(name), 0, 0, 'WITHSCORES')[2]
-    if first and (at == 0 or tonumber(first) < at) then at = tonumber(first) end
-  end
-  return at
 end
 
 local leases, expired = 0, 0
