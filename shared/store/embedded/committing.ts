@@ -12,6 +12,7 @@
  * to commit ends the process, since nobody knows what the disk holds.
  */
 import { writeSync } from 'node:fs';
+import { isFinished } from '../../domain/call.ts';
 import { BugError, SluiceError } from '../../errors/sluice-error.ts';
 import type { LeaseRequest } from '../ports/queue.ts';
 import { diskFull } from './admission.ts';
@@ -22,13 +23,15 @@ import type { Ledger } from './ledger.ts';
 import { load } from './loading.ts';
 import {
   ADMIT_WIDTH,
+  ADMITTED_WIDTH,
+  type AdmitReply,
   type AdmitRequest,
   type ErrorMessage,
   type LeasedMessage,
   type Request,
   type ToClient,
 } from './messages.ts';
-import type { Lease } from './model.ts';
+import { type Lease, STATUSES } from './model.ts';
 import { Again } from './moving.ts';
 import type { ClientPort } from './outbox.ts';
 import { runVerb, type VerbName } from './verbs.ts';
@@ -41,6 +44,8 @@ export type Asked = {
   /** Its answer left before the commit; what a lease answered is kept for a commit that fails. */
   wasAnswered?: boolean;
   leased?: LeasedMessage[];
+  /** An admission that answers somebody who waits for the call's end: it was refused, or that end has been. */
+  endsWait?: boolean;
   /** Bytes of it that were staged (staging.ts), until its commit or its refusal. */
   staged?: readonly Uint8Array[];
 };
@@ -68,7 +73,7 @@ export const DOCUMENT_CHECKPOINT_BYTES = 8 * 2 ** 20;
 
 /**
  * Whether somebody waits for the disk. A caller who waits for the call's end hears nothing before that, and its commit
- * takes the admission along.
+ * takes the admission along; one who hears at once is known when it has run.
  */
 const isPressing = ({ request: { verb, args } }: Asked): boolean => {
   if (EARLY.has(verb)) return false;
@@ -106,7 +111,7 @@ export class Committer {
     const commits = group.length === 0 || group.some(isPressing);
     const all = [...this.#open, ...group];
     const again = this.#runSound(group, commits);
-    if (!commits) return again;
+    if (this.isOpen) return again;
     for (const { staged } of all) for (const bytes of staged ?? []) this.#ledger.segments.unstage(bytes);
     collectEvents(this.#ledger, this.#clients);
     this.#ledger.count('commits');
@@ -133,7 +138,11 @@ export class Committer {
       some.filter((asked) => !broken.some((one) => one.asked === asked));
     for (let pending = group; ; pending = all) {
       try {
-        const again = this.#runWithOrWithoutRoom(soundOf(pending), soundOf(all), commits);
+        const again = this.#runWithOrWithoutRoom(
+          soundOf(pending),
+          soundOf(all),
+          commits || broken.length > 0,
+        );
         for (const { asked, error } of broken) asked.client.replies.push({ id: asked.request.id, error });
         return again;
       } catch (error) {
@@ -163,7 +172,7 @@ export class Committer {
     for (const asked of group) runOne(ledger, asked, again);
     sendEarly(ledger, group, this.#clients);
     this.#open.push(...group);
-    if (!commits) return again;
+    if (!commits && !group.some(({ endsWait }) => endsWait)) return again;
     ledger.segments.sync();
     ledger.sql.commit.run();
     ledger.leasesBefore.clear();
@@ -195,6 +204,13 @@ export class Committer {
   }
 }
 
+const tellsAnEnd = ({ numbers, errors }: AdmitReply): boolean => {
+  if (errors !== null) return true;
+  for (let at = 1; at < numbers.length; at += ADMITTED_WIDTH)
+    if (isFinished(STATUSES[numbers[at]!]!)) return true;
+  return false;
+};
+
 /** A verb failed in a way that it should not; what it had written is undone with its group. */
 class BrokenVerb extends Error {
   readonly asked: Asked;
@@ -218,6 +234,7 @@ const runOne = (ledger: Ledger, asked: Asked, again: Asked[]): void => {
   try {
     const value = runVerb(ledger, verb as VerbName, args, client);
     if (verb === 'lease') asked.leased = value as LeasedMessage[];
+    if (verb === 'admit') asked.endsWait = tellsAnEnd(value as AdmitReply);
     if (value instanceof Again) again.push({ client, request: { id, verb, args: value.args } });
     else if (id !== 0) (EARLY.has(verb) ? client.early : client.replies).push({ id, value });
   } catch (error) {

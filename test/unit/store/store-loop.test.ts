@@ -1,12 +1,13 @@
-/** How the store's loop ends: on demand with clients that still ask, and at once where the disk's state is unknown. */
+/** When the store's loop commits and answers, and how it ends. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { openEmbeddedStore } from '../../../shared/store/embedded/index.ts';
+import type { Admission } from '../../../shared/store/ports/queue.ts';
 import { LIMITS } from '../../contract/factory.ts';
 import { Workshop } from '../../contract/workshop.ts';
 
@@ -28,6 +29,35 @@ const large = (key: string) => ({
   bytes: LARGE.length,
   payload: { kind: 'arrow', bytes: LARGE } as const,
   idempotency: { key, bodyDigest: 'x' },
+});
+
+describe('where no timer fires', () => {
+  let shop: Workshop;
+  beforeEach(async () => {
+    shop = await makeShop();
+    vi.useFakeTimers({ toFake: ['setTimeout'] });
+  });
+  afterEach(async () => {
+    vi.useRealTimers();
+    await shop.close();
+  });
+
+  it('who would wait for the end of a call hears at once that there is none to wait for', async () => {
+    const idempotency = { key: 'a', bodyDigest: 'x' };
+    const id = await shop.admit(1, { idempotency });
+    await shop.settleOk(await shop.run([id, 0, 1]));
+    const waited = (rows: number, changes: Partial<Admission>) =>
+      shop.admitted(rows, { ...changes, watch: true });
+    expect(await waited(1, { idempotency })).toEqual({ callId: id, status: 'completed', attached: true });
+    expect(await waited(0, {})).toMatchObject({ status: 'completed' });
+    const other = waited(1, { idempotency: { ...idempotency, bodyDigest: 'y' } });
+    await expect(other).rejects.toMatchObject({ code: 'idempotency_mismatch' });
+  });
+
+  it('a request that breaks is answered, also beside requests that wait for no disk', async () => {
+    const broken = shop.queue.extend({ now: 0, leaseMs: 1, leases: null as never });
+    await expect(broken).rejects.toThrow(/bug/);
+  });
 });
 
 it('answers whoever asks at any moment of its closing, and writes nothing after it', async () => {
