@@ -10,6 +10,8 @@ import {
   type AdmitReply,
   type AdmitRequest,
   type ErrorMessage,
+  INLINE_BYTES_MAX,
+  type PackedPayload,
 } from './messages.ts';
 import {
   type FunctionState,
@@ -24,8 +26,6 @@ import { use } from './retiring.ts';
 import { statusOf } from './views.ts';
 import { watchCall } from './watching.ts';
 
-/** Above this a payload goes to a segment: SQLite writes it twice (log and file), an append-only file once. */
-export const INLINE_BYTES_MAX = 64 * 1024;
 /** What a refused caller waits: long enough that a refusal costs less than it saves, short against any queue. */
 const RETRY_AFTER_SECONDS = 2;
 
@@ -36,7 +36,7 @@ type Admission = {
   readonly rows: number;
   readonly bytes: number;
   readonly deadlineAt: number | null;
-  readonly payload: string | Uint8Array;
+  readonly payload: PackedPayload;
   readonly extra: string | null;
   readonly idempotency: { readonly key: string; readonly bodyDigest: string } | null;
 };
@@ -211,10 +211,10 @@ const newCall = (ledger: Ledger, admission: Admission, id: number): LiveCall =>
 
 /** A large payload goes to a segment before the row that refers to it is written. */
 const place = (ledger: Ledger, { payload, now, rows }: Admission, id: number): StoredPayload => {
-  const isText = typeof payload === 'string';
-  // A text has at most as many UTF-16 units as UTF-8 bytes, and at most three times as many bytes.
-  if (rows === 0 || (isText ? payload.length : payload.byteLength) <= INLINE_BYTES_MAX) return payload;
-  const bytes = isText ? Buffer.from(payload) : payload;
+  if (typeof payload === 'string') return payload;
+  const isText = 'utf8' in payload;
+  const bytes = isText ? payload.utf8 : payload;
+  if (rows === 0 || bytes.byteLength <= INLINE_BYTES_MAX) return bytes;
   try {
     const ref = ledger.segments.append(bytes, now);
     ledger.segments.refer(ref.segment, 1);

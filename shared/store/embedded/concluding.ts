@@ -3,10 +3,10 @@
  * deadlines all end here. A batch's final record holds the outcomes; a part that settles while the rest keeps the
  * batch's id gets a record of its own, so that an id never means two outputs.
  */
-import { INLINE_BYTES_MAX } from './admission.ts';
+
 import { dropBatch, finish, forgetBatch } from './ending.ts';
 import type { Ledger } from './ledger.ts';
-import type { ContinuationMessage } from './messages.ts';
+import { type ContinuationMessage, INLINE_BYTES_MAX } from './messages.ts';
 import { addPart, type Batch, type LiveCall, OUTCOME_WIDTH, PART, SETTLED, SLICE_WIDTH } from './model.ts';
 import { packNumbers } from './packing.ts';
 import { addBatch, makeReady } from './sealing.ts';

@@ -8,10 +8,15 @@ import type { OutputRef, ResultPart } from '../ports/queue.ts';
 export const ADMIT_WIDTH = 7;
 /** callId, status, attached 0|1; callId 0: refused, see `errors`. */
 export const ADMITTED_WIDTH = 3;
+/** Above this a payload goes to a segment: SQLite writes it twice (log and file), an append-only file once. */
+export const INLINE_BYTES_MAX = 64 * 1024;
+/** A JSON payload above that, as UTF-8: bytes reach a segment beside the store's thread. */
+export type LargeText = { readonly utf8: Uint8Array };
+export type PackedPayload = string | Uint8Array | LargeText;
 export type AdmitRequest = {
   readonly numbers: Float64Array;
   readonly functions: readonly string[];
-  readonly payloads: readonly (string | Uint8Array)[];
+  readonly payloads: readonly PackedPayload[];
   readonly extras: readonly (string | null)[];
   readonly idempotency: readonly ({ readonly key: string; readonly bodyDigest: string } | null)[];
 };

@@ -15,8 +15,10 @@ import {
   CALL_EVENT_WIDTH,
   type CallEventsMessage,
   type EventMessage,
+  INLINE_BYTES_MAX,
   LEASED_CALL_WIDTH,
   type LeasedMessage,
+  type PackedPayload,
   type SettleMessage,
   WAITING_WIDTH,
   type WaitingMessage,
@@ -32,11 +34,18 @@ const portable = (bytes: Uint8Array): Uint8Array => {
     : crossing.slice();
 };
 
+const packPayload = ({ payload, rows }: Admission): PackedPayload => {
+  if (payload.kind === 'arrow') return portable(payload.bytes);
+  // A text has at most as many UTF-16 units as UTF-8 bytes, and at most three times as many bytes.
+  if (rows === 0 || payload.text.length <= INLINE_BYTES_MAX) return payload.text;
+  return { utf8: portable(Buffer.from(payload.text)) };
+};
+
 export const packAdmissions = (admissions: readonly Admission[]): AdmitRequest => {
   const numbers = new Float64Array(admissions.length * ADMIT_WIDTH);
   const [functions, payloads, extras, idempotency] = [[], [], [], []] as [
     string[],
-    (string | Uint8Array)[],
+    PackedPayload[],
     (string | null)[],
     AdmitRequest['idempotency'][number][],
   ];
@@ -52,7 +61,7 @@ export const packAdmissions = (admissions: readonly Admission[]): AdmitRequest =
     ];
     numbers.set(fields, index * ADMIT_WIDTH);
     functions.push(one.functionName);
-    payloads.push(one.payload.kind === 'json' ? one.payload.text : portable(one.payload.bytes));
+    payloads.push(packPayload(one));
     extras.push(packExtra(one));
     idempotency.push(one.idempotency);
   });

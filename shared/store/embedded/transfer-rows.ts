@@ -11,8 +11,8 @@ import type {
   TransferHead,
   TransferPart,
 } from '../ports/transfer.ts';
-import { INLINE_BYTES_MAX } from './admission.ts';
 import type { Ledger } from './ledger.ts';
+import { INLINE_BYTES_MAX } from './messages.ts';
 import { MODES, OUTCOME_WIDTH, PART, PART_WIDTH, REASONS, SETTLED, STATUSES } from './model.ts';
 import { packNumbers } from './packing.ts';
 import type { SegmentRef } from './segments.ts';

@@ -98,6 +98,21 @@ describe('large payloads and outputs', () => {
     expect((await shop.store.retention.usage()).segmentBytes).toBeGreaterThan(segmentBytes + 200_000);
   });
 
+  it.each([
+    ['Arrow', payload],
+    ['JSON', { kind: 'json' as const, text: JSON.stringify(['ä'.repeat(70_000)]) }],
+  ])('of %s let others pass while they are on their way', async (_, large) => {
+    await using shop = new Workshop(await home());
+    await shop.open();
+    const first = shop.admit(1, { payload: large });
+    const other = shop.server.connect();
+    const second = other.queue.admit(shop.admission(1, {}));
+    expect((await second).callId).toBeLessThan(await first);
+    const batch = await shop.run([await first, 0, 1]);
+    expect(batch.calls[0]!.payload).toEqual(large);
+    await other.close();
+  });
+
   it('that were on their way when the store closed are answered', async () => {
     await using shop = new Workshop(await home());
     await shop.open();
