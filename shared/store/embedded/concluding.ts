@@ -3,7 +3,6 @@
  * deadlines all end here. A batch's final record holds the outcomes; a part that settles while the rest keeps the
  * batch's id gets a record of its own, so that an id never means two outputs.
  */
-
 import { dropBatch, finish, forgetBatch } from './ending.ts';
 import type { Ledger } from './ledger.ts';
 import { type ContinuationMessage, INLINE_BYTES_MAX } from './messages.ts';
