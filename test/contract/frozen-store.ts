@@ -1,7 +1,6 @@
 /** The embedded store over a channel that freezes what crosses it: a side that changes what it has posted or got throws. */
 import { localChannel, type Port } from '../../shared/store/embedded/channel.ts';
-import { makeClient } from '../../shared/store/embedded/client.ts';
-import { openStoreLoop } from '../../shared/store/embedded/store-loop.ts';
+import { openEmbeddedStore } from '../../shared/store/embedded/index.ts';
 import type { EmbeddedOptions, StoreServer } from '../../shared/store/ports/server.ts';
 
 /** Bytes cannot be frozen. */
@@ -21,23 +20,10 @@ const freezing = (port: Port): Port => {
   return port;
 };
 
-export const openFrozenStore = async (options: EmbeddedOptions): Promise<StoreServer> => {
-  const loop = openStoreLoop(options);
-  const { generation } = loop;
-  let closed: Promise<void> | null = null;
-  return {
-    connect: () => {
-      const [theirs, ours] = localChannel();
-      loop.connect(freezing(theirs));
-      const { durability } = options;
-      return makeClient({ kind: 'embedded', port: freezing(ours), generation, durability });
-    },
-    ticket: () => {
-      throw new Error('This store has no tickets.');
-    },
-    close: () => {
-      closed ??= loop.close();
-      return closed;
-    },
-  };
+const frozenChannel = (): readonly [Port, Port] => {
+  const [theirs, ours] = localChannel();
+  return [freezing(theirs), freezing(ours)];
 };
+
+export const openFrozenStore = (options: EmbeddedOptions): Promise<StoreServer> =>
+  openEmbeddedStore(options, frozenChannel);

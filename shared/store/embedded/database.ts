@@ -163,3 +163,7 @@ export const openDatabase = (directory: string, durability: 'fsync' | 'memory'):
   if (isNew) chmodSync(file, 0o600);
   return db;
 };
+
+/** That of the data directory: call ids carry it. */
+export const generationOf = (db: DatabaseSync): string =>
+  (db.prepare("SELECT value FROM meta WHERE name = 'generation'").get() as { value: string }).value;

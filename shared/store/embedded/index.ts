@@ -8,15 +8,19 @@ import { openStoreLoop } from './store-loop.ts';
 /**
  * Opens or makes the data directory. Rejects with a SluiceError when another process owns it or its format is another.
  * When a commit fails later, the process ends with status 70: what the disk holds is then unknown.
+ * @param channel joins this thread's clients to the store
  */
-export const openEmbeddedStore = async (options: EmbeddedOptions): Promise<StoreServer> => {
+export const openEmbeddedStore = async (
+  options: EmbeddedOptions,
+  channel = localChannel,
+): Promise<StoreServer> => {
   const loop = openStoreLoop(options);
   const { generation } = loop;
   const { durability } = options;
   let closed: Promise<void> | null = null;
   return {
     connect: () => {
-      const [theirs, ours] = localChannel();
+      const [theirs, ours] = channel();
       loop.connect(theirs);
       return makeClient({ kind: 'embedded', port: ours, generation, durability });
     },

@@ -4,11 +4,12 @@
  *   ports ─► inbox ─► one transaction ─► one message of replies and events for each port
  */
 import { writeSync } from 'node:fs';
+import { atTurnEnd } from '../../runtime/turn-end.ts';
 import type { EmbeddedOptions } from '../ports/server.ts';
 import { checkServable } from '../transfer-mark.ts';
 import { type Port, waitingAt } from './channel.ts';
 import { type Asked, Committer, DOCUMENT_CHECKPOINT_BYTES, tidy } from './committing.ts';
-import { openDatabase } from './database.ts';
+import { generationOf, openDatabase } from './database.ts';
 import { Ledger } from './ledger.ts';
 import { load } from './loading.ts';
 import type { ToStore } from './messages.ts';
@@ -35,7 +36,8 @@ export class StoreLoop {
   readonly #committer: Committer;
   #openTimer: NodeJS.Timeout | null = null;
   readonly #staging = new Set<Promise<void>>();
-  #isRunSoon = false;
+  /** What came, or was staged, together is one group. */
+  readonly #runSoon = atTurnEnd(() => this.run());
   #isClosed = false;
 
   constructor(ledger: Ledger, log: WriteAheadLog | null) {
@@ -44,10 +46,8 @@ export class StoreLoop {
     this.#committer = new Committer(ledger, this.#clients, log);
   }
 
-  /** That of the data directory: call ids carry it. */
   get generation(): string {
-    const row = this.#ledger.db.prepare("SELECT value FROM meta WHERE name = 'generation'").get();
-    return (row as { value: string }).value;
+    return generationOf(this.#ledger.db);
   }
 
   connect(port: Port): void {
@@ -147,16 +147,6 @@ export class StoreLoop {
       })
       .catch(die);
     this.#staging.add(staged);
-  }
-
-  /** What came, or was staged, together is one group. */
-  #runSoon(): void {
-    if (this.#isRunSoon) return;
-    this.#isRunSoon = true;
-    setImmediate(() => {
-      this.#isRunSoon = false;
-      this.run();
-    });
   }
 }
 

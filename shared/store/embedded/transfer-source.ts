@@ -23,7 +23,7 @@ import type {
   TransferVersion,
 } from '../ports/transfer.ts';
 import { leavingTo } from '../transfer-mark.ts';
-import { openDatabase } from './database.ts';
+import { generationOf, openDatabase } from './database.ts';
 import { lastRevision, wholeDocument } from './documents.ts';
 import { joinParts } from './ending.ts';
 import { listKeys } from './keys.ts';
@@ -52,9 +52,6 @@ export const transferOptions = (directory: string): EmbeddedOptions => ({
   retentionMs: Number.MAX_SAFE_INTEGER,
   acknowledgedRetentionMs: 0,
 });
-
-export const generationOf = (ledger: Pick<Ledger, 'db'>): string =>
-  (ledger.db.prepare("SELECT value FROM meta WHERE name = 'generation'").get() as { value: string }).value;
 
 type VersionRow = {
   id: number;
@@ -146,7 +143,7 @@ class EmbeddedSource implements TransferSource {
     this.#begunAt = mark.begunAt;
     return {
       id: mark.id,
-      tag: tagOf(generationOf(this.#ledger)),
+      tag: tagOf(generationOf(this.#ledger.db)),
       place: this.place,
       functions: functionsOf(this.#ledger),
       keys: keysOf(this.#ledger),

@@ -16,7 +16,7 @@ import type {
   TransferTarget,
 } from '../ports/transfer.ts';
 import { type ArrivingMark, refuseTaken, type TransferMark } from '../transfer-mark.ts';
-import { openDatabase } from './database.ts';
+import { generationOf, openDatabase } from './database.ts';
 import { setLastRevision, takeDocument } from './documents.ts';
 import { Ledger } from './ledger.ts';
 import { load } from './loading.ts';
@@ -25,7 +25,7 @@ import { countEmbedded } from './transfer-counts.ts';
 import { CARRIED_TABLE, FORMER_TABLE, hasTable } from './transfer-lineage.ts';
 import { readMark, writeMark } from './transfer-mark.ts';
 import { type ArrivingOutput, ArrivingRows, STAGING } from './transfer-rows.ts';
-import { generationOf, transferOptions } from './transfer-source.ts';
+import { transferOptions } from './transfer-source.ts';
 
 /** Output bytes that one step holds. */
 const OUTPUT_BYTES_MAX = 16 * 2 ** 20;
@@ -64,7 +64,7 @@ class EmbeddedTarget implements TransferTarget {
 
   #refuseUnlessEmpty(mark: TransferMark | null, head: TransferHead): void {
     const { db } = this.#ledger;
-    if (tagOf(generationOf(this.#ledger)) === head.tag) {
+    if (tagOf(generationOf(this.#ledger.db)) === head.tag) {
       refuseTaken(this.place, `gives the same call ids as ${head.place}`);
     }
     const tables = ['functions', 'keys', 'live', 'done', 'batches', 'documents'];

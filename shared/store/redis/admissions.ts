@@ -1,6 +1,7 @@
 /** The verb `admit`: the calls of a tick that go to one function travel in one script. */
 import type { CallStatus } from '../../domain/call.ts';
 import { BugError, SluiceError } from '../../errors/sluice-error.ts';
+import { atTurnEnd } from '../../runtime/turn-end.ts';
 import type { Admission, Admitted } from '../ports/queue.ts';
 import { dropAsides, isForAside, setAside } from './aside.ts';
 import { tooLong } from './large-bytes.ts';
@@ -45,7 +46,7 @@ const checkNumbers = ({ now, rows, bytes, apiKeyId, deadlineAt }: Admission): vo
 export class Admissions {
   readonly #context: QueueContext;
   #groups = new Map<string, Group>();
-  #isScheduled = false;
+  readonly #flushSoon = atTurnEnd(() => this.flush());
 
   constructor(context: QueueContext) {
     this.#context = context;
@@ -101,12 +102,7 @@ export class Admissions {
       this.#groups.delete(key);
       void this.#send(group);
     }
-    if (this.#isScheduled) return;
-    this.#isScheduled = true;
-    setImmediate(() => {
-      this.#isScheduled = false;
-      this.flush();
-    });
+    this.#flushSoon();
   }
 
   async #send({ fn, name, asked }: Group, mayBeAside = true): Promise<void> {

@@ -11,6 +11,7 @@
 import { Cluster, type Redis } from 'ioredis';
 import { withoutSecrets } from '../../config/redaction.ts';
 import { SluiceError } from '../../errors/sluice-error.ts';
+import { atTurnEnd } from '../../runtime/turn-end.ts';
 import type { RedisAddress } from './address.ts';
 import { type Connection, connectCommands } from './connecting.ts';
 import { isConnectionError, isNoScript, toSluiceError, unavailable } from './replies.ts';
@@ -66,7 +67,7 @@ export class Link {
   readonly #connection: Connection;
   readonly #options: Required<Pick<LinkOptions, 'waitMs' | 'replyMs'>> & LinkOptions;
   #queue: Asked[] = [];
-  #isScheduled = false;
+  readonly #flushSoon = atTurnEnd(() => this.#flush());
   #isReady = false;
   #isClosed = false;
   #patience: NodeJS.Timeout | undefined;
@@ -169,16 +170,8 @@ export class Link {
   }
 
   #schedule(): void {
-    if (!this.#isReady) {
-      this.#startPatience();
-      return;
-    }
-    if (this.#isScheduled) return;
-    this.#isScheduled = true;
-    setImmediate(() => {
-      this.#isScheduled = false;
-      this.#flush();
-    });
+    if (this.#isReady) this.#flushSoon();
+    else this.#startPatience();
   }
 
   /** What waits without a connection is refused together: at the latest `waitMs` after its oldest came. */

@@ -2,6 +2,7 @@
  * The verb `seal`: what a buffer seals of a version in one tick travels in one script, which makes each its batch. A large call
  * is due as several batches at once, and a script for each would read and write the call, the counters and the slots again.
  */
+import { atTurnEnd } from '../../runtime/turn-end.ts';
 import type { FreeSlots, Sealed, SealRequest } from '../ports/queue.ts';
 import { packSlices, versionOf } from './batching.ts';
 import { batchIdOf } from './layout.ts';
@@ -30,7 +31,7 @@ export class Seals {
   readonly #context: QueueContext;
   readonly #onSlots: (free: FreeSlots, order: number) => void;
   #groups = new Map<string, Group>();
-  #isScheduled = false;
+  readonly #flushSoon = atTurnEnd(() => this.flush());
 
   /** @param onSlots told before the answers: a buffer counts its seals in flight against the slots that it heard of last */
   constructor(context: QueueContext, onSlots: (free: FreeSlots, order: number) => void) {
@@ -53,7 +54,7 @@ export class Seals {
       }
       group.asked.push({ request, resolve, reject });
       group.slices += slices.length;
-      this.#schedule();
+      this.#flushSoon();
     });
   }
 
@@ -63,15 +64,6 @@ export class Seals {
     const groups = this.#groups;
     this.#groups = new Map();
     for (const group of groups.values()) void this.#send(group);
-  }
-
-  #schedule(): void {
-    if (this.#isScheduled) return;
-    this.#isScheduled = true;
-    setImmediate(() => {
-      this.#isScheduled = false;
-      this.flush();
-    });
   }
 
   async #send({ versionId, fence, asked }: Group): Promise<void> {
