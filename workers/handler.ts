@@ -54,7 +54,7 @@ export type HandlerAnswer =
     }
   /** The handler died under this batch. `outputs` here and above: sub-batches that a generator had yielded before. */
   | { readonly end: 'crash'; readonly error: RowError; readonly outputs?: readonly HandlerOutput[] }
-  /** The handler died, or was stopped, before it began this batch. */
+  /** The handler died, or was stopped, before it began this batch; or the batch was withdrawn. */
   | { readonly end: 'unstarted' };
 
 export interface Handler {
@@ -71,4 +71,9 @@ export interface Handler {
     signal: AbortSignal,
     begun: () => void,
   ): Promise<HandlerAnswer>;
+  /**
+   * Gives back what waits behind the batch that runs: each is answered `unstarted` as soon as it is certain that it does not
+   * begin. One that has begun, known here or not, runs on and is answered as ever.
+   */
+  withdraw(): void;
 }

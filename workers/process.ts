@@ -1,6 +1,6 @@
 /**
- * One handler process: a child with frames on file descriptor 3 (docs/decisions/0001), a clean environment, a process
- * group of its own, and its output read as lines.
+ * One handler process: a child with frames on file descriptor 3 and withdrawals on 4 (docs/decisions/0001), a clean
+ * environment, a process group of its own, and its output read as lines.
  *
  *   starting ──ready──► serving ──stop──► leaving ──► gone
  *      └──start_failed, exit, too long──────────────────┘
@@ -18,6 +18,7 @@ import type { HandlerAnswer, HandlerBatch, HandlerContext, HandlerOutput } from 
 import { bytesText, watchMemory } from './memory-watch.ts';
 import { OutputLines } from './output-lines.ts';
 import { treeUsage } from './process-tree.ts';
+import { BEGUN_NUMBERS, numberBytes, numberReader } from './withdrawal.ts';
 
 /** Loading a large model takes minutes; a start that takes longer than this hangs. */
 const START_MS_MAX = 900_000;
@@ -102,6 +103,10 @@ export class HandlerProcess implements HandlerInstance {
 
   readonly #child: ChildProcess;
   readonly #socket: Socket;
+  readonly #control: Socket;
+  /** Withdrawals without an answer, and the last batch that any has named. */
+  readonly #withdrawals: { readonly first: number; readonly last: number }[] = [];
+  #withdrawnTo = 0;
   readonly #pending: Pending[] = [];
   readonly #tail: string[] = [];
   readonly #started = Promise.withResolvers<void>();
@@ -120,14 +125,15 @@ export class HandlerProcess implements HandlerInstance {
       cwd,
       env: { ...env },
       detached: true,
-      stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
+      stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe'],
     });
     // Without a descriptor left, Node makes no pipes and tells the error in the next turn, to whoever listens by then.
-    if (this.#child.stdio?.[3] == null) {
+    if (this.#child.stdio?.[4] == null) {
       this.#child.once('error', () => undefined);
       throw new Error('it could not be started: this server has no file descriptors left (see ulimit -n)');
     }
     this.#socket = this.#openSocket();
+    this.#control = this.#openControl();
     this.#readOutput(options.onLine);
     this.#superviseEnd(options.memoryBytesMax);
     const timer = setTimeout(
@@ -193,6 +199,16 @@ export class HandlerProcess implements HandlerInstance {
     });
   }
 
+  /** Batches that the process has begun are not given back, though their turn has not come as far as we have read. */
+  withdraw(): void {
+    const waiting = this.#pending.slice(1).filter(({ id }) => id > this.#withdrawnTo);
+    const [first, last] = [waiting[0]?.id, waiting.at(-1)?.id];
+    if (first === undefined || last === undefined || this.#isGone) return;
+    this.#withdrawnTo = last;
+    this.#withdrawals.push({ first, last });
+    this.#control.write(numberBytes(first, last));
+  }
+
   /** Ends the process and all that it started, at once. `cause` is what its batch is told. */
   kill(cause: string): void {
     this.#cause ??= cause;
@@ -247,6 +263,44 @@ export class HandlerProcess implements HandlerInstance {
     return socket;
   }
 
+  #openControl(): Socket {
+    const control = this.#child.stdio[4] as Socket;
+    control.on(
+      'data',
+      numberReader(BEGUN_NUMBERS, (begun) => this.#givenBack(begun!)),
+    );
+    control.on('error', () => undefined);
+    return control;
+  }
+
+  /** What it has begun is answered in frames, which may be on their way. */
+  #givenBack(begun: number): void {
+    const asked = this.#withdrawals.shift();
+    if (!asked) {
+      this.kill('it gave back what nobody asked for');
+      return;
+    }
+    this.#giveBack((id) => id > begun && id >= asked.first && id <= asked.last);
+  }
+
+  #giveBack(isUnstarted: (id: number) => boolean): void {
+    const head = this.#pending[0];
+    for (const pending of this.#pending.splice(0)) {
+      if (isUnstarted(pending.id)) pending.answer({ end: 'unstarted' });
+      else this.#pending.push(pending);
+    }
+    if (this.#pending[0] !== head) this.#pending[0]?.begun();
+  }
+
+  /** A frame may be read before the word, on the other socket, that what lay before its batch was left out. */
+  #headFor(batch: number): Pending | undefined {
+    if (this.#pending[0]?.id !== batch) {
+      const isNamed = (id: number) => this.#withdrawals.some(({ first, last }) => id >= first && id <= last);
+      this.#giveBack((id) => id < batch && isNamed(id));
+    }
+    return this.#pending[0];
+  }
+
   #superviseEnd(memoryBytesMax: number | null): void {
     const closed = new Promise<void>((resolve) => this.#socket.once('close', () => resolve()));
     const unwatch =
@@ -265,6 +319,7 @@ export class HandlerProcess implements HandlerInstance {
       const linger = setTimeout(() => this.#socket.destroy(), SOCKET_LINGER_MS);
       await closed;
       clearTimeout(linger);
+      this.#control.destroy();
       this.#finish(this.#cause ?? (signal === null ? `it left with code ${code}` : `it died of ${signal}`));
     });
   }
@@ -308,7 +363,7 @@ export class HandlerProcess implements HandlerInstance {
       );
       return;
     }
-    const head = this.#pending[0];
+    const head = this.#headFor(header.id);
     if (!head || head.id !== header.id) throw new FrameError(`an answer to ${header.id}, which does not run`);
     this.#answer(head, header, body);
   }

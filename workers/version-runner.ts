@@ -158,7 +158,7 @@ export class VersionRunner {
 
   #retire(replica: Replica): void {
     replica.retire();
-    void this.#dropWaiting((run) => run.replica === replica);
+    replica.handler?.withdraw();
     this.#part(replica);
   }
 
@@ -192,7 +192,7 @@ export class VersionRunner {
   /** Finishes what runs, hands back what has not begun, and stops the replicas; `scaleTo` starts them again. */
   async rest(): Promise<void> {
     this.#resting = true;
-    await this.#handBackWaiting();
+    await this.#withdraw();
     await this.#allSettled();
     const resting = this.replicas;
     this.replicas = [];
@@ -245,7 +245,7 @@ export class VersionRunner {
     const end = performance.now() + endMs;
     if (!this.#stopping) {
       this.#stopping = true;
-      await this.#handBackWaiting();
+      await this.#withdraw();
     }
     const timer = setTimeout(() => this.#settled?.resolve(), graceMs);
     await this.#allSettled();
@@ -258,16 +258,13 @@ export class VersionRunner {
     this.#sampler?.flush();
   }
 
-  /** Takes nothing more, and gives back what lies before a replica and has not begun. */
-  async #handBackWaiting(): Promise<void> {
+  /**
+   * Takes nothing more, and asks replicas for what lies before them. Only what a handler has not begun is handed back: it
+   * may be batches ahead of the answers that were read here, and what it has begun would run twice.
+   */
+  async #withdraw(): Promise<void> {
     await this.#offer().catch(() => undefined);
-    await this.#dropWaiting(() => true);
-  }
-
-  async #dropWaiting(isMeant: (run: BatchRun) => boolean): Promise<void> {
-    const waiting = [...this.#runs].filter((run) => run.startedAt === null && !run.dropped && isMeant(run));
-    for (const run of waiting) run.drop();
-    await Promise.all(waiting.map((run) => this.#handBack(run.leased)));
+    for (const { handler } of this.replicas) handler?.withdraw();
   }
 
   async #allSettled(): Promise<void> {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import socket
 import struct
@@ -62,6 +63,27 @@ def test_a_batch_that_is_cancelled_while_it_waits_does_not_start(worker):
     out, _ = worker.process.communicate(timeout=60)
     assert out.decode().splitlines()[-2:] == ["runs 8", "runs 7"]
     assert worker.process.returncode == 0
+
+
+def test_batches_that_are_taken_back_while_they_wait_do_not_start(start, tmp_path):
+    """Wherever they wait: decoded, in the thread's hands, or in the socket, in front of whatever is sent now."""
+    os.mkfifo(tmp_path / "gate")
+    worker = start(LONG.replace("    # These", '    if x[0] == 3: open("gate").read()\n    # These'))
+    for n in (0, 1, 2, 9):  # the last ends when the thread has decoded the one behind it
+        worker.start(pa.table({"x": [n]}))
+    running = worker.start(pa.table({"x": [3]}))
+    assert [worker.receive()[0]["id"] for _ in range(4)] == [1, 2, 3, 4]
+    while worker.process.stdout.readline() != b"runs 3\n":
+        pass
+    waiting = [worker.start(pa.table({"x": [6]})) for _ in range(5)]
+    assert worker.withdraw(waiting[0], waiting[-2]) == running
+    (tmp_path / "gate").write_text("x")
+    assert [worker.receive()[0]["id"] for _ in range(2)] == [running, waiting[-1]]
+    assert worker.withdraw(running, waiting[-1]) == waiting[-1]
+    assert worker.rows(x=[7]) == [True]
+    worker.send({"type": "stop"})
+    out, _ = worker.process.communicate(timeout=60)
+    assert out.decode().splitlines()[-2:] == ["runs 6", "runs 7"]
 
 
 def send(ours, batch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import socket
@@ -21,6 +22,14 @@ def stream(table: Any) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
+def give(frames: socket.socket, control: socket.socket) -> None:
+    """In the child: hands the sockets on as descriptors 3 and 4, whichever they were."""
+    moved = [fcntl.fcntl(one.fileno(), fcntl.F_DUPFD, 64) for one in (frames, control)]
+    for to, descriptor in zip((3, 4), moved, strict=True):
+        os.dup2(descriptor, to)
+        os.close(descriptor)
+
+
 class WorkerHost:
     """Starts ``python -m sluice.worker`` on a file of handlers."""
 
@@ -33,12 +42,16 @@ class WorkerHost:
         assert "functions" in manifest, manifest
         self.spec = next(one for one in manifest["functions"] if one["handler"]["attribute"] == attribute)
         self.spec.pop("source")
-        own, theirs = socket.socketpair()
-        self.socket = own
+        self.launch(directory)
+        self.send({"type": "init", "function": self.spec, "version": "v1", "directory": str(directory), "replica": 0})
+
+    def launch(self, directory: Path) -> None:
+        self.socket, theirs = socket.socketpair()
+        self.control, control = socket.socketpair()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "sluice.worker"],
             close_fds=False,  # all other descriptors of this process are closed by exec
-            preexec_fn=lambda: os.set_inheritable(3, True) if theirs.fileno() == 3 else os.dup2(theirs.fileno(), 3),
+            preexec_fn=lambda: give(theirs, control),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -46,14 +59,15 @@ class WorkerHost:
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
         theirs.close()
+        control.close()
         self.ids = 0
-        self.send({"type": "init", "function": self.spec, "version": "v1", "directory": str(directory), "replica": 0})
 
     def __enter__(self) -> WorkerHost:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.socket.close()
+        self.control.close()
         try:
             self.process.communicate(timeout=10)
         except subprocess.TimeoutExpired:
@@ -83,6 +97,11 @@ class WorkerHost:
         frame, head = struct.unpack("<II", self._read(8))
         header = json.loads(self._read(head))
         return header, self._read(frame - 4 - head)
+
+    def withdraw(self, first: int, last: int) -> int:
+        """Asks for batches back; answers the one that the process has begun last."""
+        self.control.sendall(struct.pack("<QQ", first, last))
+        return struct.unpack("<Q", self.control.recv(8, socket.MSG_WAITALL))[0]
 
     def start(self, *tables: Any, **more: Any) -> int:
         self.ids += 1

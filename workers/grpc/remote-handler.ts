@@ -100,6 +100,10 @@ export class RemoteHandler implements Handler {
     });
   }
 
+  withdraw(): void {
+    for (const waiting of this.#pending.splice(1)) this.#tell(waiting, { end: 'unstarted' });
+  }
+
   /** Ends all at once: the batch that runs is told `cause`, the others have not begun. */
   fail(cause: string): void {
     this.#end ??= cause;

@@ -74,6 +74,10 @@ export class RemoteReplica implements HandlerInstance {
     return this.#handler.run(batch, context, signal, begun);
   }
 
+  withdraw(): void {
+    this.#handler.withdraw();
+  }
+
   usage(): ReturnType<HandlerInstance['usage']> {
     return this.#behind.usage();
   }

@@ -66,7 +66,11 @@ export class EngineHandler implements Handler {
   /** Takes batches again, or none for now; one that runs goes on. */
   serve(isServing: boolean): void {
     this.#isOut = !isServing;
-    if (this.#isOut) for (const waiting of this.#pending.splice(1)) this.#tell(waiting, { end: 'unstarted' });
+    if (this.#isOut) this.withdraw();
+  }
+
+  withdraw(): void {
+    for (const waiting of this.#pending.splice(1)) this.#tell(waiting, { end: 'unstarted' });
   }
 
   /** Ends all at once: the batch that runs is told `cause`, the others have not begun. */

@@ -93,6 +93,10 @@ export class EngineReplica implements HandlerInstance {
     return this.#handler.run(batch, context, signal, begun);
   }
 
+  withdraw(): void {
+    this.#handler.withdraw();
+  }
+
   usage(): ReturnType<HandlerInstance['usage']> {
     return this.#options.behind.usage();
   }

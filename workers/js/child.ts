@@ -1,7 +1,8 @@
-/** The main program of a Node handler process: frames on file descriptor 3, one batch at a time. */
+/** The main program of a Node handler process: frames on file descriptor 3, withdrawals on 4, one batch at a time. */
 import { Socket } from 'node:net';
 import { Worker } from 'node:worker_threads';
 import { type Frame, FrameReader, frameHead, privateBytes } from '../frames.ts';
+import { numberBytes, numberReader, WITHDRAWAL_NUMBERS } from '../withdrawal.ts';
 import { type LoadedFunction, loadFunction, resolvePackagesFrom } from './loading.ts';
 import { type Answer, errorText, type InitHeader, runBatch } from './running.ts';
 
@@ -13,6 +14,9 @@ type Message =
   | { readonly type: 'stop' };
 
 const socket = new Socket({ fd: 3, readable: true, writable: true });
+const control = new Socket({ fd: 4, readable: true, writable: true });
+const withdrawn = new Set<number>();
+let begun = 0;
 const aborts = new Map<number, AbortController>();
 let loaded: LoadedFunction | null = null;
 let init: InitHeader | null = null;
@@ -42,7 +46,9 @@ const start = async (header: InitHeader): Promise<void> => {
 const run = async (header: CallHeader, body: Uint8Array): Promise<void> => {
   const abort = aborts.get(header.id);
   aborts.delete(header.id);
-  if (!loaded || !init || !abort) return;
+  // The host was told that it has not begun, and waits for no answer.
+  if (!loaded || !init || !abort || withdrawn.delete(header.id)) return;
+  begun = header.id;
   aborts.set(header.id, abort);
   const respond = (answer: Answer): Promise<void> => send({ ...answer.header, id: header.id }, answer.body);
   await runBatch({ init, loaded, signal: abort.signal, respond }, header, body);
@@ -66,10 +72,20 @@ const receive = ({ header, body }: Frame<Message>): void => {
   });
 };
 
+const withdraw = (first: number, last: number): void => {
+  for (let id = Math.max(first, begun + 1); id <= last; id += 1) withdrawn.add(id);
+  control.write(numberBytes(begun));
+};
+
 new Worker(new URL('./server-watch.ts', import.meta.url), { workerData: process.ppid }).unref();
 resolvePackagesFrom(process.argv[2] ?? process.cwd());
 const reader = new FrameReader<Message>(privateBytes, receive);
 socket.on('data', (chunk: Buffer) => reader.push(chunk));
+control.on(
+  'data',
+  numberReader(WITHDRAWAL_NUMBERS, (first, last) => withdraw(first!, last!)),
+);
+control.on('error', () => undefined);
 socket.on('close', () => process.exit(0));
 socket.on('end', () => process.exit(0));
 socket.on('error', () => process.exit(0));

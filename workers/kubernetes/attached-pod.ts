@@ -105,6 +105,10 @@ export class AttachedPod implements HandlerInstance {
     return this.#replica?.run(batch, context, signal, begun) ?? Promise.resolve({ end: 'unstarted' });
   }
 
+  withdraw(): void {
+    this.#replica?.withdraw();
+  }
+
   onService(listener: (reason: string | null) => void): void {
     this.#onService = listener;
   }

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -82,21 +80,8 @@ class ModelHost(WorkerHost):
     """``python -m sluice.worker`` on a model, with the frames of docs/decisions/0001."""
 
     def __init__(self, laid: Laid):
-        own, theirs = socket.socketpair()
-        self.socket = own
         self.spec = laid.spec
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "sluice.worker"],
-            close_fds=False,
-            preexec_fn=lambda: os.set_inheritable(3, True) if theirs.fileno() == 3 else os.dup2(theirs.fileno(), 3),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=laid.home / "source",
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )
-        theirs.close()
-        self.ids = 0
+        self.launch(laid.home / "source")
         head = {"type": "init", "function": laid.spec, "version": "v1", "directory": str(laid.home / "source")}
         self.send({**head, "artifacts": str(laid.home / "artifacts"), "replica": 0})
 

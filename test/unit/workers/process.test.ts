@@ -12,6 +12,7 @@ import { HandlerProcess, type ProcessCommand } from '../../../workers/process.ts
 import { eventually } from '../../support/sluice-process.ts';
 
 const FRAMES = fileURLToPath(new URL('../../../workers/frames.ts', import.meta.url));
+const WITHDRAWAL = fileURLToPath(new URL('../../../workers/withdrawal.ts', import.meta.url));
 const PROCESS = fileURLToPath(new URL('../../../workers/process.ts', import.meta.url));
 const NODE_RUNTIME = fileURLToPath(new URL('../../../workers/js/child.ts', import.meta.url));
 
@@ -196,6 +197,66 @@ describe('a handler process', () => {
     const answer = run(handler, undefined, abort.signal);
     abort.abort();
     expect(await answer).toMatchObject({ end: 'error', error: { kind: 'Cancelled', message: 'true' } });
+  });
+});
+
+describe('batches that are withdrawn', () => {
+  /** Answers what it had begun when it was asked, and what came later; `begun` is the last of the former. */
+  const answering = (begun: number): Promise<HandlerProcess> =>
+    start(`import { numberBytes, numberReader } from ${JSON.stringify(WITHDRAWAL)};
+      ready();
+      const control = new Socket({ fd: 4 });
+      const calls = []; let asked = null;
+      const answer = ({ header, body }) => { if (header.id <= ${begun} || header.id > asked) send({ type: 'result', id: header.id, rows: 1 }, body); };
+      control.on('data', numberReader(2, (first, last) => {
+        asked = last; control.write(numberBytes(${begun}), () => calls.splice(0).forEach(answer));
+      }));
+      for await (const frame of frames) if (frame.header.type === 'call') { if (asked === null) calls.push(frame); else answer(frame); }`);
+
+  it.each([
+    ['what the process has not begun', 1, ['ok', 'unstarted', 'unstarted']],
+    ['not what it has begun before we knew', 2, ['ok', 'ok', 'unstarted']],
+    ['nothing when it has begun all', 3, ['ok', 'ok', 'ok']],
+  ])('come back: %s', async (_, begun, ends) => {
+    const handler = await answering(begun);
+    await handler.ready;
+    const answered = [1, 2, 3].map(() => run(handler));
+    handler.withdraw();
+    handler.withdraw();
+    const answers = await Promise.all(answered);
+    expect(answers.map(({ end }) => end)).toEqual(ends);
+    expect(await run(handler)).toMatchObject({ end: 'ok' });
+    expect(handler.load).toBe(0);
+  });
+
+  it('come back with the answer to a later one, when that is read before the word of it', async () => {
+    const handler = await start(`import { numberBytes } from ${JSON.stringify(WITHDRAWAL)};
+      ready();
+      const control = new Socket({ fd: 4 });
+      const held = [];
+      const answer = ({ header, body }) => send({ type: 'result', id: header.id, rows: 1 }, body);
+      control.once('data', () => answer(held[0]));
+      for await (const frame of frames) {
+        const { type, id } = frame.header;
+        if (type === 'call' && id < 4) held.push(frame);
+        if (id === 4) answer(frame);
+        if (id === 5) control.write(numberBytes(1), () => answer(frame));
+      }`);
+    await handler.ready;
+    const begun: number[] = [];
+    const [first, ...waiting] = [1, 2, 3].map((id) => run(handler, () => begun.push(id)));
+    handler.withdraw();
+    expect(await first).toMatchObject({ end: 'ok' });
+    expect(await run(handler, () => begun.push(4))).toMatchObject({ end: 'ok' });
+    expect(await Promise.all(waiting)).toEqual([{ end: 'unstarted' }, { end: 'unstarted' }]);
+    expect(await run(handler)).toMatchObject({ end: 'ok' });
+    expect([begun, handler.load]).toEqual([[1, 2, 4], 0]);
+  });
+
+  it('end a process that gives back what nobody asked for', async () => {
+    const handler = await start(`import { numberBytes } from ${JSON.stringify(WITHDRAWAL)};
+      ready(); new Socket({ fd: 4 }).write(numberBytes(1));`);
+    expect(await handler.gone).toMatch(/nobody asked for/);
   });
 });
 

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import socket
 import struct
 import sys
-import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -149,8 +147,8 @@ def _bytes_view(part: Buffer) -> memoryview:
     return view if view.format == "B" else view.cast("B")
 
 
-def host_socket(descriptor: int = 3) -> socket.socket:
-    """The host's socket, moved away from the descriptor under which anyone could hit it, closed in every child.
+def host_socket(descriptor: int) -> socket.socket:
+    """A socket of the host, moved away from the descriptor under which anyone could hit it, closed in every child.
 
     Raises OSError when the descriptor is not an open socket.
     """
@@ -169,18 +167,6 @@ def host_socket(descriptor: int = 3) -> socket.socket:
     # A forked child (multiprocessing) gets all descriptors; with this one open the host would not see our end.
     os.register_at_fork(after_in_child=sock.close)
     return sock
-
-
-def leave_with(sock: socket.socket) -> None:
-    """Ends the process as soon as the host's side is closed, whatever the handler is doing. Costs nothing until then."""
-    hang_up = select.poll()
-    hang_up.register(sock.fileno(), getattr(select, "POLLRDHUP", 0))
-
-    def watch() -> None:
-        hang_up.poll()
-        os._exit(0)
-
-    threading.Thread(target=watch, name="sluice-host-watch", daemon=True).start()
 
 
 def private_streams() -> None:

@@ -12,7 +12,10 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from sluice.worker.withdrawal import Turns
 
 
 def _imports() -> Any:
@@ -88,7 +91,7 @@ def _started(channel: Any, init: dict[str, Any]) -> Replica:
     return replica
 
 
-def _serve(channel: Any) -> None:
+def _serve(channel: Any, turns: Turns) -> None:
     from sluice.worker.batches import Batches
 
     header, _ = channel.receive()
@@ -97,6 +100,8 @@ def _serve(channel: Any) -> None:
     replica = _started(channel, header)
     batches = Batches(channel, replica.runner.read)
     while (batch := batches.next()) is not None:
+        if not turns.begin(batch.header["id"]):
+            continue
         began = time.perf_counter()
         if batch.is_cancelled:
             replica.runner.cancelled(batch.header)
@@ -109,17 +114,20 @@ def _serve(channel: Any) -> None:
 
 def main() -> None:
     channel = _imports()
+    from sluice.worker.withdrawal import Turns, listen
+
     try:
-        sock = channel.host_socket()
+        frames, control = channel.host_socket(3), channel.host_socket(4)
     except OSError:
-        print("sluice.worker is started by the server, which hands it a socket as file descriptor 3.", file=sys.stderr)
+        print("sluice.worker is started by the server, which hands it sockets as file descriptors 3 and 4.", file=sys.stderr)
         sys.exit(2)
     channel.private_streams()
-    channel.leave_with(sock)
+    turns = Turns()
+    listen(frames, control, turns)
     # Ctrl+C in the server's terminal is the server's to handle; it stops its handlers by a frame. A handler function,
     # since SIG_IGN would be inherited by what the user's code starts.
     signal.signal(signal.SIGINT, lambda *_: None)
     try:
-        _serve(channel.Channel(sock))
+        _serve(channel.Channel(frames), turns)
     except (EOFError, channel.FrameError):
         _leave(0)

@@ -182,6 +182,16 @@ describe('a handler behind gRPC', () => {
     expect(order).toEqual([0, 1, 2, 3]);
   });
 
+  it('gives back what waits and finishes what runs when its batches are withdrawn', async () => {
+    const replica = await at('double');
+    const running = runBatch(replica, batchOf({ x: [1] }));
+    const waiting = [2, 3].map((n) => runBatch(replica, batchOf({ x: [n] })));
+    replica.withdraw();
+    expect(await Promise.all(waiting)).toEqual([{ end: 'unstarted' }, { end: 'unstarted' }]);
+    expect(valuesOf(await running)).toEqual([2]);
+    expect(valuesOf(await runBatch(replica, batchOf({ x: [4] })))).toEqual([8]);
+  });
+
   it('refuses a batch and an answer above 32 MiB by name', async () => {
     const inputs = [field('x', 'large_utf8')];
     const replica = await at('large', { type: 'large_utf8', nullable: true }, inputs);
