@@ -3,7 +3,7 @@
 import { freePort } from '../../test/support/free-port.ts';
 import type { Run, Subject } from '../comparison.ts';
 import { generate, type LoadPlan } from '../generator/load.ts';
-import { type Peer, PYTHON, startPeer } from '../peers/peer.ts';
+import { type Peer, PYTHON, SCRATCH, startPeer } from '../peers/peer.ts';
 import type { SluicePeer } from '../peers/sluice.ts';
 
 /** Texts of 40 to 60 characters; the handler answers their length. All the same length, so that every answer is known. */
@@ -19,12 +19,20 @@ const GENERATOR_CORES_MAX = 0.9;
 export type Endpoint = Pick<LoadPlan, 'path' | 'headers' | 'bodies' | 'expect'>;
 
 const json = { 'content-type': 'application/json' };
+const columnBodies = TEXTS.map((text) => JSON.stringify({ columns: { text: [text] } }));
 
 export const echoEndpoint: Endpoint = {
   path: '/echo',
   headers: json,
   bodies: TEXTS.map((text) => JSON.stringify({ text })),
   expect: { status: 200, text: '"text":"text ' },
+};
+
+export const floorEndpoint: Endpoint = {
+  path: '/rows',
+  headers: json,
+  bodies: columnBodies,
+  expect: { status: 200, text: `"result":[${LENGTH}]` },
 };
 
 export const mosecEndpoint: Endpoint = {
@@ -38,15 +46,20 @@ export const mosecEndpoint: Endpoint = {
 export const sluiceEndpoint = (name: string, wait: number): Endpoint => ({
   path: `/v1/functions/${name}/calls`,
   headers: wait > 0 ? { ...json, prefer: `wait=${wait}` } : json,
-  bodies: TEXTS.map((text) => JSON.stringify({ columns: { text: [text] } })),
+  bodies: columnBodies,
   expect: wait > 0 ? { status: 200, text: `"result":[${LENGTH}]` } : { status: 202, text: '"call_id"' },
 });
 
-export const startEcho = async (): Promise<Peer> => {
+/** A server that is one script of peers/, given its port and a folder to write in. */
+const startScript = async (name: 'echo' | 'floor'): Promise<Peer> => {
   const port = await freePort();
-  const script = new URL('../peers/echo.ts', import.meta.url).pathname;
-  return startPeer('echo', [process.execPath, script, String(port)], { port, readyPath: '/' });
+  const script = new URL(`../peers/${name}.ts`, import.meta.url).pathname;
+  return startPeer(name, [process.execPath, script, String(port), SCRATCH], { port, readyPath: '/' });
 };
+
+export const startEcho = (): Promise<Peer> => startScript('echo');
+
+export const startFloor = (): Promise<Peer> => startScript('floor');
 
 export const startMosec = async (script: string, env: Record<string, string>): Promise<Peer> => {
   const port = await freePort();
