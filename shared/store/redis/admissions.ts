@@ -146,7 +146,8 @@ export class Admissions {
       values.push(headOf(admission, kind), isBeside ? setAside(this.#context, fn, payload) : payload);
       now = Math.max(now, admission.now);
     }
-    const args = [queueRowsMax, queueBytesMax, name, pack(facts), ...values];
+    const waits = Number(this.#context.link.waitsForDisks);
+    const args = [queueRowsMax, queueBytesMax, name, waits, pack(facts), ...values];
     try {
       return await runScript<Buffer>(this.#context, 'admit', fn, now, args);
     } catch (error) {

@@ -95,6 +95,11 @@ export class Link {
     return this.#isReady;
   }
 
+  /** Whether each admission is confirmed by disks before it is answered. */
+  get waitsForDisks(): boolean {
+    return this.#options.waitReplicas != null;
+  }
+
   /** Runs scripts/NAME.lua. All keys share a slot; the reply is as Lua returned it. */
   run<T = Reply>(script: string, keys: readonly string[], args: readonly Argument[]): Promise<T> {
     const found = scripts().get(script);

@@ -63,6 +63,27 @@ describeWithRedis('a store whose admissions wait for disks', () => {
     await eventually('it is confirmed again', () => shop.admit(1));
   });
 
+  it.skipIf(!hasWaitaof)('attaches only to a call that the disk of a replica has', async () => {
+    await using sentinels = await RedisSentinels.start();
+    const [url, prefix] = [sentinels.master.url, newPrefix()];
+    await using first = await makeShop(url, prefix, waitingFor(1));
+    const server = await openRedis(url, prefix, waitingFor(1));
+    const other = server.connect();
+    const submission = first.admission(1, { idempotency: { key: 'k', bodyDigest: 'd' } });
+    const refusal = {
+      code: 'store_unavailable',
+      message: expect.stringContaining('0 of 1 replicas confirmed'),
+    };
+    sentinels.replica.signal('SIGSTOP');
+    await expect(first.queue.admit(submission)).rejects.toMatchObject(refusal);
+    // Nothing that this client wrote before waits for a disk.
+    await expect(other.queue.admit(submission)).rejects.toMatchObject(refusal);
+    sentinels.replica.signal('SIGCONT');
+    const { attached } = await eventually('it is confirmed', () => other.queue.admit(submission));
+    expect(attached).toBe(true);
+    await server.close();
+  });
+
   it.skipIf(!hasWaitaof)(
     'finds all that it accepted on the replica that took the place of its master',
     async () => {

@@ -1,10 +1,10 @@
 #!lua
 -- Admits calls of one function, in order, each with its idempotency key or not at all.
 -- KEYS  1 generation (see parts/base)
--- ARGV  1-3 see parts/base; 4 unfinished rows and 5 their bytes at most; 6 the function's name;
---       7 MessagePack list, for each call: version, rows, bytes, deadline or false, idempotency ('KEY_ID:KEY') or false,
+-- ARGV  1-3 see parts/base; 4 unfinished rows and 5 their bytes at most; 6 the function's name; 7 1 where disks are waited for, else 0;
+--       8 MessagePack list, for each call: version, rows, bytes, deadline or false, idempotency ('KEY_ID:KEY') or false,
 --       body digest or false, kind, 1 where its payload was set aside just before, else 0;
---       8, 9, … for each call: head (parts/calls), payload, or a reference to it (parts/objects), or the name under which it
+--       9, 10, … for each call: head (parts/calls), payload, or a reference to it (parts/objects), or the name under which it
 --       was set aside (`aside:NAME`)
 -- Result  MessagePack list, for each call: code, a, b
 --       0 admitted: number, status; 1 attached: number, status; 2 the key has another body; 3 too many rows: those that
@@ -15,7 +15,8 @@
 -- include: batches
 -- include: ending
 local rows_max, bytes_max = tonumber(ARGV[4]), tonumber(ARGV[5])
-local facts = cmsgpack.unpack(ARGV[7])
+local waits_for_disks = ARGV[7] == '1'
+local facts = cmsgpack.unpack(ARGV[8])
 local time = redis.call('TIME')
 local stamp = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local named = redis.call('HMGET', key('function'), 'name', 'removed', 'current')
@@ -48,13 +49,16 @@ end
 
 -- The call that the idempotency key names.
 local function attached(idempotency, digest)
-  local known = redis.call('GET', key('idempotency', idempotency))
+  local name = key('idempotency', idempotency)
+  local known = redis.call('GET', name)
   if not known then return false end
   local digest_length, n = struct.unpack('>BI5', known)
   if string.sub(known, 7, 6 + digest_length) ~= digest then
     answer(2, 0, 0)
     return true
   end
+  -- WAITAOF waits for the last write of its own connection: after this one, it has waited for the call that is attached to.
+  if waits_for_disks then redis.call('SET', name, known, 'KEEPTTL') end
   flush_writes()
   local call = call_of(n)
   answer(1, n, call and call.status or COMPLETED)
@@ -111,7 +115,7 @@ local function admit(at, head, payload, aside)
 end
 
 for at = 1, #facts, 8 do
-  local argument = 8 + (at - 1) / 8 * 2
+  local argument = 9 + (at - 1) / 8 * 2
   local aside = facts[at + 7] == 1 and key('aside', ARGV[argument + 1])
   admit(at, ARGV[argument], ARGV[argument + 1], aside)
   -- Of a call that was refused, or attached to another.
