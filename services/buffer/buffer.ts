@@ -37,7 +37,7 @@ const RELOAD_PAUSE_MS = 250;
 const SLACK_MS = 1;
 /** Node's longest timer is 2^31 − 1 ms; waking once a minute costs nothing. */
 const TIMER_MS_MAX = 60_000;
-/** A row that has waited this much longer than all that a window holds is missing there: its notification was lost. */
+/** A row that has waited this much longer than all that its window holds is missing there: its notification was lost. */
 const MISSED_MS = 5000;
 /** Looks between two readings of all owned functions, for the notification of a change that was lost: half a minute. */
 const REREAD_LOOKS = 30;
@@ -115,12 +115,11 @@ export class Buffer implements Service {
   /** Notifications may be lost: finds rows that wait in the store and not here, and functions that have changed. */
   #audit(loads: readonly FunctionLoad[]): void {
     const { wall, monotonic } = this.#clocks;
-    for (const { functionName, oldestAt } of loads) {
-      const lanes = [...this.#lanes.values()].filter(({ name }) => name === functionName);
-      if (oldestAt === null || lanes.length === 0) continue;
-      if (lanes.some(({ sealing, window }) => sealing > 0 || window.loading)) continue;
-      const ages = lanes.map(({ window }) => monotonic() - (window.oldestAt() ?? monotonic()));
-      if (wall() - oldestAt > Math.max(...ages) + MISSED_MS) void this.#refreshSoon(functionName);
+    for (const { functionName, oldestAt, oldestVersionId } of loads) {
+      const lane = oldestVersionId === null ? undefined : this.#lanes.get(oldestVersionId);
+      if (oldestAt === null || lane === undefined || lane.sealing > 0 || lane.window.loading) continue;
+      const ageMs = monotonic() - (lane.window.oldestAt() ?? monotonic());
+      if (wall() - oldestAt > ageMs + MISSED_MS) void this.#refreshSoon(functionName);
     }
     this.#looks += 1;
     if (this.#looks % REREAD_LOOKS === 0) void this.#rereadSoon();

@@ -11,6 +11,7 @@ export const batchSuite = (factory: StoreFactory): void => {
       waitingCalls: 2,
       sealedRows: 0,
       oldestAt: shop.now,
+      oldestVersionId: shop.versionId,
     });
     const sealed = await shop.seal([a, 0, 2], [b, 0, 1]);
     expect(sealed).toMatchObject({ batchId: expect.any(Number), refused: [] });
@@ -65,6 +66,7 @@ export const batchSuite = (factory: StoreFactory): void => {
       waitingCalls: 0,
       sealedRows: 0,
       oldestAt: null,
+      oldestVersionId: null,
     });
   });
 

@@ -243,16 +243,19 @@ export const load = (ledger: Ledger): FunctionLoad[] =>
       waitingRows: owner.waitingRows,
       sealedRows: owner.sealedRows,
       waitingCalls: owner.waitingCalls,
-      oldestAt: owner.waitingCalls === 0 ? null : oldestAt(ledger, owner),
+      ...(owner.waitingCalls === 0 ? NONE_WAITS : oldestOf(ledger, owner)),
       sealedVersions:
         owner.sealedRows === 0
           ? []
           : versionsOf(ledger, owner).flatMap(({ id, openBatches }) => (openBatches > 0 ? [id] : [])),
     }));
 
-/** Arrival of the oldest waiting call. Sealing goes front to back, so the search goes on where it ended. */
-const oldestAt = (ledger: Ledger, owner: FunctionState): number | null => {
-  let oldest: number | null = null;
+type Oldest = Pick<FunctionLoad, 'oldestAt' | 'oldestVersionId'>;
+const NONE_WAITS: Oldest = { oldestAt: null, oldestVersionId: null };
+
+/** The oldest waiting call. Sealing goes front to back, so the search goes on where it ended. */
+const oldestOf = (ledger: Ledger, owner: FunctionState): Oldest => {
+  let oldest = NONE_WAITS;
   const next = ledger.prepare(
     'SELECT id, rows, arrived FROM live WHERE version = ? AND id >= ? ORDER BY id LIMIT 1',
   );
@@ -262,7 +265,8 @@ const oldestAt = (ledger: Ledger, owner: FunctionState): number | null => {
       if (row === undefined) break;
       if ((ledger.live.get(row.id)?.sealed ?? 0) < row.rows) {
         version.oldestHint = row.id;
-        oldest = oldest === null ? row.arrived : Math.min(oldest, row.arrived);
+        if (oldest.oldestAt === null || row.arrived < oldest.oldestAt)
+          oldest = { oldestAt: row.arrived, oldestVersionId: version.id };
         break;
       }
       from = row.id + 1;

@@ -24,6 +24,8 @@ export type FunctionLoad = {
   readonly waitingCalls: number;
   /** Arrival of the oldest waiting row, null when none waits. */
   readonly oldestAt: number | null;
+  /** Whose it is. */
+  readonly oldestVersionId: number | null;
   /** Versions with sealed batches, delayed ones among them, in no order. */
   readonly sealedVersions: readonly number[];
 };

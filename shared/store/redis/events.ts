@@ -7,7 +7,7 @@
  *   to-ready        a batch of a version is ready            versions with batches that stay ready from look to look
  *   to-calls        calls that advanced or finished          the watched calls, in turns
  *   to-ended        calls that were cancelled or expired     nothing: a late row is refused at its seal, lease or settle
- *   functions-…     a function was deployed or changed       when each was last changed
+ *   functions-…     a function was deployed or changed       when each was last changed, and how often calls moved to another version
  */
 import type { FreeSlots, StoreEvents, Unwatch, WatchQuery } from '../ports/queue.ts';
 import { CallWatches } from './call-watches.ts';
@@ -36,7 +36,7 @@ type Owned = {
 };
 type Pulse = readonly [
   name: Buffer | null,
-  updated: number,
+  updated: Buffer,
   told: readonly Buffer[],
   ready: readonly number[],
   order: number,
@@ -53,7 +53,7 @@ export class Events {
   readonly #hearing = new Map<number, Promise<void>>();
   /** Turns of the newest ready batches at the last look, by version. */
   readonly #newestReady = new Map<number, number>();
-  readonly #updated = new Map<number, number>();
+  readonly #updated = new Map<number, string>();
   #pending = new Set<Promise<unknown>>();
   #isPolling = false;
   /** Whether `#updated` holds every function there was at the last look. */
@@ -231,7 +231,7 @@ export class Events {
   }
 
   #then(owned: Owned, work: () => Promise<void>): void {
-    // What cannot be read now is read by the next poll.
+    // What cannot be read now is read by the next poll; of calls that moved it tells that the function changed.
     owned.chain = owned.chain.then(work).catch(() => undefined);
     this.#follow(owned.chain);
   }
@@ -292,8 +292,9 @@ export class Events {
     if (isNew) return;
     this.#noticeReady(fn, ready);
     const before = this.#updated.get(fn);
-    this.#updated.set(fn, updated);
-    if (before !== updated && name !== null && (before !== undefined || this.#knowsAll))
+    const now = String(updated);
+    this.#updated.set(fn, now);
+    if (before !== now && name !== null && (before !== undefined || this.#knowsAll))
       this.#tell('functions', { name: String(name) });
   }
 

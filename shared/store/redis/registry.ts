@@ -51,6 +51,7 @@ type LoadReply = [
   oldestAt: number,
   liveCalls: number,
   sealedVersions: readonly Buffer[],
+  oldestVersion: number,
 ];
 type Found = { readonly record: FunctionRecord; readonly versions: Versions };
 
@@ -286,10 +287,10 @@ export class RedisRegistry implements Registry {
       runScript<LoadReply>(this.#context, 'load', fn, NO_TIME, []),
     ]);
     if (removed === 1) return undefined;
-    const [waitingRows, sealedRows, waitingCalls, oldest, , serials] = reply;
+    const [waitingRows, sealedRows, waitingCalls, oldest, , serials, v] = reply;
     const sealedVersions = serials.map((serial) => versionIdOf(fn, Number(serial)));
-    const oldestAt = oldest === 0 ? null : oldest;
-    return { functionName, waitingRows, sealedRows, waitingCalls, oldestAt, sealedVersions };
+    const [oldestAt, oldestVersionId] = v === 0 ? [null, null] : [oldest, versionIdOf(fn, v)];
+    return { functionName, waitingRows, sealedRows, waitingCalls, oldestAt, oldestVersionId, sealedVersions };
   }
 
   /** A number whose slot is empty. Slots of a store that was lost in part may still hold something. */

@@ -55,7 +55,10 @@ class Room {
   }
 
   /** `faults` wraps the queue that the buffer gets. Slots are offered when it watches. */
-  async start(faults: (queue: QueueStore) => Partial<QueueStore> = () => ({})): Promise<void> {
+  async start(
+    faults: (queue: QueueStore) => Partial<QueueStore> = () => ({}),
+    offered: readonly number[] = [...this.#names.keys()],
+  ): Promise<void> {
     const store = this.shop.server.connect();
     const seal: QueueStore['seal'] = (request) => {
       this.sealed.push(`${this.#names.get(request.versionId)} ${request.fence}`);
@@ -68,7 +71,7 @@ class Room {
     const buffer = new Buffer(this.#verbs.store, silentLog(), this.time.clocks);
     onTestFinished(() => buffer.stop());
     await buffer.start();
-    for (const versionId of this.#names.keys()) {
+    for (const versionId of offered) {
       this.shop.versionId = versionId;
       await this.shop.offer(5);
     }
@@ -151,6 +154,27 @@ it('finds rows whose notification was lost', async () => {
   expect(room.sealed).toHaveLength(1);
   await room.pass(3000);
   expect(room.sealed).toHaveLength(2);
+});
+
+it('finds rows that moved to another version unheard, although the version that lost them holds them still', async () => {
+  const room = await Room.make();
+  const old = await room.add('a');
+  const next = await room.shop.deploy(specOf('a', { ...SINGLE, callTimeoutMs: 2000 }));
+  await room.start(
+    (queue) => ({
+      watch: (query, listener) =>
+        ['waiting', 'functions'].includes(query.kind) ? () => undefined : queue.watch(query, listener),
+    }),
+    [next],
+  );
+  const { registry } = room.shop.store;
+  const { versions } = (await registry.function('a'))!;
+  const [from, to] = [old, next].map((id) => versions.find((version) => version.id === id)!.digest);
+  expect(await registry.repin({ now: room.shop.now, name: 'a', from: from!, to: to! })).toBe(1);
+  await room.pass(4000);
+  expect(room.sealed).toEqual([]);
+  await room.pass(3000);
+  expect(room.sealed).toHaveLength(1);
 });
 
 it('finds that a function goes on whose notification was lost', async () => {

@@ -58,5 +58,6 @@ const idle = (functionName: string): FunctionLoad => ({
   sealedRows: 0,
   waitingCalls: 0,
   oldestAt: null,
+  oldestVersionId: null,
   sealedVersions: [],
 });

@@ -2,7 +2,8 @@ import { Queue } from 'bullmq';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { CallEvent } from '../../../shared/store/ports/queue.ts';
 import type { Store } from '../../../shared/store/ports/store.ts';
-import { Layout } from '../../../shared/store/redis/layout.ts';
+import { functionOfVersion, Layout, serialOfVersion } from '../../../shared/store/redis/layout.ts';
+import { scripts } from '../../../shared/store/redis/scripts.ts';
 import { LIMITS } from '../../contract/factory.ts';
 import { LEASE_MS, specOf } from '../../contract/workshop.ts';
 import { describeWithRedis, RedisServer } from '../../support/redis-servers.ts';
@@ -105,6 +106,27 @@ describeWithRedis('processes that share a store', () => {
     await eventually('the slots are told', async () => slots.at(-1)?.idle === 1);
     await eventually('the ready batch is told', async () => ready.length > 0);
     await eventually('the function is told', async () => names.some(({ name }) => name === 'g'));
+  });
+
+  it('hear that calls moved to another version although nobody heard the message', async () => {
+    const prefix = newPrefix();
+    await using shop = await makeShop(server.url, prefix);
+    await shop.admit(1);
+    const next = await shop.deploy(specOf('f', { callTimeoutMs: 2000 }));
+    const names = shop.collect('functions');
+    await shop.settled();
+    const [layout, { generation }] = [new Layout(prefix), shop.queue];
+    const key = layout.key(functionOfVersion(next), 'generation');
+    const versions = [shop.versionId, next].map(serialOfVersion);
+    const args = [generation, shop.now, 0, ...versions, 0, 2 ** 39, 100];
+    const move = scripts().get('move')!.text;
+    const [, [, moved]] = (await server.ask((redis) =>
+      redis.multi().call('CLIENT', 'KILL', 'TYPE', 'pubsub').eval(move, 1, key, ...args).exec(),
+    )) as [unknown, [null, number[]]];
+    expect(moved).toEqual([1, 0]);
+    expect(names).toEqual([]);
+    await eventually('the function is told', async () => names.length > 0);
+    expect(names).toEqual([{ name: 'f' }]);
   });
 
   it('let a call that nobody made name nothing', async () => {

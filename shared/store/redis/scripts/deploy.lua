@@ -1,7 +1,7 @@
 #!lua
 -- Registers a version and makes it, or a known one, current or staged; its batching is what the deploy says.
 -- function: hash name, current, last (the version given last), staged, staged-new (parts/staged), scaling (JSON), paused, created,
---   updated, removed (at)
+--   updated, removed (at), moves (scripts/move.lua)
 -- versions: hash version → MessagePack { digest, created, spec (JSON, without its source) }
 -- sources: hash version → JSON                  digests: hash digest → version
 -- batching: hash version → JSON          facts: hash version → JSON of what outlives its spec in caches

@@ -22,5 +22,9 @@ for _, n in ipairs(numbers) do
   end
 end
 flush_calls()
-if #moved > 1 then redis.call('PUBLISH', key('to-owner'), table.concat(moved, ' ')) end
+if #moved > 1 then
+  -- Behind the message, which may be lost.
+  redis.call('HINCRBY', key('function'), 'moves', 1)
+  redis.call('PUBLISH', key('to-owner'), table.concat(moved, ' '))
+end
 return { #moved - 1, #entries == tonumber(ARGV[8]) and numbers[#numbers] or 0 }

@@ -2,10 +2,10 @@
 -- What a client looks at once in a while, behind its notifications.
 -- KEYS  1 generation (see parts/base)
 -- ARGV  1-3 see parts/base
--- Result  { name or false, updated at, told (HGETALL: version, slots told last), { version, turns of its oldest and
+-- Result  { name or false, what changes with the record and with moves of its calls, told (HGETALL: version, slots told last), { version, turns of its oldest and
 --       its newest ready batch }, order of the slots told last }
 -- include: base
-local record = redis.call('HMGET', key('function'), 'name', 'updated')
+local record = redis.call('HMGET', key('function'), 'name', 'updated', 'moves')
 local ready = {}
 for _, version in ipairs(redis.call('HKEYS', key('versions'))) do
   local oldest = redis.call('ZRANGE', key('ready', version), 0, 0, 'WITHSCORES')
@@ -15,5 +15,5 @@ for _, version in ipairs(redis.call('HKEYS', key('versions'))) do
     ready[#ready + 1] = tonumber(redis.call('ZRANGE', key('ready', version), -1, -1, 'WITHSCORES')[2])
   end
 end
-return { record[1], tonumber(record[2] or 0), redis.call('HGETALL', key('told')), ready,
+return { record[1], (record[2] or '') .. ' ' .. (record[3] or ''), redis.call('HGETALL', key('told')), ready,
   tonumber(redis.call('HGET', key('queue'), 'told') or 0) }
