@@ -124,7 +124,8 @@ export const makeServices = ({ settings, server, log, roles, onLost }: ServicesO
   });
   const buffer = roles.has('buffer') ? new Buffer(store, log, CLOCKS) : null;
   // It looks at the functions that the buffer owns: both are one client of the store.
-  const reaper = buffer && new Reaper({ store, log, claimsMax: settings.claimsMax, wall: CLOCKS.wall });
+  const { claimsMax, lease } = settings;
+  const reaper = buffer && new Reaper({ store, log, claimsMax, leaseMs: lease, wall: CLOCKS.wall });
   const models = roles.has('buffer') ? makeModelServices(settings, store, log) : null;
   const { host, healthPort } = settings;
   const health =

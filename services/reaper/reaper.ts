@@ -17,6 +17,7 @@ export type ReaperOptions = {
   readonly store: Store;
   readonly log: Log;
   readonly claimsMax: number;
+  readonly leaseMs: number;
   readonly wall: () => number;
 };
 
@@ -41,9 +42,10 @@ export class Reaper implements Service {
   }
 
   async #look(): Promise<void> {
-    const { store, claimsMax, wall } = this.#options;
+    const { store, claimsMax, leaseMs, wall } = this.#options;
+    const heartbeatMs = leaseMs / 3;
     for (let more = true; more && !this.#looks.isStopped; ) {
-      const answer = await store.queue.expired({ now: wall(), claimsMax, limit: ITEMS_MAX });
+      const answer = await store.queue.expired({ now: wall(), claimsMax, limit: ITEMS_MAX, heartbeatMs });
       if (answer.leases > 0) this.#options.log.warn({ leases: answer.leases }, 'reaper: leases were lost');
       more = answer.more;
     }

@@ -133,6 +133,37 @@ export const endingSuite = (factory: StoreFactory): void => {
     expect(await shop.lease()).toEqual([]);
   });
 
+  it('ends no lease after a gap between looks until its holder had the time of a heartbeat', async () => {
+    await using shop = await Workshop.make(factory);
+    const heartbeatMs = LEASE_MS / 3;
+    const look = async (ms: number): Promise<number> => {
+      shop.now += ms;
+      return (await shop.expire(heartbeatMs)).leases;
+    };
+    /** Looks without a gap, over two heartbeats; how many leases they ended. */
+    const watch = async (): Promise<number> => {
+      let leases = 0;
+      for (let ms = 0; ms < 2 * heartbeatMs; ms += 1000) leases += await look(1000);
+      return leases;
+    };
+    await watch();
+    const alive = await shop.run([await shop.admit(1), 0, 1]);
+    const dead = await shop.run([await shop.admit(1), 0, 1]);
+    // The store was away for longer than the lease.
+    expect(await look(LEASE_MS + 1)).toBe(0);
+    expect(await look(1000)).toBe(0);
+    const { now } = shop;
+    await shop.queue.extend({ now, leaseMs: LEASE_MS, leases: [alive] });
+    expect(await watch()).toBe(1);
+    expect(await shop.settleOk(alive)).toMatchObject({ accepted: true, stale: false });
+    expect(await shop.settleOk(dead)).toMatchObject({ accepted: false, stale: true });
+    const last = await shop.leaseOne();
+    expect(last).toMatchObject({ claims: 1 });
+    // Without a gap a lease ends in time.
+    for (let ms = 1000; ms < LEASE_MS; ms += 1000) expect(await look(1000)).toBe(0);
+    expect(await look(1000)).toBe(1);
+  });
+
   it('never leases a row past its deadline, even before `expired` has looked', async () => {
     await using shop = await Workshop.make(factory);
     const [late, good] = [await shop.admit(1, { deadlineAt: shop.now + 5 }), await shop.admit(1)];

@@ -196,8 +196,9 @@ export class Workshop {
     return { slices, attempts: 1, claims: 0, mode: 'retry', notBefore: 0, ...changes };
   }
 
-  expire() {
-    return this.queue.expired({ now: this.now, claimsMax: CLAIMS_MAX, limit: 1000 });
+  expire(heartbeatMs?: number) {
+    const spared = heartbeatMs === undefined ? {} : { heartbeatMs };
+    return this.queue.expired({ now: this.now, claimsMax: CLAIMS_MAX, limit: 1000, ...spared });
   }
 
   async call(callId: number) {

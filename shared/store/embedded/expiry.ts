@@ -10,10 +10,13 @@ import { packNumbers } from './packing.ts';
 import { makeReady, takeRows, wakeDelayed } from './sealing.ts';
 import { endOffers } from './slots.ts';
 
-export const expired = (ledger: Ledger, { now, claimsMax, limit }: ExpiredQuery): ExpiredAnswer => {
+export const expired = (ledger: Ledger, query: ExpiredQuery): ExpiredAnswer => {
+  const { now, claimsMax, limit, heartbeatMs } = query;
   const offersEnd = endOffers(ledger, now);
   const woken = wakeDelayed(ledger, now, limit);
-  const leases = loseLeases(ledger, now, claimsMax, limit);
+  const mayEnd = ledger.leaseWatch.mayEnd(now, heartbeatMs);
+  ledger.leaseWatch.looked(now);
+  const leases = mayEnd ? loseLeases(ledger, now, claimsMax, limit) : 0;
   const calls = expireCalls(ledger, now, limit);
   const next = [offersEnd, nextLeaseEnd(ledger), ledger.delayed.peek()?.at ?? null, nextDeadline(ledger)];
   const times = next.filter((at) => at !== null);

@@ -5,6 +5,7 @@
  */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import type { ReplicaReport } from '../../domain/function.ts';
+import { LeaseWatch } from '../../domain/lease-watch.ts';
 import { BugError, SluiceError } from '../../errors/sluice-error.ts';
 import { BlobCache } from '../blob-cache.ts';
 import type { LogLine } from '../ports/registry.ts';
@@ -75,6 +76,8 @@ export class Ledger {
   readonly reports = new Map<number, Map<string, ReplicaReport>>();
   readonly logs = new Map<string, LogLine[]>();
   leaseEnds = new DueHeap<Batch>();
+  /** Holders are in this process. */
+  readonly leaseWatch = new LeaseWatch(0);
   delayed = new DueHeap<Batch>();
   nextCall = 1;
   nextBatch = 1;

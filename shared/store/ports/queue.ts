@@ -186,6 +186,11 @@ export type ExpiredQuery = {
   /** Leases, deadlines and retries handled at most in one transaction. */
   readonly limit: number;
 };
+  /**
+   * How often holders extend their leases. Where this client has not looked for about as long (it or the store was away), or
+   * has just taken the function, leases end only after there was time for it. Left out: they end at once.
+   */
+  readonly heartbeatMs?: number;
 export type ExpiredAnswer = {
   readonly leases: number;
   readonly calls: number;

@@ -1,5 +1,6 @@
 /** The verbs that end what is due or unwanted: `expired` and `cancel`. */
 import type { Slice } from '../../domain/call.ts';
+import { LeaseWatch } from '../../domain/lease-watch.ts';
 import { afterLostLease } from '../../domain/retry.ts';
 import { SluiceError } from '../../errors/sluice-error.ts';
 import type { CancelAnswer, CancelQuery, ExpiredAnswer, ExpiredQuery } from '../ports/queue.ts';
@@ -33,12 +34,21 @@ type ExpiredReply = [
 ];
 
 /**
+ * Others come back to a server that was away within this: the longest back-off between two tries, and a connection that a
+ * server takes its time for.
+ */
+const REACH_MS = 2000;
+
+/** What the looks at one function carry on, from its taking to its giving up. */
+type Looks = { readonly watch: LeaseWatch; turn: number };
+
+/**
  * What falls due in the functions that this process owns. A batch that became ready before the last look and has no job
  * yet was left by a crash between the two: it is dispatched again.
  */
 export class Expiry {
   readonly #context: QueueContext;
-  readonly #turns = new Map<number, number>();
+  readonly #looks = new Map<number, Looks>();
 
   constructor(context: QueueContext) {
     this.#context = context;
@@ -46,7 +56,7 @@ export class Expiry {
 
   async expired(query: ExpiredQuery): Promise<ExpiredAnswer> {
     const owned = this.#context.functions.owned();
-    for (const fn of this.#turns.keys()) if (!owned.includes(fn)) this.#turns.delete(fn);
+    for (const fn of this.#looks.keys()) if (!owned.includes(fn)) this.#looks.delete(fn);
     const answers = await Promise.all(owned.map((fn) => this.#expireFunction(fn, query)));
     const times = answers.flatMap(({ nextAt }) => (nextAt === null ? [] : [nextAt]));
     return {
@@ -57,16 +67,21 @@ export class Expiry {
     };
   }
 
-  async #expireFunction(fn: number, { now, claimsMax, limit }: ExpiredQuery): Promise<ExpiredAnswer> {
+  async #expireFunction(fn: number, query: ExpiredQuery): Promise<ExpiredAnswer> {
+    const { now, claimsMax, limit, heartbeatMs } = query;
     const context = this.#context;
+    const looks = this.#looks.get(fn) ?? { watch: new LeaseWatch(REACH_MS), turn: 0 };
+    this.#looks.set(fn, looks);
+    const mayEnd = looks.watch.mayEnd(now, heartbeatMs) ? 1 : 0;
     const run = async (decisions: readonly unknown[]): Promise<ExpiredReply> => {
-      const args = [limit, pack(decisions), this.#turns.get(fn) ?? 0];
+      const args = [limit, pack(decisions), looks.turn, mayEnd];
       const reply = unpack<ExpiredReply>(await runScript<Buffer>(context, 'expired', fn, now, args));
       await dispatchReady(context, fn, reply[5]);
       return reply;
     };
     const first = await run([]);
-    this.#turns.set(fn, first[6]);
+    looks.turn = first[6];
+    looks.watch.looked(now);
     const last = first[0].length === 0 ? first : await run(await this.#decide(fn, first[0], claimsMax));
     const [, leases, calls, isCut, nextAt] = last;
     bump(context, 'leases_lost', leases);

@@ -60,6 +60,28 @@ describeWithRedis('processes that share a store', () => {
     expect(await join('c', 110)).toEqual(['c']);
   });
 
+  it('end no lease just after they took the function: it may have been without an owner, as the store was away', async () => {
+    await using shop = await makeShop(server.url);
+    const heartbeatMs = LEASE_MS / 3;
+    const look = async (store: Store, ms: number): Promise<number> => {
+      shop.now += ms;
+      const query = { now: shop.now, claimsMax: 5, limit: 100, heartbeatMs };
+      return (await store.queue.expired(query)).leases;
+    };
+    const other = shop.server.connect();
+    // It looks all the time, at nothing.
+    for (let ms = 0; ms < 2 * LEASE_MS; ms += 1000) await look(other, 1000);
+    const batch = await shop.run([await shop.admit(1), 0, 1]);
+    shop.now += LEASE_MS;
+    await look(other, 1000);
+    const { now } = shop;
+    await other.coordination.own({ now, memberId: 'b', functionName: 'f', leaseMs: LEASE_MS });
+    for (let ms = 0; ms <= heartbeatMs; ms += 1000) expect(await look(other, 1000)).toBe(0);
+    for (let ms = 0, leases = 0; leases === 0 && ms < heartbeatMs; ms += 1000)
+      leases += await look(other, 1000);
+    expect(await shop.leaseOne()).toMatchObject({ batchId: batch.batchId, claims: 1 });
+  });
+
   it('tell only the owner of waiting rows, from its taking on', async () => {
     await using shop = await makeShop(server.url);
     const other = shop.server.connect();
@@ -121,7 +143,11 @@ describeWithRedis('processes that share a store', () => {
     const args = [generation, shop.now, 0, ...versions, 0, 2 ** 39, 100];
     const move = scripts().get('move')!.text;
     const [, [, moved]] = (await server.ask((redis) =>
-      redis.multi().call('CLIENT', 'KILL', 'TYPE', 'pubsub').eval(move, 1, key, ...args).exec(),
+      redis
+        .multi()
+        .call('CLIENT', 'KILL', 'TYPE', 'pubsub')
+        .eval(move, 1, key, ...args)
+        .exec(),
     )) as [unknown, [null, number[]]];
     expect(moved).toEqual([1, 0]);
     expect(names).toEqual([]);

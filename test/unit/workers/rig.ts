@@ -169,14 +169,15 @@ export class Rig {
     const store = server.connect();
     const claimsMax = options.claimsMax ?? 5;
     const buffer = new RowBuffer(store, log, CLOCKS);
-    const reaper = new Reaper({ store, log, claimsMax, wall: CLOCKS.wall });
+    const leaseMs = options.leaseMs ?? 30_000;
+    const reaper = new Reaper({ store, log, claimsMax, leaseMs, wall: CLOCKS.wall });
     const reported = new Set<() => void>();
     const onReport = (): void => {
       for (const look of reported) look();
     };
     const workers = makeWorkers({
       server: { connect: () => connectFor(server, options, onReport) },
-      settings: { lease: options.leaseMs ?? 30_000, claimsMax, grace: options.graceMs ?? 10_000 },
+      settings: { lease: leaseMs, claimsMax, grace: options.graceMs ?? 10_000 },
       log,
       strict: options.strict ?? false,
       pythonDefault: options.pythonDefault ?? null,

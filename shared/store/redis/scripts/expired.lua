@@ -3,16 +3,18 @@
 -- a first run with lost leases only names them, and a second one brings the decisions.
 -- KEYS  1 generation (see parts/base)
 -- ARGV  1-3 see parts/base; 4 leases, calls and retries at most; 5 MessagePack list of decisions: { number, token,
---       outcomes, errors (JSON), parts }; 6 batches that became ready up to this turn and have no job yet are named again
+--       outcomes, errors (JSON), parts }; 6 batches that became ready up to this turn and have no job yet are named again;
+--       7 1 where leases may end
 -- Result  MessagePack { { lost: number, token, version, attempts, claims, mode, slices }, leases ended, calls ended,
 --       1 where the limit cut, next time or 0, { added }, turn given last }
 -- include: base
 local decisions = cmsgpack.unpack(ARGV[5])
+local may_end = ARGV[7] == '1'
 
 -- When the first of what falls due does so; 0: nothing will.
 local function next_time()
   local at = 0
-  for _, name in ipairs({ 'offer-ends', 'delayed', 'lease-ends', 'deadlines' }) do
+  for _, name in ipairs({ 'offer-ends', 'delayed', 'deadlines', may_end and 'lease-ends' or nil }) do
     local first = redis.call('ZRANGE', key(name), 0, 0, 'WITHSCORES')[2]
     if first and (at == 0 or tonumber(first) < at) then at = tonumber(first) end
   end
@@ -121,7 +123,7 @@ end
 local leases, expired = 0, 0
 end_offers()
 local woken = wake_delayed(limit)
-if #decisions == 0 then name_lost() end
+if #decisions == 0 and may_end then name_lost() end
 for _, decision in ipairs(decisions) do leases = leases + lose(decision) end
 if #lost == 0 then
   for _, n in ipairs(due('deadlines')) do
