@@ -118,9 +118,9 @@ const makeModelServices = (settings: Settings, store: Store, log: Log): ModelSer
 export const makeServices = ({ settings, server, log, roles, onLost }: ServicesOptions): Services => {
   const store = server.connect();
   const ingress = roles.has('ingress') ? makeIngress({ settings, server, log }) : null;
-  store.queue.watch({ kind: 'lost' }, ({ detail }) => {
-    ingress?.lose(detail);
-    onLost(detail);
+  store.queue.watch({ kind: 'lost' }, (lost) => {
+    ingress?.lose(lost);
+    onLost(lost.detail);
   });
   const buffer = roles.has('buffer') ? new Buffer(store, log, CLOCKS) : null;
   // It looks at the functions that the buffer owns: both are one client of the store.

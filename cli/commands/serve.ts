@@ -139,7 +139,7 @@ const untilStopped = ({ stop, lost }: RunningServer, graceMs: number): Promise<v
     process.on('SIGINT', onSignal);
     void lost.then((detail) => {
       if (stopping) return;
-      process.stderr.write(`sluice: ${detail} This process leaves; start it again.\n`);
+      process.stderr.write(`sluice: ${detail} This process leaves.\n`);
       process.exitCode = LOST_EXIT;
       leave(Math.min(graceMs, LOST_GRACE_MS));
     });

@@ -10,6 +10,7 @@ import { SluiceError } from '../../shared/errors/sluice-error.ts';
 import type { Log } from '../../shared/runtime/log.ts';
 import type { MetricsSnapshot } from '../../shared/runtime/metrics.ts';
 import type { Service } from '../../shared/runtime/service.ts';
+import type { StoreEvents } from '../../shared/store/ports/queue.ts';
 import type { StoreServer } from '../../shared/store/ports/server.ts';
 import type { Store } from '../../shared/store/ports/store.ts';
 import { exposition, ownExposition } from './exposition.ts';
@@ -29,7 +30,7 @@ export type Ingress = Omit<Service, 'stop'> & {
   /** Ready falls, so that balancers send no new work; what comes is still served. */
   readonly leave: () => Promise<void>;
   /** The store's data is lost: who waits is told so, also where a thread has not heard of it when it drains. */
-  readonly lose: (detail: string) => void;
+  readonly lose: (lost: StoreEvents['lost']) => void;
   /** The metrics of all threads and of this one, and of the store. */
   readonly exposition: () => Promise<string>;
 };
@@ -117,8 +118,8 @@ class IngressPool implements Ingress {
     return this.#tellAll('leave', null);
   }
 
-  lose(detail: string): void {
-    void this.#tellAll('lose', detail);
+  lose(lost: StoreEvents['lost']): void {
+    void this.#tellAll('lose', lost);
   }
 
   stop(graceMs = this.#options.settings.grace): Promise<void> {

@@ -7,6 +7,7 @@ import { makeLog } from '../../shared/runtime/log.ts';
 import { snapshot } from '../../shared/runtime/metrics.ts';
 import { artifactsOptionsOf, openArtifacts } from '../../shared/store/artifacts/index.ts';
 import { attachStore } from '../../shared/store/attach.ts';
+import type { StoreEvents } from '../../shared/store/ports/queue.ts';
 import { CallIds } from '../../shared/wire/call-id.ts';
 import { Catalogue } from '../registry/catalogue.ts';
 import { Engines } from '../registry/engines.ts';
@@ -64,7 +65,7 @@ const link: ThreadLink = new ThreadLink(port, {
   leave: () => {
     room.state.isLeaving = true;
   },
-  lose: (detail) => room.waits.lose(detail as string),
+  lose: (lost) => room.waits.lose(lost as StoreEvents['lost']),
   drain: () => drain(),
 });
 const artifacts = openArtifacts(artifactsOptionsOf(settings));
@@ -95,7 +96,7 @@ const room: Room = {
   },
   state: { isLeaving: false, isDraining: false },
 };
-store.queue.watch({ kind: 'lost' }, ({ detail }) => room.waits.lose(detail));
+store.queue.watch({ kind: 'lost' }, (lost) => room.waits.lose(lost));
 await catalogue.start();
 await guard.start();
 const inferences = new Inferences(room);

@@ -5,7 +5,7 @@
  */
 import { isFinished } from '../../shared/domain/call.ts';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
-import type { CallEvent, QueueStore, Unwatch } from '../../shared/store/ports/queue.ts';
+import type { CallEvent, QueueStore, StoreEvents, Unwatch } from '../../shared/store/ports/queue.ts';
 import { type Timeout, TimerWheel } from './timer-wheel.ts';
 
 /** Waits of one thread at most: each holds a socket, and memory for its request, of some 10 KiB. */
@@ -87,12 +87,12 @@ export class CallWaits {
     return wait;
   }
 
-  /** @throws SluiceError `data_lost` */
+  /** @throws SluiceError what `lose` was told */
   checkKept(): void {
     if (this.#lost !== null) throw this.#lost;
   }
 
-  /** @throws SluiceError `queue_full`, `data_lost` */
+  /** @throws SluiceError `queue_full`, what `lose` was told */
   check(): void {
     this.checkKept();
     if (this.#waits.size < WAITS_MAX) return;
@@ -107,8 +107,8 @@ export class CallWaits {
   }
 
   /** Nothing that is waited for will come: every wait ends now, and whoever asks is told why. */
-  lose(detail: string): void {
-    this.#lost ??= new SluiceError('data_lost', detail);
+  lose({ code, detail }: StoreEvents['lost']): void {
+    this.#lost ??= new SluiceError(code, detail);
     for (const wait of [...this.#waits]) wait.end(null);
   }
 

@@ -19,6 +19,7 @@ import type {
   SealReason,
   Slice,
 } from '../../domain/call.ts';
+import type { ErrorCode } from '../../errors/catalogue.ts';
 
 /** The medium a 202 promises: `fsync` embedded, `memory` only when asked for, `redis:…` with the server's own words. */
 export type Durability = string;
@@ -268,8 +269,8 @@ export type StoreEvents = {
   readonly functions: { readonly name: string };
   /** Progress or end of one watched call. */
   readonly call: CallEvent;
-  /** The store's data was lost or replaced: no call that is watched will ever end, and every verb is refused. */
-  readonly lost: { readonly detail: string };
+  /** The store's data was lost, replaced or moved elsewhere: no call that is watched will end here, and every verb is refused with this. */
+  readonly lost: { readonly code: ErrorCode; readonly detail: string };
 };
 
 /**

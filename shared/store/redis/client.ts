@@ -1,5 +1,6 @@
 /** One thread's client of the Redis store: its connections, what it hears, and the ports over them. */
 import { randomBytes } from 'node:crypto';
+import { withoutSecrets } from '../../config/redaction.ts';
 import { SluiceError } from '../../errors/sluice-error.ts';
 import { BlobCache } from '../blob-cache.ts';
 import { makeDocuments } from '../documents.ts';
@@ -23,9 +24,10 @@ import { OutputReads } from './output-reads.ts';
 import { makeQueue } from './queue.ts';
 import type { QueueContext, QueueLimits } from './queue-context.ts';
 import { RedisRegistry } from './registry.ts';
-import { dataLost } from './replies.ts';
+import { dataLost, moved } from './replies.ts';
 import { makeRetention } from './retention.ts';
 import { makeLineage } from './transfer-lineage.ts';
+import { readMark } from './transfer-mark.ts';
 
 /** Plain data: it crosses to other threads. */
 export type RedisTicket = {
@@ -75,7 +77,10 @@ class Client {
       waitMs: WAIT_MS,
       replyMs: REPLY_MS,
       waitReplicas,
-      onLost: () => void this.check(),
+      onLost: async (error) => {
+        await this.check();
+        return this.lost ?? error;
+      },
     });
     const { link, layout } = this;
     this.directory = new Directory({ link, layout, owned: () => this.events.owned() });
@@ -161,22 +166,27 @@ class Client {
       String(await link.command<Buffer | null>('GET', key)) === generation;
     try {
       if (!(await isOurs(layout.store('generation')))) {
-        this.#lose('the server was emptied, or restored from another time');
+        const mark = await readMark(link, layout);
+        this.#lose(
+          mark !== null && 'to' in mark
+            ? moved(withoutSecrets(this.#ticket.url), mark.to)
+            : dataLost('the server was emptied, or restored from another time'),
+        );
         return;
       }
       for (const [name, fn] of await directory.names())
         if (!(await isOurs(`${layout.key(fn, 'generation')}`)))
-          this.#lose(`the part of the cluster that held function "${name}" was emptied`);
+          this.#lose(dataLost(`the part of the cluster that held function "${name}" was emptied`));
     } catch {
       // Redis does not answer; the next poll looks again.
     }
   }
 
-  #lose(why: string): void {
+  #lose(error: SluiceError): void {
     if (this.lost !== null) return;
-    this.lost = dataLost(why);
-    this.link.lose(this.lost);
-    this.events.lose(this.lost.message);
+    this.lost = error;
+    this.link.lose(error);
+    this.events.lose({ code: error.code, detail: error.message });
   }
 }
 
@@ -207,9 +217,8 @@ const withNews = (client: Client, queue: QueueStore): QueueStore => {
     try {
       return await asked;
     } catch (error) {
-      if (!(error instanceof SluiceError) || error.code !== 'data_lost') throw error;
-      await client.check();
-      if (client.lost !== null) throw client.lost;
+      const isLost = error instanceof SluiceError && error.code === 'data_lost';
+      if (!isLost || client.lost !== null) throw error;
       return undefined;
     }
   };

@@ -154,8 +154,8 @@ export class Events {
   }
 
   /** The data is lost: nothing that is watched will ever come. */
-  lose(detail: string): void {
-    this.#tell('lost', { detail });
+  lose(lost: StoreEvents['lost']): void {
+    this.#tell('lost', lost);
   }
 
   close(): void {

@@ -55,8 +55,8 @@ export type LinkOptions = {
   readonly replyMs?: number;
   /** Replicas whose disks confirm each admission (WAITAOF, with the server's own); null: none are asked. */
   readonly waitReplicas?: number | null;
-  /** Told of each `data_lost`. */
-  readonly onLost?: (error: SluiceError) => void;
+  /** Asked at each `data_lost` what it comes from; the verb is refused with the answer. */
+  readonly onLost?: (error: SluiceError) => Promise<SluiceError>;
 };
 
 export class Link {
@@ -119,10 +119,20 @@ export class Link {
 
   /** Asks every master (INFO, CONFIG GET), whose answers come in no order. */
   async everywhere(name: string, ...args: string[]): Promise<string[]> {
+    return (await this.#askNodes('master', name, args)).map(String);
+  }
+
+  /** How many connections of any client have subscribed to a channel. */
+  async listeners(channel: string): Promise<number> {
+    const told = await this.#askNodes('all', 'PUBSUB', ['NUMSUB', channel]);
+    return told.reduce<number>((sum, reply) => sum + Number((reply as unknown[])[1]), 0);
+  }
+
+  async #askNodes(role: 'master' | 'all', name: string, args: readonly string[]): Promise<unknown[]> {
     await this.command('EXISTS', 'x');
-    const nodes = this.#connection instanceof Cluster ? this.#connection.nodes('master') : [this.#connection];
+    const nodes = this.#connection instanceof Cluster ? this.#connection.nodes(role) : [this.#connection];
     try {
-      return await Promise.all(nodes.map(async (node: Redis) => String(await node.call(name, ...args))));
+      return await Promise.all(nodes.map((node: Redis) => node.call(name, ...args)));
     } catch (error) {
       throw toSluiceError(error as Error);
     }
@@ -297,8 +307,10 @@ export class Link {
     }
     if (isConnectionError(error) && this.#connection instanceof Cluster) this.#connection.refreshSlotsCache();
     const told = toSluiceError(error);
-    if (told instanceof SluiceError && told.code === 'data_lost') this.#options.onLost?.(told);
-    asked.reject(told);
+    const { onLost } = this.#options;
+    if (onLost !== undefined && told instanceof SluiceError && told.code === 'data_lost')
+      void onLost(told).then(asked.reject);
+    else asked.reject(told);
   }
 
   #checkDrained(): void {

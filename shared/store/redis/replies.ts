@@ -17,6 +17,14 @@ export const dataLost = (why: string): SluiceError =>
     `The store's data was lost or replaced: ${why}. Calls made before are gone; submit them again once the server has been started anew.`,
   );
 
+/** For who still serves a store that a migration has taken away: its calls are not lost, and must not run twice. */
+export const moved = (place: string, to: string): SluiceError =>
+  new SluiceError(
+    'store_unavailable',
+    `What was in ${place} moves to ${to}, and calls keep their ids: ask the server of that one.`,
+    { retry_after_seconds: 5 },
+  );
+
 /** Whether the server refused the script since it does not know it (yet). */
 export const isNoScript = (error: Error): boolean => error.message.startsWith('NOSCRIPT');
 

@@ -14,11 +14,13 @@ export const writeMark = async (link: Link, layout: Layout, mark: TransferMark |
   else await link.command('SET', layout.store('transfer'), JSON.stringify(mark));
 };
 
-/** @throws SluiceError while a buffer process is a member */
+/** @throws SluiceError while a buffer process is a member, or any process listens to what changes here, as each does */
 export const refuseServed = async (link: Link, layout: Layout, place: string, now: number): Promise<void> => {
   const alive = await link.command<Buffer[]>('ZRANGEBYSCORE', layout.store('members'), now, '+inf');
-  if (alive.length === 0) return;
-  throw new SluiceError('internal', `${place} is being served by ${alive.length} buffer processes.`, {
-    fix: 'Stop all of its servers; one that was killed counts for some seconds more.',
+  const listening = await link.listeners(layout.store('functions-changed'));
+  if (alive.length + listening === 0) return;
+  const who = alive.length > 0 ? `${alive.length} buffer processes` : `servers on ${listening} connections`;
+  throw new SluiceError('internal', `${place} is being served by ${who}.`, {
+    fix: 'Stop all of its servers; one that was killed counts for some seconds more, one whose machine went away until Redis closes its connection.',
   });
 };

@@ -100,7 +100,7 @@ export const startRig = async (raw: Record<string, string> = {}): Promise<Rig> =
     post,
     deploy: async (name, more = {}) => (await post('/v1/functions', { function: spec(name, more) })).json,
     stopIngress: () => ingress.stop(),
-    loseData: (detail) => ingress.lose(detail),
+    loseData: (detail) => ingress.lose({ code: 'data_lost', detail }),
     stop: async () => {
       await ingress.stop();
       await store.close();

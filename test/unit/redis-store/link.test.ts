@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { SluiceError } from '../../../shared/errors/sluice-error.ts';
 import { parseAddress } from '../../../shared/store/redis/address.ts';
 import { connectCommands } from '../../../shared/store/redis/connecting.ts';
 import { Link, type LinkOptions } from '../../../shared/store/redis/link.ts';
@@ -110,11 +111,16 @@ describeWithRedis('a link to one server', () => {
     await expect(link.runText('return nil .. 1', ['{a}k'], [])).rejects.toThrow(/bug.*concatenate/);
   });
 
-  it('tells each lost generation', async () => {
+  it('asks what a lost generation comes from', async () => {
+    const moved = new SluiceError('store_unavailable', 'It moved.');
     const lost: string[] = [];
-    const other = linkTo(server.url, { onLost: ({ code }) => lost.push(code) });
+    const onLost = async ({ code }: SluiceError) => {
+      lost.push(code);
+      return moved;
+    };
+    const other = linkTo(server.url, { onLost });
     const ask = other.runText("return redis.error_reply('SLUICE data_lost of f')", ['{a}k'], []);
-    await expect(ask).rejects.toMatchObject({ code: 'data_lost', retryable: false });
+    await expect(ask).rejects.toBe(moved);
     expect(lost).toEqual(['data_lost']);
     await other.close();
   });

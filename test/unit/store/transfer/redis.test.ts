@@ -11,6 +11,7 @@ import { LIMITS } from '../../../contract/factory.ts';
 import { START, specOf } from '../../../contract/workshop.ts';
 import { describeWithRedis, RedisServer } from '../../../support/redis-servers.ts';
 import { newPrefix, openRedis } from '../../../support/redis-store.ts';
+import { eventually } from '../../../support/sluice-process.ts';
 import { type Side, transferSuite } from './transfer-suite.ts';
 
 describeWithRedis('with a Redis server', () => {
@@ -71,9 +72,23 @@ describeWithRedis('with a Redis server', () => {
       const source = await side.source();
       await expect(source.begin({ now: START, to: 'embedded:/x' })).rejects.toThrow(/being served/);
       await store.coordination.leave('m');
-      await source.begin({ now: START, to: 'embedded:/x' });
-      // Who still has it open is told at the next verb, and not a row of it is lost.
-      await expect(store.keys.list()).rejects.toMatchObject({ code: 'data_lost' });
+      // As every process does that serves it, without being a member.
+      const unwatch = store.queue.watch({ kind: 'functions' }, () => undefined);
+      await store.counters();
+      await expect(source.begin({ now: START, to: 'embedded:/x' })).rejects.toThrow(
+        /by servers on 1 connections/,
+      );
+      unwatch();
+      const lost = new Promise((resolve) => {
+        store.queue.watch({ kind: 'lost' }, resolve);
+      });
+      await eventually('nobody serves it', () => source.begin({ now: START, to: 'embedded:/x' }));
+      // Who has it open all the same is told where its calls are: none of them is lost, and none is to be submitted again.
+      const message = expect.stringMatching(/moves to embedded:\/x, and calls keep their ids/);
+      const refusal = { code: 'store_unavailable', message };
+      await expect(store.keys.list()).rejects.toMatchObject(refusal);
+      await expect(store.registry.deploy({ now: START, spec: specOf('f') })).rejects.toMatchObject(refusal);
+      expect(await lost).toEqual({ code: 'store_unavailable', detail: message });
       await source.close();
       await store.close();
       await opened.close();
