@@ -147,7 +147,17 @@ export class Buffer implements Service {
   }
 
   #onEnded(calls: readonly number[]): void {
-    for (const lane of this.#lanes.values()) for (const callId of calls) lane.window.drop(callId);
+    for (const lane of this.#lanes.values()) {
+      for (const callId of calls) lane.window.drop(callId);
+      if (!lane.window.complete) void this.#next(() => this.#fill(lane));
+    }
+  }
+
+  /** Reads on where a window was cut and has room by now. */
+  async #fill(lane: Lane): Promise<void> {
+    await lane.window.fill();
+    this.#pump(lane);
+    this.#arm();
   }
 
   /** Reads all functions or one, and their windows, again. */

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
 import { Buffer } from '../../../services/buffer/buffer.ts';
+import { WINDOW_CALLS } from '../../../services/buffer/window.ts';
 import type { Batching } from '../../../shared/domain/function.ts';
 import { silentLog } from '../../../shared/runtime/log.ts';
 import { openEmbeddedStore } from '../../../shared/store/embedded/index.ts';
@@ -89,4 +90,27 @@ it('reads waiting rows again when the store refuses to show them, before a seal 
   await shop.offer(1);
   expect([await runNext(shop), await runNext(shop)]).toEqual(calls);
   expect(asked).toBeGreaterThanOrEqual(4);
+});
+
+it('reads on when what filled its window was cancelled', async () => {
+  const shop = await makeShop();
+  shop.versionId = await shop.deploy(specOf('f', { batching: SINGLE }));
+  const behind = await shop.admit(1);
+  const store = shop.server.connect();
+  // More calls than a window holds, all before the first one that the store knows.
+  const [shown] = (await store.queue.open({ versionId: shop.versionId, after: 0, limit: 1 })).calls;
+  const many = Array.from({ length: WINDOW_CALLS }, (_, n) => ({ ...shown!, callId: (n + 1) / 2 ** 20 }));
+  const open: typeof store.queue.open = async (query) =>
+    query.versionId === shop.versionId && query.after === 0
+      ? { calls: many, next: many.at(-1)!.callId }
+      : store.queue.open(query);
+  let cancel: (calls: readonly number[]) => void = () => undefined;
+  const watch = ((query, listener) => {
+    if (query.kind === 'ended') cancel = listener as never;
+    return store.queue.watch(query, listener);
+  }) satisfies typeof store.queue.watch;
+  await startBuffer({ ...store, queue: { ...store.queue, open, watch } });
+  cancel(many.map(({ callId }) => callId));
+  await shop.offer(1);
+  expect(await runNext(shop)).toBe(behind);
 });
