@@ -8,7 +8,7 @@ import { joinBytes } from './batch-sink.ts';
 import { schemaKeyOf } from './input-match.ts';
 import { END_OF_STREAM } from './message-frame.ts';
 import { schemaMessage } from './schema-message.ts';
-import { inferField } from './type-inference.ts';
+import { type Allowance, allowance, inferField, memberNames } from './type-inference.ts';
 import { hasAny, typeText } from './type-text.ts';
 import { batchOf, type Values } from './value-builder.ts';
 import { type Check, checkOf, excerpt, explain, isObject, ownValue } from './value-check.ts';
@@ -71,8 +71,7 @@ function payloadOf(body: JsonBody, inputs: readonly FieldJson[] | null): JsonPay
   const { columns, rows } = body;
   if ((columns === undefined) === (rows === undefined))
     return refuse('the body needs either "columns" or "rows"', 'columns');
-  if (inputs === null)
-    return inferredPayload(columns === undefined ? columnsOfRows(rows) : columnsOf(columns));
+  if (inputs === null) return inferredPayload(body);
   const plan = compile(inputs);
   const values = columns === undefined ? takeRows(plan, rows) : takeColumns(plan, columns);
   const count = values.length === 0 ? bareRows(columns, rows) : values[0]!.length;
@@ -184,9 +183,10 @@ function unknownMember(plan: Compiled, object: Record<string, unknown>, row: num
 }
 
 /** Columns of a function that takes any table. */
-function columnsOf(columns: unknown): Map<string, unknown[]> {
+function columnsOf(columns: unknown, left: Allowance): Map<string, unknown[]> {
   if (!isObject(columns))
     return refuse(`"columns" is ${excerpt(columns)}, expected an object of arrays`, 'columns');
+  memberNames([columns], 1, '"columns"', left);
   const out = new Map<string, unknown[]>();
   let count = -1;
   for (const [name, column] of Object.entries(columns)) {
@@ -199,34 +199,38 @@ function columnsOf(columns: unknown): Map<string, unknown[]> {
   return out;
 }
 
-function columnsOfRows(rows: unknown): Map<string, unknown[]> {
+function rowObjects(rows: unknown): readonly Record<string, unknown>[] {
   if (!Array.isArray(rows)) return refuse(`"rows" is ${excerpt(rows)}, expected an array of objects`, 'rows');
-  const out = new Map<string, unknown[]>();
-  for (const [i, row] of (rows as unknown[]).entries()) {
-    if (!isObject(row)) return refuse(`row ${i} is ${excerpt(row)}, expected an object`, `rows[${i}]`);
-    for (const [name, value] of Object.entries(row)) {
-      let column = out.get(name);
-      if (column === undefined) {
-        column = new Array<unknown>(rows.length).fill(null);
-        out.set(name, column);
-      }
-      column[i] = value;
-    }
-  }
-  return out;
+  const bad = rows.findIndex((row) => !isObject(row));
+  if (bad >= 0) return refuse(`row ${bad} is ${excerpt(rows[bad])}, expected an object`, `rows[${bad}]`);
+  return rows;
 }
 
-function inferredPayload(columns: Map<string, unknown[]>): JsonPayload {
-  const fields = [...columns].map(([name, values]) => inferField(name, values));
+function inferredPayload({ columns, rows }: JsonBody): JsonPayload {
+  const left = allowance();
+  if (columns !== undefined) return columnsPayload(columnsOf(columns, left), null, left);
+  const objects = rowObjects(rows);
+  const names = memberNames(objects, objects.length, '"rows"', left);
+  const found = names.map((name) => [name, objects.map((row) => ownValue(row, name) ?? null)] as const);
+  return columnsPayload(new Map(found), objects.length, left);
+}
+
+function columnsPayload(
+  columns: ReadonlyMap<string, unknown[]>,
+  rows: number | null,
+  left: Allowance,
+): JsonPayload {
+  const fields = [...columns].map(([name, values]) => inferField(name, values, left));
   const values = [...columns.values()];
-  return arrowPayload(fields, values, values[0]?.length ?? 0, schemaKeyOf(fields));
+  return arrowPayload(fields, values, rows ?? values[0]?.length ?? 0, schemaKeyOf(fields));
 }
 
 /** Inputs of which some are "any": those are inferred, the others as declared. */
 function openPayload(plan: Compiled, values: readonly unknown[][], count: number): JsonPayload {
+  const left = allowance();
   const fields = plan.fields.map((field, i) => {
     if (!hasAny(field)) return field;
-    return { ...inferField(field.name, values[i]!), nullable: field.nullable };
+    return { ...inferField(field.name, values[i]!, left), nullable: field.nullable };
   });
   return arrowPayload(fields, values, count, schemaKeyOf(fields));
 }

@@ -4,10 +4,8 @@ import type { FieldJson, TypeJson } from '../domain/function.ts';
 import { type Node, nodeOf } from './array-node.ts';
 import type { FlatTable } from './flat-table.ts';
 import { frameMessage, MESSAGE_SCHEMA } from './message-frame.ts';
-import { COLUMNS_MAX, DEPTH_MAX, TIME_UNITS, typeText } from './type-text.ts';
+import { COLUMNS_MAX, DEPTH_MAX, NODES_MAX, TIME_UNITS, typeText } from './type-text.ts';
 
-/** Fields of all levels at most: a flatbuffer may point to one field many times, so depth alone bounds nothing. */
-const NODES_MAX = 16_384;
 /** Field metadata whose value `json` marks a utf8 column of JSON texts. */
 const TYPE_KEY = 'sluice.type';
 

@@ -2,9 +2,9 @@
  * that calls of one caller keep one schema. */
 import type { FieldJson, TypeJson } from '../domain/function.ts';
 import { SluiceError } from '../errors/sluice-error.ts';
-import { DEPTH_MAX, typeText } from './type-text.ts';
+import { COLUMNS_MAX, DEPTH_MAX, NODES_MAX, typeText } from './type-text.ts';
 import type { Values } from './value-builder.ts';
-import { excerpt } from './value-check.ts';
+import { excerpt, ownValue } from './value-check.ts';
 
 const TYPED: Readonly<Record<string, string>> = {
   Int8Array: 'int8',
@@ -24,13 +24,60 @@ const TYPED: Readonly<Record<string, string>> = {
 export const typedArrayType = (values: unknown): string | undefined =>
   ArrayBuffer.isView(values) ? TYPED[values.constructor.name] : undefined;
 
-/** @throws SluiceError `invalid_request` when the values are of mixed kinds */
-export function inferField(name: string, values: Values): FieldJson {
-  const typed = typedArrayType(values);
-  return { name, type: typed ?? inferType(values, `column "${name}"`, 0), nullable: true };
+/**
+ * What inference of one body may make: fields of all levels, and values that no row has. An object that lacks a member costs
+ * its sender nothing and us a null in the member's column and in all columns inside of it.
+ */
+export type Allowance = { fields: number; absent: number };
+/** 4 Mi nulls of 8 bytes are 32 MiB, half of what a body may have by default. */
+const ABSENT_MAX = 2 ** 22;
+export const allowance = (): Allowance => ({ fields: NODES_MAX, absent: ABSENT_MAX });
+
+/** @throws SluiceError `invalid_request` when the values are of mixed kinds, or more than `left` allows */
+export function inferField(name: string, values: Values, left: Allowance = allowance()): FieldJson {
+  const at = { where: `column "${name}"`, depth: 0, slots: values.length, left };
+  return { name, type: typedArrayType(values) ?? inferType(values, at), nullable: true };
 }
 
-function inferType(values: Values, where: string, depth: number): TypeJson {
+/** Where in a column values stand; `slots`: rows of the array that they will be in, nulls of outer levels included. */
+type Place = {
+  readonly where: string;
+  readonly depth: number;
+  readonly slots: number;
+  readonly left: Allowance;
+};
+
+/** The names of all members of `objects`, which stand in `slots` rows; those that rows lack are taken from `left`. */
+export function memberNames(
+  objects: readonly Record<string, unknown>[],
+  slots: number,
+  where: string,
+  left: Allowance,
+): readonly string[] {
+  const names = new Set<string>();
+  let given = 0;
+  for (const object of objects)
+    for (const name of Object.keys(object)) {
+      given++;
+      if (names.size <= COLUMNS_MAX) names.add(name);
+    }
+  left.fields -= names.size;
+  if (names.size > COLUMNS_MAX || left.fields < 0)
+    throw new SluiceError(
+      'invalid_request',
+      `${where}: the rows name too many columns; at most ${COLUMNS_MAX} beside each other and ${NODES_MAX} in all are allowed`,
+    );
+  left.absent -= slots * names.size - given;
+  if (left.absent < 0)
+    throw new SluiceError(
+      'invalid_request',
+      `${where}: ${slots} rows of ${names.size} columns have only ${given} values; at most ${ABSENT_MAX} may be absent in all`,
+    );
+  return [...names];
+}
+
+function inferType(values: Values, at: Place): TypeJson {
+  const { where, depth } = at;
   if (depth > DEPTH_MAX)
     throw new SluiceError('invalid_request', `${where}: values nest more than ${DEPTH_MAX} levels deep`);
   let type: TypeJson = 'null';
@@ -44,9 +91,8 @@ function inferType(values: Values, where: string, depth: number): TypeJson {
       () => `${where}, row ${i}: ${excerpt(values[i])} among values of ${typeText(type)}`,
     );
   }
-  if (type === 'list')
-    return { list: { name: 'item', type: listItem(nested, where, depth), nullable: true } };
-  if (type === 'struct') return { struct: members(nested as Record<string, unknown>[], where, depth) };
+  if (type === 'list') return { list: { name: 'item', type: listItem(nested, at), nullable: true } };
+  if (type === 'struct') return { struct: members(nested as Record<string, unknown>[], at) };
   return type === 'timestamp' ? { timestamp: 'ms', tz: 'UTC' } : type;
 }
 
@@ -68,20 +114,22 @@ function join(a: TypeJson, b: string, mixed: () => string): TypeJson {
   throw new SluiceError('invalid_request', `${mixed()}; a column holds one type`);
 }
 
-function listItem(lists: readonly unknown[], where: string, depth: number): TypeJson {
+function listItem(lists: readonly unknown[], { where, depth, left }: Place): TypeJson {
+  left.fields--;
   const typed = typedArrayType(lists[0]);
   if (typed !== undefined && lists.every((list) => typedArrayType(list) === typed)) return typed;
   const items: unknown[] = [];
   for (const list of lists as readonly Values[]) for (let i = 0; i < list.length; i++) items.push(list[i]);
-  return inferType(items, `${where}[]`, depth + 1);
+  return inferType(items, { where: `${where}[]`, depth: depth + 1, slots: items.length, left });
 }
 
-function members(objects: readonly Record<string, unknown>[], where: string, depth: number): FieldJson[] {
-  const names = new Set<string>();
-  for (const object of objects) for (const name of Object.keys(object)) names.add(name);
+function members(objects: readonly Record<string, unknown>[], at: Place): FieldJson[] {
+  const { where, depth, slots, left } = at;
   // Sorted, so that the order in which a caller writes members does not split batches.
-  return [...names].sort().map((name) => {
-    const values = objects.map((object) => (Object.hasOwn(object, name) ? object[name] : null));
-    return { name, type: inferType(values, `${where}.${name}`, depth + 1), nullable: true };
+  const names = [...memberNames(objects, slots, where, left)].sort();
+  return names.map((name) => {
+    const values = objects.map((object) => ownValue(object, name) ?? null);
+    const type = inferType(values, { where: `${where}.${name}`, depth: depth + 1, slots, left });
+    return { name, type, nullable: true };
   });
 }

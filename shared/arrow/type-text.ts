@@ -16,6 +16,8 @@ export const TIME_UNITS: readonly TimeUnit[] = ['s', 'ms', 'us', 'ns'];
 export const DEPTH_MAX = 64;
 /** Columns of one stream at most; a table wider than this is a mistake or an attack. */
 export const COLUMNS_MAX = 4096;
+/** Fields of all levels at most: a flatbuffer may point to one field many times, so depth alone bounds nothing. */
+export const NODES_MAX = 16_384;
 
 const INDEX_TYPES = /^u?int(8|16|32|64)$/;
 const FIXED_SIZE_MAX = 2 ** 31 - 1;

@@ -183,6 +183,37 @@ describe('large calls and open types', () => {
     );
   });
 
+  test('rows that name other columns each are refused before they cost rows times columns', () => {
+    const rows = (count: number, names: number) =>
+      Array.from({ length: count }, (_, i) => ({ [`c${i % names}`]: 1 }));
+    expect(jsonToPayload({ rows: rows(1000, 1000) }, null).rows).toBe(1000);
+    expect(refusal({ rows: rows(16_000, 4000) }, null)).toBe(
+      'invalid_request: "rows": 16000 rows of 4000 columns have only 16000 values; at most 4194304 may be absent in all',
+    );
+    const many = 'at most 4096 beside each other and 16384 in all are allowed';
+    const message = `the rows name too many columns; ${many}`;
+    expect(refusal({ rows: rows(5000, 5000) }, null)).toBe(`invalid_request: "rows": ${message}`);
+    const wide = Object.fromEntries(Array.from({ length: 5000 }, (_, i) => [`c${i}`, [1]]));
+    expect(refusal({ columns: wide }, null)).toBe(`invalid_request: "columns": ${message}`);
+    expect(refusal({ columns: { s: rows(5000, 5000) } }, [field('s', 'any')])).toBe(
+      `invalid_request: column "s": ${message}`,
+    );
+  });
+
+  test('what rows lack counts in all levels below', () => {
+    const leaves = Object.fromEntries(Array.from({ length: 1000 }, (_, i) => [`c${i}`, 1]));
+    const rows = new Array<object>(10_000).fill({});
+    expect(refusal({ rows: [...rows, { s: { t: leaves } }] }, null)).toBe(
+      'invalid_request: column "s".t: 10001 rows of 1000 columns have only 1000 values; at most 4194304 may be absent in all',
+    );
+  });
+
+  test('rows without columns are rows', () => {
+    const { rows, payload } = jsonToPayload({ rows: [{}, {}] }, null);
+    expect([rows, readStream((payload as { bytes: Uint8Array }).bytes).rows]).toEqual([2, 2]);
+    expect(jsonToPayload({ rows: [] }, null).rows).toBe(0);
+  });
+
   test('one any input: the others keep their declared types', () => {
     const fields = [field('id', 'int16'), field('x', 'any', true)];
     const { payload, schemaKey } = jsonToPayload({ columns: { id: [1, 2], x: [0.5, 1] } }, fields);
