@@ -2,7 +2,8 @@
 import type { RowErrorJson } from '../shared/wire/api.ts';
 import type { CallHandle, CallResult } from './call-handle.ts';
 import { CallFailedError, ChunkFailedError, SluiceError, TimeoutError } from './errors.ts';
-import { type Batch, countedBatch, sliceBatch } from './input.ts';
+import { type Batch, countedBatch, pickableBatch, pickRows, sliceBatch, valueAt } from './input.ts';
+import { refusalOf, refusedColumn, refusedRow } from './refused-row.ts';
 import type { CallOptions, RemoteFunction } from './remote-function.ts';
 
 export type ChunkProgress = {
@@ -19,9 +20,12 @@ export type ChunkedCallOptions = Omit<CallOptions, 'idempotencyKey'> & {
   readonly numChunks?: number;
   /** Chunks in flight at most. Default 4. */
   readonly concurrentChunks?: number;
-  /** For each chunk; without it as long as it takes. */
+  /** For each chunk, which is cancelled after it; without it as long as it takes. */
   readonly timeoutMs?: number;
-  /** `throw` (default): the first failure cancels the rest. `null`: null for the rows that failed, and only for them. */
+  /**
+   * `throw` (default): the first failure cancels the rest. `null`: null for the rows that failed or were refused, as for a null
+   * in a column that takes none, and only for them.
+   */
   readonly onError?: 'throw' | 'null';
   readonly onProgress?: (progress: ChunkProgress) => void;
 };
@@ -29,6 +33,7 @@ export type ChunkedCallOptions = Omit<CallOptions, 'idempotencyKey'> & {
 export type ChunkedResult<Output> = {
   /** One entry a row, in row order; null where the row is in `errors`. */
   readonly result: (Output | null)[];
+  /** By row, from 0, in row order. */
   readonly errors: ReadonlyMap<number, RowErrorJson>;
 };
 
@@ -68,6 +73,13 @@ export const chunkRanges = (
 };
 
 type Chunk = ChunkRange & { readonly index: number };
+
+/** A call, the rows of the whole that it has, and those that were refused. */
+type Submitted = {
+  readonly handle: CallHandle;
+  readonly open: readonly number[];
+  readonly refused: ReadonlyMap<number, RowErrorJson>;
+};
 
 /** One run of a chunked call: what is in flight, what is done, and the first failure. */
 class ChunkedRun<Output> {
@@ -112,7 +124,7 @@ class ChunkedRun<Output> {
     } finally {
       signal?.removeEventListener('abort', abort);
     }
-    return { result: this.#result, errors: this.#errors };
+    return { result: this.#result, errors: new Map([...this.#errors].sort(([a], [b]) => a - b)) };
   }
 
   async #lane(): Promise<void> {
@@ -131,18 +143,41 @@ class ChunkedRun<Output> {
 
   async #chunk(chunk: Chunk): Promise<void> {
     const { timeoutMs, onError } = this.#options;
-    // The submission itself is not aborted: an accepted call whose id nobody has could not be cancelled.
-    const handle = await this.#target.submit(
-      sliceBatch(this.#batch, chunk.from, chunk.to),
-      callOptions(this.#options),
-    );
-    this.#inFlight.add(handle as CallHandle);
+    const { handle, open, refused } = await this.#submitted(chunk);
+    this.#inFlight.add(handle);
     const result = await this.#settled(handle, timeoutMs, onError === 'null');
-    this.#inFlight.delete(handle as CallHandle);
+    this.#inFlight.delete(handle);
     if (result.errors.size > 0 && onError !== 'null')
       throw new CallFailedError(handle.callId, result.errors, result.values);
-    this.#keep(chunk, result);
+    for (const [row, error] of refused) this.#errors.set(row, error);
+    this.#keep(chunk, open, result);
     await handle.acknowledge().catch(() => undefined);
+  }
+
+  /** The call of what the server takes of a chunk: rows that are refused stay out, where failed rows become null. */
+  async #submitted(chunk: Chunk): Promise<Submitted> {
+    const refused = new Map<number, RowErrorJson>();
+    let open = Array.from({ length: chunk.to - chunk.from }, (_, i) => chunk.from + i);
+    let batch = sliceBatch(this.#batch, chunk.from, chunk.to);
+    for (;;) {
+      try {
+        // The submission itself is not aborted: an accepted call whose id nobody has could not be cancelled.
+        const handle = (await this.#target.submit(batch, callOptions(this.#options))) as CallHandle;
+        return { handle, open, refused };
+      } catch (error) {
+        const row = refusedRow(error);
+        if (row === null || row >= open.length || this.#options.onError !== 'null') throw error;
+        const rows = await pickableBatch(batch);
+        const column = refusedColumn(error);
+        const isNull = (at: number): boolean => column !== null && valueAt(rows, column, at) == null;
+        // A column that takes no null takes none of its nulls: they go at once.
+        const isOut = isNull(row) ? isNull : (at: number): boolean => at === row;
+        const left = open.map((_, at) => at).filter((at) => !isOut(at));
+        for (const [at, whole] of open.entries()) if (isOut(at)) refused.set(whole, refusalOf(error, whole));
+        open = left.map((at) => open[at]!);
+        batch = pickRows(rows, left);
+      }
+    }
   }
 
   /** The result; where failed rows become null, a chunk that is too late is cancelled and what is finished is kept. */
@@ -156,11 +191,11 @@ class ChunkedRun<Output> {
     }
   }
 
-  #keep(chunk: Chunk, { values, errors }: CallResult): void {
+  #keep(chunk: Chunk, open: readonly number[], { values, errors }: CallResult): void {
     values.forEach((value, i) => {
-      this.#result[chunk.from + i] = value as Output | null;
+      this.#result[open[i]!] = value as Output | null;
     });
-    for (const [row, error] of errors) this.#errors.set(chunk.from + row, error);
+    for (const [row, error] of errors) this.#errors.set(open[row]!, error);
     this.#chunksDone++;
     this.#rowsDone += chunk.to - chunk.from;
     this.#options.onProgress?.({
@@ -186,8 +221,43 @@ const callOptions = ({
   traceparent,
 });
 
-export const chunkedCall = <Output>(
+const OPTIONS: Readonly<Record<keyof ChunkedCallOptions, true>> = {
+  chunkSize: true,
+  numChunks: true,
+  concurrentChunks: true,
+  timeoutMs: true,
+  onError: true,
+  onProgress: true,
+  priority: true,
+  lane: true,
+  deadlineMs: true,
+  metadata: true,
+  traceparent: true,
+  signal: true,
+};
+
+const invalid = (field: string, detail: string): SluiceError =>
+  new SluiceError('invalid_request', detail, { field });
+
+const checkOptions = (options: ChunkedCallOptions): void => {
+  const unknown = Object.keys(options).find((name) => !Object.hasOwn(OPTIONS, name));
+  if (unknown !== undefined)
+    throw invalid(
+      unknown,
+      `There is no option ${unknown}; the options are ${Object.keys(OPTIONS).join(', ')}.`,
+    );
+  const { onError = 'throw', timeoutMs = 0 } = options;
+  if (onError !== 'throw' && onError !== 'null')
+    throw invalid('onError', `onError is ${JSON.stringify(onError)}; give "throw" or "null".`);
+  if (typeof timeoutMs !== 'number' || !(timeoutMs >= 0))
+    throw invalid('timeoutMs', `timeoutMs is ${JSON.stringify(timeoutMs)}; give milliseconds of at least 0.`);
+};
+
+export const chunkedCall = async <Output>(
   target: Pick<RemoteFunction, 'submit'>,
   batch: Batch,
-  options: ChunkedCallOptions,
-): Promise<ChunkedResult<Output>> => new ChunkedRun<Output>(target, batch, options).run();
+  options: ChunkedCallOptions = {},
+): Promise<ChunkedResult<Output>> => {
+  checkOptions(options);
+  return new ChunkedRun<Output>(target, batch, options).run();
+};

@@ -3,6 +3,7 @@ import type { ErrorCode } from '../shared/errors/catalogue.ts';
 import { isErrorCode } from '../shared/errors/catalogue.ts';
 import { SluiceError } from '../shared/errors/sluice-error.ts';
 import type { ProblemJson, RowErrorJson } from '../shared/wire/api.ts';
+import { refusalOf, refusedRow } from './refused-row.ts';
 
 export { SluiceError };
 
@@ -24,6 +25,9 @@ const codeOf = (status: number): ErrorCode => {
   return status >= 500 ? 'internal' : 'invalid_request';
 };
 
+const firstCause = ([first]: ReadonlyMap<number, RowErrorJson>, fromRow: number): string =>
+  first ? `row ${fromRow + first[0]}: ${first[1].message}` : 'no row says why';
+
 /** A call with rows that are not ok. `partial` has one entry a row, null where the row is in `errors`. */
 export class CallFailedError extends SluiceError {
   readonly callId: string;
@@ -33,10 +37,9 @@ export class CallFailedError extends SluiceError {
 
   constructor(callId: string, errors: ReadonlyMap<number, RowErrorJson>, partial: readonly unknown[]) {
     const [first] = errors;
-    const cause = first ? `row ${first[0]}: ${first[1].message}` : 'no row says why';
     super(
       first && isErrorCode(first[1].code) ? first[1].code : 'handler_error',
-      `${errors.size} of ${partial.length} rows of call ${callId} failed; ${cause}`,
+      `${errors.size} of ${partial.length} rows of call ${callId} failed; ${firstCause(errors, 0)}`,
       { call_id: callId },
     );
     this.name = 'CallFailedError';
@@ -46,17 +49,30 @@ export class CallFailedError extends SluiceError {
   }
 }
 
-/** One chunk of a chunked call failed; what was in flight was cancelled. `cause` says why. */
+/** Why a chunk failed, with rows of the whole call; the cause's own words count within the chunk, and offer to wait. */
+const chunkCause = (cause: unknown, fromRow: number): string => {
+  const row = refusedRow(cause);
+  if (row !== null) return refusalOf(cause, fromRow + row).message;
+  if (cause instanceof CallFailedError)
+    return `${cause.errors.size} of ${cause.partial.length} rows failed; ${firstCause(cause.errors, fromRow)}`;
+  if (cause instanceof TimeoutError && cause.callId !== null)
+    return `its call ${cause.callId} was not finished after ${cause.timeoutMs} ms and was cancelled`;
+  return cause instanceof Error ? cause.message : String(cause);
+};
+
+/**
+ * One chunk of a chunked call failed; what was in flight was cancelled. `cause` says why, and counts its rows within the
+ * chunk; `fromRow` and the message count those of the whole call, from 0.
+ */
 export class ChunkFailedError extends SluiceError {
   readonly chunk: number;
   readonly fromRow: number;
   readonly rows: number;
 
   constructor(chunk: number, fromRow: number, rows: number, cause: unknown) {
-    const why = cause instanceof Error ? cause.message : String(cause);
     super(
       cause instanceof SluiceError ? cause.code : 'handler_error',
-      `Chunk ${chunk} (rows ${fromRow} to ${fromRow + rows - 1}) failed: ${why}`,
+      `Chunk ${chunk} (rows ${fromRow} to ${fromRow + rows - 1}) failed: ${chunkCause(cause, fromRow)}`,
     );
     this.name = 'ChunkFailedError';
     this.cause = cause;
@@ -69,6 +85,7 @@ export class ChunkFailedError extends SluiceError {
 /** The wait is over and the call is not: it goes on, and `client.call(callId).get()` waits again. */
 export class TimeoutError extends Error {
   readonly callId: string | null;
+  readonly timeoutMs: number;
 
   constructor(callId: string | null, timeoutMs: number, message?: string) {
     super(
@@ -80,6 +97,7 @@ export class TimeoutError extends Error {
     );
     this.name = 'TimeoutError';
     this.callId = callId;
+    this.timeoutMs = timeoutMs;
   }
 }
 

@@ -26,6 +26,8 @@ export type Batch =
   | { readonly kind: 'apache'; readonly table: ApacheTable; readonly rows: number }
   | { readonly kind: 'bytes'; readonly bytes: Uint8Array; readonly rows: null };
 
+export type DecodedBatch = Extract<Batch, { kind: 'columns' | 'flechette' }>;
+
 /** The declared inputs of the function; asked for only where the input does not say it. null: any columns. */
 export type FieldsSource = () => Promise<readonly FieldJson[] | null>;
 
@@ -163,28 +165,55 @@ const apacheBytes = async (table: ApacheTable): Promise<Uint8Array> => {
 export const sliceBatch = (batch: Batch, from: number, to: number): Batch => {
   const rows = to - from;
   if (batch.kind === 'apache') return { kind: 'apache', table: batch.table.slice(from, to), rows };
-  if (batch.kind === 'flechette')
-    return { kind: 'flechette', table: sliceTable(batch.table, from, to), rows };
-  if (batch.kind === 'bytes') throw new SluiceError('internal', 'Bytes are decoded before they are sliced.');
-  const columns = Object.fromEntries(
-    Object.entries(batch.columns).map(([name, values]) => [name, (values as unknown[]).slice(from, to)]),
+  if (batch.kind === 'columns')
+    return columnsBatch(batch.columns, rows, (values) => (values as unknown[]).slice(from, to));
+  return pickRows(
+    decodedBatch(batch),
+    Array.from({ length: rows }, (_, i) => from + i),
   );
-  return { kind: 'columns', columns, rows };
 };
 
-const sliceTable = (table: arrow.Table, from: number, to: number): arrow.Table => {
+/** The rows with these numbers. */
+export const pickRows = (batch: DecodedBatch, rows: readonly number[]): DecodedBatch => {
+  if (batch.kind === 'columns')
+    return columnsBatch(batch.columns, rows.length, (values) => rows.map((row) => values[row]));
+  const { table } = batch;
   const columns = table.children.map((column, i): [string, arrow.Column<unknown>] => [
     String(table.names[i]),
     arrow.columnFromValues((visit: (value: unknown) => void) => {
-      for (let row = from; row < to; row++) visit(column.at(row));
+      for (const row of rows) visit(column.at(row));
     }, column.type) as arrow.Column<unknown>,
   ]);
-  return arrow.tableFromColumns(columns);
+  return { kind: 'flechette', table: arrow.tableFromColumns(columns), rows: rows.length };
 };
 
-/** A batch that can be counted and sliced. Values keep 64-bit integers, so nothing is lost on the way back. */
-export const countedBatch = (batch: Batch): Exclude<Batch, { kind: 'bytes' }> => {
+const columnsBatch = (
+  columns: Columns,
+  rows: number,
+  cut: (values: ArrayLike<unknown>) => ArrayLike<unknown>,
+): DecodedBatch => ({
+  kind: 'columns',
+  columns: Object.fromEntries(Object.entries(columns).map(([name, values]) => [name, cut(values)])),
+  rows,
+});
+
+/** The value of a named column; undefined where there is no such column. */
+export const valueAt = (batch: DecodedBatch, name: string, row: number): unknown =>
+  batch.kind === 'columns' ? batch.columns[name]?.[row] : batch.table.getChild(name)?.at(row);
+
+/** Values keep 64-bit integers, so nothing is lost on the way back. */
+const decodedBatch = (batch: Exclude<Batch, { kind: 'apache' }>): DecodedBatch => {
   if (batch.kind !== 'bytes') return batch;
   const table = arrow.tableFromIPC(batch.bytes, { useBigInt: true, useDecimalInt: true });
   return { kind: 'flechette', table, rows: table.numRows };
 };
+
+/** A batch that can be counted and sliced. */
+export const countedBatch = (batch: Batch): Exclude<Batch, { kind: 'bytes' }> =>
+  batch.kind === 'apache' ? batch : decodedBatch(batch);
+
+/** A batch of which rows can be picked one by one. */
+export const pickableBatch = async (batch: Batch): Promise<DecodedBatch> =>
+  decodedBatch(
+    batch.kind === 'apache' ? { kind: 'bytes', bytes: await apacheBytes(batch.table), rows: null } : batch,
+  );

@@ -167,12 +167,20 @@ onEveryStore((store) => {
       expect((failure as Error).message).toContain('this text is bad');
     });
 
-    it('gives null for the rows that failed, and only for them', async () => {
-      const rows = texts(100);
+    it('gives null for the rows that failed or were refused, and only for them', async () => {
+      const rows: { text: string | null }[] = texts(100);
       rows[42] = { text: 'bad' };
-      const { result, errors } = await lengths.chunkedCall(rows, { chunkSize: 10, onError: 'null' });
-      expect([...errors.keys()]).toEqual([42]);
-      expect(result.flatMap((value, row) => (value === null ? [row] : []))).toEqual([42]);
+      rows[44] = { text: null };
+      const column = tableFromArrays({ text: rows.map(({ text }) => text) });
+      for (const given of [rows, column]) {
+        const { result, errors } = await lengths.chunkedCall(given as never, {
+          chunkSize: 10,
+          onError: 'null',
+        });
+        expect([...errors.keys()]).toEqual([42, 44]);
+        expect(errors.get(44)!.message).toMatch(/^column "text".* row 44\b/);
+        expect(result.flatMap((value, row) => (value === null ? [row] : []))).toEqual([42, 44]);
+      }
     });
 
     it('cancels what is in flight when it is aborted', async () => {
