@@ -14,18 +14,50 @@ import { unavailable } from './replies.ts';
 /** Entries of a queue's event stream: enough for tools that look at it, some kilobytes. */
 const EVENTS_MAX = 100;
 /**
- * How often a worker looks for jobs whose lock is over. No batch waits for it: one whose worker died between its job and
- * its lease is overdue in the store, and its job is only cleared away here.
+ * How often a worker that is asked for jobs looks for those whose lock is over. No batch waits for it: one whose worker died
+ * between its job and its lease is overdue in the store, and its job is only cleared away here, or with its version.
  */
 const STALLED_MS = 30_000;
 /** Jobs asked for at once; one that is not there costs Redis some ten microseconds. */
 const TAKEN_MAX = 16;
-/** Queues whose client is kept; one more makes the least recently used anew. */
-const QUEUES_MAX = 1000;
+/** Versions whose queue or worker is kept; one more makes the least recently used anew. */
+const CLIENTS_MAX = 1000;
 const JOB_NAME = 'batch';
 
 type Data = { readonly batch: number; readonly attempt: number };
 type Held = { readonly versionId: number; readonly job: BullJob<Data>; readonly token: string };
+
+/**
+ * BullMQ's own timer would look for as long as the worker is there, and write what it needs for that also where the version,
+ * and all that was kept of it, has gone.
+ */
+class AskedWorker extends Worker<Data> {
+  #lookedAt = Number.NEGATIVE_INFINITY;
+
+  lookForStalled(): void {
+    const now = performance.now();
+    if (now - this.#lookedAt < STALLED_MS) return;
+    this.#lookedAt = now;
+    this.backend.moveStalledJobsToWait().catch(() => undefined);
+  }
+}
+
+/** The client of a version, which is the most recently used one now. */
+const clientOf = <T extends { close(): Promise<void> }>(
+  clients: Map<number, T>,
+  versionId: number,
+  make: () => T,
+): T => {
+  const client = clients.get(versionId) ?? make();
+  clients.delete(versionId);
+  clients.set(versionId, client);
+  if (clients.size > CLIENTS_MAX) {
+    const [oldest, left] = clients.entries().next().value!;
+    clients.delete(oldest);
+    void left.close().catch(() => undefined);
+  }
+  return client;
+};
 
 export type BullDispatchOptions = {
   readonly address: RedisAddress;
@@ -37,7 +69,7 @@ export type BullDispatchOptions = {
 export class BullDispatch implements Dispatch {
   readonly #options: BullDispatchOptions;
   readonly #queues = new Map<number, Queue<Data>>();
-  readonly #workers = new Map<number, Worker<Data>>();
+  readonly #workers = new Map<number, AskedWorker>();
   #connection: Connection | undefined;
   #ready: Promise<void> | undefined;
   readonly #ending = new Set<Promise<unknown>>();
@@ -71,6 +103,7 @@ export class BullDispatch implements Dispatch {
   ): Promise<readonly DispatchedBatch[]> {
     const worker = await this.#worker(versionId);
     worker.opts.lockDuration = leaseMs;
+    worker.lookForStalled();
     // Asked together: one after the other, each would wait for the disk of the one before.
     const asking = Array.from({ length: Math.min(max, TAKEN_MAX) }, async () => {
       this.#tokens += 1;
@@ -168,49 +201,38 @@ export class BullDispatch implements Dispatch {
 
   async #queue(versionId: number): Promise<Queue<Data>> {
     const connection = await this.#open();
-    const known = this.#queues.get(versionId);
-    if (known !== undefined) {
-      this.#queues.delete(versionId);
-      this.#queues.set(versionId, known);
-      return known;
-    }
-    const { prefix, name } = this.#options.layout.bull(versionId);
-    const queue = new Queue<Data>(name, {
-      connection,
-      prefix,
-      defaultJobOptions: { attempts: 1, removeOnComplete: true, removeOnFail: true },
-      streams: { events: { maxLen: EVENTS_MAX } },
+    return clientOf(this.#queues, versionId, () => {
+      const { prefix, name } = this.#options.layout.bull(versionId);
+      const queue = new Queue<Data>(name, {
+        connection,
+        prefix,
+        defaultJobOptions: { attempts: 1, removeOnComplete: true, removeOnFail: true },
+        streams: { events: { maxLen: EVENTS_MAX } },
+      });
+      queue.on('error', () => undefined);
+      return queue;
     });
-    queue.on('error', () => undefined);
-    this.#queues.set(versionId, queue);
-    if (this.#queues.size > QUEUES_MAX) {
-      const [oldest, client] = this.#queues.entries().next().value!;
-      this.#queues.delete(oldest);
-      void client.close().catch(() => undefined);
-    }
-    return queue;
   }
 
-  async #worker(versionId: number): Promise<Worker<Data>> {
+  async #worker(versionId: number): Promise<AskedWorker> {
     const connection = await this.#open();
-    const known = this.#workers.get(versionId);
-    if (known !== undefined) return known;
-    const { prefix, name } = this.#options.layout.bull(versionId);
-    const options = {
-      connection,
-      prefix,
-      autorun: false,
-      skipLockRenewal: true,
-      stalledInterval: STALLED_MS,
-      // Whether a batch was lost too often is counted in the store.
-      maxStalledCount: Number.MAX_SAFE_INTEGER,
-    };
-    // Jobs are fetched when a slot is free and never waited for, so that no second, blocking connection is needed.
-    const worker = new Worker<Data>(name, null, options, (queue, opts) => createRedisBackend(queue, opts));
-    worker.on('error', () => undefined);
-    this.#workers.set(versionId, worker);
-    void worker.startStalledCheckTimer().catch(() => undefined);
-    return worker;
+    return clientOf(this.#workers, versionId, () => {
+      const { prefix, name } = this.#options.layout.bull(versionId);
+      const options = {
+        connection,
+        prefix,
+        autorun: false,
+        skipLockRenewal: true,
+        skipStalledCheck: true,
+        stalledInterval: STALLED_MS,
+        // Whether a batch was lost too often is counted in the store.
+        maxStalledCount: Number.MAX_SAFE_INTEGER,
+      };
+      // Jobs are fetched when a slot is free and never waited for, so that no second, blocking connection is needed.
+      const worker = new AskedWorker(name, null, options, (queue, opts) => createRedisBackend(queue, opts));
+      worker.on('error', () => undefined);
+      return worker;
+    });
   }
 }
 

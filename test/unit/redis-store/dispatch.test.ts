@@ -1,7 +1,9 @@
 import { Queue, Worker } from 'bullmq';
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, expect, it, vi } from 'vitest';
+import { parseAddress } from '../../../shared/store/redis/address.ts';
+import { BullDispatch } from '../../../shared/store/redis/bull-dispatch.ts';
 import type { DispatchedBatch } from '../../../shared/store/redis/dispatch.ts';
-import { Layout } from '../../../shared/store/redis/layout.ts';
+import { Layout, versionIdOf } from '../../../shared/store/redis/layout.ts';
 import type { Workshop } from '../../contract/workshop.ts';
 import { describeWithRedis, RedisServer } from '../../support/redis-servers.ts';
 import { eventually } from '../../support/sluice-process.ts';
@@ -13,6 +15,26 @@ const connection = () => ({ host: '127.0.0.1', port: server.port });
 
 const leasedIn = (shop: Workshop): Promise<number | undefined> =>
   eventually('the batch is leased', async () => (await shop.lease())[0]?.slices[0]?.callId);
+
+const openDispatch = () => {
+  const layout = new Layout(newPrefix());
+  const dispatch = new BullDispatch({
+    address: parseAddress(server.url),
+    layout,
+    name: 'test',
+    replyMs: 20_000,
+  });
+  const keys = () => server.ask((redis) => redis.keys(`{${layout.prefix}:*`));
+  const remove = async (pattern: RegExp): Promise<void> => {
+    const found = (await keys()).filter((key) => pattern.test(key));
+    if (found.length > 0) await server.ask((redis) => redis.del(...found));
+  };
+  return { dispatch, keys, remove };
+};
+
+/** A clock that moves by hand. */
+const stopClock = (): void =>
+  void vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
 
 /** The second time that it is asked, the version is gone meanwhile. */
 class LateDispatch extends UnreliableDispatch {
@@ -31,6 +53,39 @@ describeWithRedis('dispatch', () => {
     server = await RedisServer.start({ aof: 'no' });
   });
   afterAll(() => server.stop());
+  afterEach(() => void vi.useRealTimers());
+
+  it('writes nothing of a version that nobody asks for', async () => {
+    stopClock();
+    const { dispatch, keys, remove } = openDispatch();
+    const [gone, other] = [versionIdOf(1, 1), versionIdOf(1, 2)];
+    await dispatch.add(gone, 1, 1, null);
+    const [taken] = await dispatch.take(gone, 'w', 1, 30_000);
+    await dispatch.done(taken!.job);
+    await remove(/./);
+    await vi.advanceTimersByTimeAsync(100_000);
+    await dispatch.take(other, 'w', 1, 30_000);
+    expect((await keys()).filter((key) => key.includes(`:v${gone}:`))).toEqual([]);
+    await dispatch.close();
+  });
+
+  it('clears away the jobs of a worker that died when their version is asked for again', async () => {
+    stopClock();
+    const { dispatch, remove } = openDispatch();
+    const version = versionIdOf(1, 1);
+    await dispatch.add(version, 1, 1, null);
+    expect(await dispatch.take(version, 'dead', 1, 30_000)).toHaveLength(1);
+    await remove(/:lock$/);
+    // A look notes what is active, and the next one takes it back where it has no lock.
+    const found: DispatchedBatch[] = [];
+    for (let look = 0; look < 4; look += 1) {
+      await remove(/:stalled-check$/);
+      vi.advanceTimersByTime(30_000);
+      found.push(...(await dispatch.take(version, 'w', 1, 30_000)));
+    }
+    expect(found).toMatchObject([{ batchId: 1, attempt: 1 }]);
+    await dispatch.close();
+  });
 
   it('gives a batch whose job was removed by a tool to the next worker', async () => {
     const prefix = newPrefix();
