@@ -25,8 +25,13 @@ const codeOf = (status: number): ErrorCode => {
   return status >= 500 ? 'internal' : 'invalid_request';
 };
 
-const firstCause = ([first]: ReadonlyMap<number, RowErrorJson>, fromRow: number): string =>
-  first ? `row ${fromRow + first[0]}: ${first[1].message}` : 'no row says why';
+type Failed = Pick<CallFailedError, 'callId' | 'errors' | 'partial'>;
+
+const failedText = ({ callId, errors, partial }: Failed, fromRow: number): string => {
+  const [first] = errors;
+  const cause = first ? `row ${fromRow + first[0]}: ${first[1].message}` : 'no row says why';
+  return `${errors.size} of ${partial.length} rows of call ${callId} failed; ${cause}`;
+};
 
 /** A call with rows that are not ok. `partial` has one entry a row, null where the row is in `errors`. */
 export class CallFailedError extends SluiceError {
@@ -39,7 +44,7 @@ export class CallFailedError extends SluiceError {
     const [first] = errors;
     super(
       first && isErrorCode(first[1].code) ? first[1].code : 'handler_error',
-      `${errors.size} of ${partial.length} rows of call ${callId} failed; ${firstCause(errors, 0)}`,
+      failedText({ callId, errors, partial }, 0),
       { call_id: callId },
     );
     this.name = 'CallFailedError';
@@ -53,8 +58,7 @@ export class CallFailedError extends SluiceError {
 const chunkCause = (cause: unknown, fromRow: number): string => {
   const row = refusedRow(cause);
   if (row !== null) return refusalOf(cause, fromRow + row).message;
-  if (cause instanceof CallFailedError)
-    return `${cause.errors.size} of ${cause.partial.length} rows failed; ${firstCause(cause.errors, fromRow)}`;
+  if (cause instanceof CallFailedError) return failedText(cause, fromRow);
   if (cause instanceof TimeoutError && cause.callId !== null)
     return `its call ${cause.callId} was not finished after ${cause.timeoutMs} ms and was cancelled`;
   return cause instanceof Error ? cause.message : String(cause);

@@ -1,6 +1,7 @@
 """The client against the real server: calls, handles, chunks, failures, timeouts."""
 
 import asyncio
+import json
 import os
 import pickle
 import subprocess
@@ -262,7 +263,8 @@ def test_a_failed_chunk_names_itself_its_rows_and_the_cause(remote):
     assert (error.chunk, error.from_row, error.to_row) == (2, 10, 15)
     assert isinstance(error.cause, sluice.CallFailedError)
     assert error.cause.errors[3]["message"] == "13 is not allowed"
-    assert str(error).startswith("Chunk 2 (rows 10 to 14) failed: 1 of 5 rows of call")
+    text = f"1 of 5 rows of call {error.cause.call_id} failed; row 13: ValueError: 13 is not allowed (handler_error)"
+    assert str(error) == f"Chunk 2 (rows 10 to 14) failed: {text}"
 
 
 def test_a_failed_chunk_cancels_what_is_in_flight(remote, gate, tmp_path):
@@ -289,6 +291,21 @@ def test_null_for_the_rows_that_failed_and_only_for_them(remote):
     assert "13 is not allowed" in errors[13]
 
 
+def test_a_refused_row_is_named_or_null(remote):
+    ints = pa.table({"n": [1, 2, 3, None, 5, 6, None]})
+    with pytest.raises(sluice.ChunkFailedError) as caught:
+        remote.function("picky").chunked_call(ints, chunk_size=2, concurrent_chunks=1)
+    assert str(caught.value).startswith('Chunk 1 (rows 2 to 3) failed: column "n" is not nullable, but row 3 is null')
+    got = remote.function("picky").chunked_call(ints, chunk_size=6, on_error="null")
+    assert got.column("result").to_pylist() == [1, 2, 3, None, 5, 6, None]
+    errors = got.column("error").to_pylist()
+    assert [row for row, error in enumerate(errors) if error is not None] == [3, 6]
+    assert json.loads(errors[6]) == {
+        "code": "schema_mismatch",
+        "message": 'column "n" is not nullable, but row 6 is null',
+    }
+
+
 def test_null_for_a_chunk_that_is_too_late(remote):
     got = remote.function("paused_one").chunked_call({"text": ["a", "b"]}, chunk_size=1, timeout=0.05, on_error="null")
     assert got.column("result").to_pylist() == [None, None]
@@ -299,7 +316,9 @@ def test_a_chunk_that_is_too_late_raises(remote):
     with pytest.raises(sluice.ChunkFailedError) as caught:
         remote.function("paused_one").chunked_call({"text": ["a", "b"]}, chunk_size=1, timeout=0.05)
     assert isinstance(caught.value.cause, sluice.TimeoutError)
-    assert remote.call(caught.value.cause.call_id).status() == "cancelled"
+    call_id = caught.value.cause.call_id
+    assert str(caught.value).endswith(f"failed: its call {call_id} was not finished after 0.05 s and was cancelled")
+    assert remote.call(call_id).status() == "cancelled"
 
 
 def test_no_more_than_concurrent_chunks_are_in_flight(remote, tmp_path):

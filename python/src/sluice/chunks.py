@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from sluice.errors import CallFailedError, ChunkFailedError, SluiceError, TimeoutError
+from sluice.errors import CallFailedError, ChunkFailedError, ServerError, SluiceError, TimeoutError
 from sluice.handle import AsyncFunctionCallHandle, checked_timeout
 from sluice.results import Result
 from sluice.transport import Stopped
@@ -59,6 +59,42 @@ class ChunkOptions:
         checked_timeout(self.timeout)
         if self.on_error not in ON_ERROR:
             raise ValueError(f'on_error is {self.on_error!r}; it takes "raise" or "null"')
+
+
+class OpenChunk:
+    """The rows of a chunk that the server has not refused, from ``first`` on in the whole table."""
+
+    def __init__(self, table: pa.Table, first: int):
+        self.table = table
+        self._first = first
+        self._rows = list(range(table.num_rows))
+        self._refused: dict[int, dict[str, Any]] = {}
+
+    def refuse(self, error: ServerError) -> bool:
+        """Takes out the row that the error names; False where it names none. Where it is null in a column that takes no null,
+        all nulls of that column go at once."""
+        row = error.refused_row
+        if row is None or row >= len(self._rows):
+            return False
+        name = error.problem.get("field")
+        nulls = self.table.column(name).is_null().to_pylist() if name in self.table.column_names else []
+        out = {at for at, is_null in enumerate(nulls) if is_null} if row < len(nulls) and nulls[row] else {row}
+        for at in out:
+            whole = self._rows[at]
+            self._refused[whole] = {"code": error.code, "message": error.at_row(self._first + whole)}
+        left = [at for at in range(len(self._rows)) if at not in out]
+        self._rows = [self._rows[at] for at in left]
+        self.table = self.table.take(pa.array(left, pa.int64()))
+        return True
+
+    def whole(self, result: Result) -> Result:
+        """The result with a null and an error for each row that was refused."""
+        if not self._refused:
+            return result
+        at = {row: i for i, row in enumerate(self._rows)}
+        values = result.values.take(pa.array([at.get(row) for row in range(len(at) + len(self._refused))], pa.int64()))
+        errors = {self._rows[row]: error for row, error in result.errors.items()}
+        return Result(values, self._refused | errors)
 
 
 class ChunkedCall:
@@ -112,9 +148,8 @@ class ChunkedCall:
 
     def _chunk(self, index: int) -> Result:
         first, end = self._cuts[index]
-        if self._stop.is_set():
-            raise Stopped
-        handle = self._submit(self._table.slice(first, end - first))
+        chunk = OpenChunk(self._table.slice(first, end - first), first)
+        handle = self._submitted(chunk)
         with self._lock:
             self._in_flight.add(handle)
         if self._stop.is_set():
@@ -129,7 +164,17 @@ class ChunkedCall:
             self._in_flight.discard(handle)
         with suppress(SluiceError):  # the result is here; the server drops its own later without the word
             handle.acknowledge()
-        return result
+        return chunk.whole(result)
+
+    def _submitted(self, chunk: OpenChunk) -> AsyncFunctionCallHandle:
+        """The call of what the server takes of a chunk: rows that it refuses stay out, where failed rows become null."""
+        while not self._stop.is_set():
+            try:
+                return self._submit(chunk.table)
+            except ServerError as error:
+                if self._options.on_error == "raise" or not chunk.refuse(error):
+                    raise
+        raise Stopped
 
     def _settled(self, handle: AsyncFunctionCallHandle) -> Result:
         """The result. Where failed rows become null, a chunk that is too late is cancelled and what it has is kept."""

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import builtins
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+_NAMED_ROW = re.compile(r'\A((?:column ".*?"(?:,| is not nullable, but) )?row )(\d+)\b', re.DOTALL)
+"""How the server names a row that it refuses."""
 
 
 class SluiceError(Exception):
@@ -47,6 +52,16 @@ class ServerError(SluiceError):
 
     def __reduce__(self) -> Any:
         return type(self), (self.code, self.status, self.detail, self.problem)
+
+    @property
+    def refused_row(self) -> int | None:
+        """The row that cannot be taken, counted from 0 within what was sent; None where the detail names none."""
+        found = _NAMED_ROW.match(self.detail) if self.code in ("invalid_request", "schema_mismatch") else None
+        return None if found is None else int(found[2])
+
+    def at_row(self, row: int) -> str:
+        """The detail, with another number for the row that it names."""
+        return _NAMED_ROW.sub(lambda found: f"{found[1]}{row}", self.detail, count=1)
 
 
 class ConnectionError(SluiceError, builtins.ConnectionError):
@@ -108,11 +123,16 @@ class CallFailedError(SluiceError):
         self.call_id = call_id
         self.errors = dict(errors)
         self.partial = partial
-        row, first = next(iter(self.errors.items()), (None, {}))
+        _, first = next(iter(self.errors.items()), (None, {}))
         self.code = str(first.get("code", "handler_error"))
+        super().__init__(self.text(0))
+
+    def text(self, from_row: int) -> str:
+        """What failed, where the call's first row is ``from_row`` to the reader."""
+        row, first = next(iter(self.errors.items()), (None, {}))
         kind = f"{first['kind']}: " if first.get("kind") else ""
-        cause = "no row says why" if row is None else f"row {row}: {kind}{first.get('message', '')} ({self.code})"
-        super().__init__(f"{len(self.errors)} of {len(partial)} rows of call {call_id} failed; {cause}")
+        cause = "no row says why" if row is None else f"row {from_row + row}: {kind}{first.get('message', '')} ({self.code})"
+        return f"{len(self.errors)} of {len(self.partial)} rows of call {self.call_id} failed; {cause}"
 
     def __reduce__(self) -> Any:
         return type(self), (self.call_id, self.errors, self.partial)
@@ -121,7 +141,8 @@ class CallFailedError(SluiceError):
 class ChunkFailedError(SluiceError):
     """One chunk of a chunked call failed; what was in flight was cancelled.
 
-    ``chunk``: its number from 0; ``from_row`` (inclusive) and ``to_row`` (exclusive): its rows; ``cause``: the error.
+    ``chunk``: its number from 0; ``from_row`` (inclusive) and ``to_row`` (exclusive): its rows; ``cause``: the error. The message
+    names rows of the whole table, the cause those of the chunk, both counted from 0.
     """
 
     def __init__(self, chunk: int, from_row: int, to_row: int, cause: BaseException):
@@ -130,7 +151,18 @@ class ChunkFailedError(SluiceError):
         self.to_row = to_row
         self.cause = cause
         self.code = getattr(cause, "code", "handler_error")
-        super().__init__(f"Chunk {chunk} (rows {from_row} to {to_row - 1}) failed: {cause}")
+        super().__init__(f"Chunk {chunk} (rows {from_row} to {to_row - 1}) failed: {_chunk_cause(cause, from_row)}")
 
     def __reduce__(self) -> Any:
         return type(self), (self.chunk, self.from_row, self.to_row, self.cause)
+
+
+def _chunk_cause(cause: BaseException, from_row: int) -> str:
+    if isinstance(cause, CallFailedError):
+        return cause.text(from_row)
+    if isinstance(cause, TimeoutError):
+        return f"its call {cause.call_id} was not finished after {cause.seconds:g} s and was cancelled"
+    row = cause.refused_row if isinstance(cause, ServerError) else None
+    if isinstance(cause, ServerError) and row is not None:
+        return f"{cause.at_row(from_row + row)} ({cause.code})"
+    return str(cause)

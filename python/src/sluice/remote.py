@@ -192,7 +192,8 @@ class RemoteFunction:
             concurrent_chunks: chunks in flight at most.
             timeout: seconds for each chunk; None waits for ever.
             on_error: ``"raise"``: the first failure cancels what is in flight. ``"null"``: goes on; null for the rows that
-                failed, and only for them, and a column ``error`` with a JSON text (code, message, kind, traceback) for them.
+                failed or that the server refused, as for a null in a column that takes none, and only for them, and a column
+                ``error`` with a JSON text (code, message, kind, traceback) for them.
             progress: shows a bar.
 
         Returns:

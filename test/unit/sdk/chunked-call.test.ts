@@ -45,7 +45,7 @@ describe('the error of a chunk', () => {
 
   it('names the row of the whole call that failed', async () => {
     expect((await failure(ten, { chunkSize: 10 })).message).toBe(
-      'Chunk 1 (rows 10 to 19) failed: 1 of 10 rows failed; row 17: no seven',
+      'Chunk 1 (rows 10 to 19) failed: 1 of 10 rows of call c1 failed; row 17: no seven',
     );
   });
 
