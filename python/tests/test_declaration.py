@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import decimal
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Literal, Optional, TypedDict
 
@@ -113,6 +114,16 @@ def test_given_types():
     assert [one["nullable"] for one in spec["inputs"]] == [True, False, True]
     assert spec["output"]["type"] == {"large_list": {"name": "item", "type": "float32", "nullable": True}}
     assert declared(f, input_types=types, output_type=list[float])["output"]["type"] == LIST_OF_FLOATS
+
+
+def test_input_types_stand_for_annotations_that_tell_no_type():
+    money = {"decimal": [10, 2], "bits": 128}
+    given = {"input_types": {"x": pa.decimal128(10, 2)}}
+    assert inputs(of(list[decimal.Decimal]), **given) == [(money, False)]
+    assert inputs(of(Optional[decimal.Decimal]), **given) == [(money, True)]
+    assert inputs(of(list[Document | object | None]), **given) == [(money, True)]
+    with pytest.raises(sluice.DeclarationError, match="x is Decimal, which has no precision; give it an Arrow type with input"):
+        inputs(of(list[decimal.Decimal]))
 
 
 def test_streams_of_lists():

@@ -142,7 +142,12 @@ def given_type(value: Any, where: str) -> tuple[Any, bool]:
     )
 
 
-def _parameter(name: str, hint: Any, where: str) -> Parameter:
+def _parameter(name: str, hint: Any, where: str, is_given: bool) -> Parameter:
+    """``is_given``: ``input_types`` has the type, so the annotation need not tell one."""
+
+    def type_of(value: Any) -> tuple[Any, bool]:
+        return (None, _without(value, type(None))[1]) if is_given else value_type(value, where)
+
     bare, optional = _without(hint, type(None))
     form = _arrow_form(bare)
     if form is not None:
@@ -159,8 +164,8 @@ def _parameter(name: str, hint: Any, where: str) -> Parameter:
             return Parameter(name, "list", None, False)
         if len(members) > 1:
             raise DeclarationError(f"{where} is {text(hint)}; a parameter takes {_PARAMETERS}")
-        return Parameter(name, "list", *value_type(members[0], where))
-    return Parameter(name, "scalar", *value_type(hint, where))
+        return Parameter(name, "list", *type_of(members[0]))
+    return Parameter(name, "scalar", *type_of(hint))
 
 
 def hints_of(body: Any, name: str) -> dict[str, Any]:
@@ -193,7 +198,7 @@ def parameters_of(body: Any, name: str, hints: dict[str, Any], given: dict[str, 
             hint = list
         if hint is None:
             raise DeclarationError(f"{where} has no annotation; it takes {_PARAMETERS}, or sluice.Context")
-        found.append(_parameter(parameter.name, hint, where))
+        found.append(_parameter(parameter.name, hint, where, parameter.name in given))
     return found, context
 
 
