@@ -11,8 +11,8 @@ import { bump, dispatchReady, type QueueContext, runScript } from './queue-conte
 
 /** Calls cancelled in one script: some milliseconds, in which all others wait. */
 const STEP_CALLS = 500;
-/** Open batches whose calls are cancelled in one script. */
-const STEP_BATCHES = 2;
+/** Buckets of 128 calls that one script looks at: about a millisecond where all their calls have ended. */
+const STEP_BUCKETS = 1000;
 
 type Lost = [
   m: number,
@@ -108,29 +108,34 @@ export const cancel = async (context: QueueContext, query: CancelQuery): Promise
     const fn = functionOfId(query.callId);
     if (!isFunctionNumber(fn)) return { calls: 0, rows: 0 };
     const n = serialOfId(query.callId);
-    const [calls, rows] = await runScript<number[]>(context, 'cancel', fn, now, ['calls', n, 0, n]);
-    return { calls: calls!, rows: rows! };
+    return cancelSpan(context, fn, now, n, n);
   }
   const fn = await context.functions.number(query.functionName);
   if (fn === undefined)
     throw new SluiceError('function_not_found', `There is no function "${query.functionName}".`);
-  return purge(context, fn, now);
+  // Calls that are admitted after it began are not its business.
+  const [highest] = await runScript<number[]>(context, 'call', fn, now, []);
+  return cancelSpan(context, fn, now, 1, highest!);
 };
 
-/** In bounded steps; calls that are admitted after it began are not its business. */
-const purge = async (context: QueueContext, fn: number, now: number): Promise<CancelAnswer> => {
-  const [highest] = await runScript<number[]>(context, 'call', fn, now, []);
+/**
+ * Calls are found by their own numbers, wherever their rows are: a batch that splits meanwhile takes other numbers than those
+ * that a list of batches told.
+ */
+const cancelSpan = async (
+  context: QueueContext,
+  fn: number,
+  now: number,
+  first: number,
+  last: number,
+): Promise<CancelAnswer> => {
   const sum = { calls: 0, rows: 0 };
-  const step = async (...args: (string | number)[]): Promise<boolean> => {
-    const [calls, rows, more] = await runScript<number[]>(context, 'cancel', fn, now, args);
+  for (let from = first; from > 0; ) {
+    const args = [from, last, STEP_CALLS, STEP_BUCKETS];
+    const [calls, rows, next] = await runScript<number[]>(context, 'cancel', fn, now, args);
     sum.calls += calls!;
     sum.rows += rows!;
-    return more === 1;
-  };
-  while (await step('waiting', highest!, STEP_CALLS));
-  // What does not wait and is unfinished has rows in an open batch.
-  const open = await context.link.command<Buffer[]>('HKEYS', context.layout.key(fn, 'batches'));
-  for (let at = 0; at < open.length; at += STEP_BATCHES)
-    await step('batches', highest!, 0, ...open.slice(at, at + STEP_BATCHES).map(String));
+    from = next!;
+  }
   return sum;
 };

@@ -28,8 +28,11 @@ describeWithRedis('the numbers of calls and batches', () => {
 
   it('go on beyond 32 bits in the same function', async () => {
     await using rig = await QueueRig.open(server.url, 'wide');
-    const fn = functionOfId(await rig.admit(1));
-    await rig.command('HSET', 'queue', 'call', 2 ** 32 - 1, 'batch', 2 ** 32 - 1);
+    const first = await rig.admit(1);
+    const fn = functionOfId(first);
+    await rig.queue.cancel({ now: rig.now, callId: first });
+    // The sweep has long passed what lies below.
+    await rig.command('HSET', 'queue', 'call', 2 ** 32 - 1, 'batch', 2 ** 32 - 1, 'low', 2 ** 25 - 1);
     const { id, batch, output } = await live(rig, 3000);
     expect(id).toBe(callIdOf(fn, 2 ** 32));
     expect(batch).toMatchObject({
@@ -40,7 +43,7 @@ describeWithRedis('the numbers of calls and batches', () => {
     expect(await rig.queue.call(id)).toMatchObject({ id, status: 'completed' });
     const keyed = await rig.admit(1, 60, 'k');
     expect(await rig.admit(1, 60, 'k')).toBe(keyed);
-    expect(await rig.queue.cancel({ now: rig.now, functionName: 'f' })).toEqual({ calls: 2, rows: 2 });
+    expect(await rig.queue.cancel({ now: rig.now, functionName: 'f' })).toEqual({ calls: 1, rows: 1 });
   });
 
   it('are not given again by a server that lost the last of them', async () => {

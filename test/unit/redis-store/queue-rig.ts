@@ -160,6 +160,16 @@ export class QueueRig {
     });
   }
 
+  /** Its first call's rows go on one by one. */
+  split({ batchId, token, slices }: LeasedBatch) {
+    const { callId, count } = slices[0]!;
+    const parts = Array.from({ length: count }, (_, from) => ({ slices: [{ callId, from, count: 1 }] }));
+    const how = { attempts: 1, claims: 0, mode: 'isolate', notBefore: 0 } as const;
+    const continuations = parts.map((part) => ({ ...part, ...how }));
+    const run = { outcomes: [], output: null, startedAt: this.now, handlerMs: 1 };
+    return this.queue.settle({ now: this.now, batchId, token, continuations, ...run });
+  }
+
   expire() {
     return this.queue.expired({ now: this.now, claimsMax: 5, limit: 100 });
   }

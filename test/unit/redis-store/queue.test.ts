@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import type { LeasedBatch } from '../../../shared/store/ports/queue.ts';
 import { describeWithRedis, RedisCluster, RedisServer } from '../../support/redis-servers.ts';
 import { eventually } from '../../support/sluice-process.ts';
@@ -190,6 +190,40 @@ describeWithRedis('the queue on Redis', () => {
     await rig.queue.cancel({ now: rig.now, callId: later });
     await rig.passRetention();
     expect(await rig.keys()).toEqual(empty);
+  });
+
+  it('purges calls whose batches split meanwhile', async () => {
+    await using rig = await open();
+    const ids: number[] = [];
+    for (let n = 0; n < 6; n += 1) {
+      ids.push(await rig.admit(2));
+      await rig.seal(ids[n]!, 0, 2);
+    }
+    const leased = [...(await rig.lease(6))];
+    expect(leased).toHaveLength(6);
+    const kept = await rig.admit(2);
+    const run = rig.link.run.bind(rig.link);
+    vi.spyOn(rig.link, 'run').mockImplementation((async (script: string, ...rest: [string[], string[]]) => {
+      if (script === 'cancel') for (const batch of leased.splice(-2)) await rig.split(batch);
+      return run(script, ...rest);
+    }) as typeof rig.link.run);
+    expect(await rig.queue.cancel({ now: rig.now, functionName: 'f' })).toEqual({ calls: 7, rows: 14 });
+    for (const id of [...ids, kept]) expect(await rig.queue.call(id)).toMatchObject({ status: 'cancelled' });
+  });
+
+  it('purges none that came after it began, in as many steps as it takes', async () => {
+    await using rig = await open();
+    const ids = await Promise.all(Array.from({ length: 700 }, () => rig.admit(1)));
+    await rig.seal(ids[0]!, 0, 1);
+    await rig.seal(ids[699]!, 0, 1);
+    let late = 0;
+    const run = rig.link.run.bind(rig.link);
+    vi.spyOn(rig.link, 'run').mockImplementation((async (script: string, ...rest: [string[], string[]]) => {
+      if (script === 'cancel' && late === 0) late = await rig.admit(1);
+      return run(script, ...rest);
+    }) as typeof rig.link.run);
+    expect(await rig.queue.cancel({ now: rig.now, functionName: 'f' })).toEqual({ calls: 700, rows: 700 });
+    expect(await rig.queue.call(late)).toMatchObject({ status: 'pending' });
   });
 
   it('takes a call through a cluster: each script keeps to one slot', async () => {

@@ -1,32 +1,31 @@
 #!lua flags=allow-oom
--- Cancels unfinished calls. A purge names them by its steps: first what waits, then what open batches hold.
+-- Cancels the unfinished calls of a span of numbers, in steps: each looks at a bounded number of calls and buckets.
 -- KEYS  1 generation (see parts/base)
--- ARGV  1-3 see parts/base; 4 'calls', 'waiting' or 'batches'; 5 no call above this number; 6 calls of a step at most
---       ('waiting'); 7, 8, … the numbers of the calls or batches
--- Result  { calls, rows that were cancelled, 1 where more waits }
+-- ARGV  1-3 see parts/base; 4 from this number on; 5 up to this number; 6 calls of a step; 7 buckets of a step at most
+-- Result  { calls, rows that were cancelled, the number to go on from, or 0 at the end }
 -- include: base
 -- include: calls
 -- include: batches
 -- include: ending
-local highest = tonumber(ARGV[5])
-local numbers, more = {}, 0
-if ARGV[4] == 'waiting' then
-  local entries = redis.call('XRANGE', key('waiting'), '-', ARGV[5] .. '-0', 'COUNT', ARGV[6])
-  for i, entry in ipairs(entries) do numbers[i] = tonumber(string.match(entry[1], '^%d+')) end
-  if #entries == tonumber(ARGV[6]) then more = 1 end
-elseif ARGV[4] == 'batches' then
-  for i = 7, #ARGV do
-    local batch = batch_of(tonumber(ARGV[i]))
-    local slices = batch and batch.fields[SLICES] or {}
-    for j = 1, #slices, 3 do numbers[#numbers + 1] = slices[j] end
+local from, to, most, buckets = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local bucket = math.max(bucket_of(from), counter('low'))
+local last = bucket_of(to)
+local numbers = {}
+while bucket <= last and buckets > 0 and #numbers < most do
+  buckets = buckets - 1
+  if tonumber(redis.call('HGET', bucket_key(bucket), 'l') or 0) > 0 then
+    for _, field in ipairs(redis.call('HKEYS', bucket_key(bucket))) do
+      local n = tonumber(field) and bucket * BUCKET + tonumber(field)
+      if n and n >= from and n <= to then numbers[#numbers + 1] = n end
+    end
   end
-else
-  for i = 7, #ARGV do numbers[#numbers + 1] = tonumber(ARGV[i]) end
+  bucket = bucket + 1
 end
+table.sort(numbers)
 preload(numbers, 1, 1)
 local cancelled, rows = 0, 0
 for _, n in ipairs(numbers) do
-  local call = n <= highest and live_call(n)
+  local call = live_call(n)
   if call then
     cancelled = cancelled + 1
     rows = rows + call.head[ROWS] - call.head[SETTLED]
@@ -35,4 +34,4 @@ for _, n in ipairs(numbers) do
   end
 end
 flush()
-return { cancelled, rows, more }
+return { cancelled, rows, bucket <= last and bucket * BUCKET or 0 }
