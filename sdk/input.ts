@@ -1,5 +1,6 @@
 /** What callers hand over as rows, made into the columns or the Arrow stream that a call carries. */
 import * as arrow from '@uwdata/flechette';
+import { isExactNumber } from '../shared/arrow/exact-json.ts';
 import type { FieldJson } from '../shared/domain/function.ts';
 import { SluiceError } from '../shared/errors/sluice-error.ts';
 
@@ -32,7 +33,11 @@ export type DecodedBatch = Extract<Batch, { kind: 'columns' | 'flechette' }>;
 export type FieldsSource = () => Promise<readonly FieldJson[] | null>;
 
 const isRecord = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value) && !ArrayBuffer.isView(value);
+  typeof value === 'object' &&
+  value !== null &&
+  !Array.isArray(value) &&
+  !ArrayBuffer.isView(value) &&
+  !isExactNumber(value);
 
 const isApache = (value: object): value is ApacheTable =>
   'batches' in value && 'numRows' in value && typeof (value as ApacheTable).slice === 'function';

@@ -3,8 +3,18 @@
 import { isAscii, isUtf8 } from 'node:buffer';
 import { createHash } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
-import { checkNamed, jsonToPayload, matchInputs, readStream } from '../../shared/arrow/index.ts';
+import {
+  checkNamed,
+  type ExactJson,
+  type ExactNumbers,
+  exactJson,
+  exactNumbersFor,
+  jsonToPayload,
+  matchInputs,
+  readStream,
+} from '../../shared/arrow/index.ts';
 import type { FunctionRecord } from '../../shared/domain/function.ts';
+import { isTooDeep } from '../../shared/errors/nesting.ts';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
 import type { Admission } from '../../shared/store/ports/queue.ts';
 import {
@@ -30,19 +40,24 @@ const textOf = (body: Buffer): string => {
 };
 
 /** @throws SluiceError `invalid_json` with the place of the error */
-export const parseJsonObject = (body: Buffer): Readonly<Record<string, unknown>> => {
+export const parseJsonObject = (body: Buffer): Readonly<Record<string, unknown>> =>
+  exactObject(body, 'none').value as Readonly<Record<string, unknown>>;
+
+const exactObject = (body: Buffer, numbers: ExactNumbers): ExactJson => {
   if (body.length === 0) throw new SluiceError('invalid_json', 'The body is empty; send one JSON object.');
-  let value: unknown;
+  let parsed: ExactJson;
   try {
-    value = JSON.parse(textOf(body));
+    parsed = exactJson(textOf(body), numbers);
   } catch (error) {
     if (error instanceof SluiceError) throw error;
+    if (isTooDeep(error)) throw new SluiceError('invalid_json', 'The body nests too deep.');
     throw new SluiceError('invalid_json', `The body does not parse: ${(error as Error).message}.`);
   }
+  const { value } = parsed;
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw new SluiceError('invalid_json', 'The body is JSON but not an object.');
   }
-  return value as Readonly<Record<string, unknown>>;
+  return parsed;
 };
 
 const arrowRows = (body: Buffer, record: FunctionRecord): Rows => {
@@ -72,11 +87,12 @@ export const compileSubmission = (
   watch: boolean,
 ): Admission => {
   const fromHeaders = headerOptions(headers);
-  const parsed = form === 'json' ? (parseJsonObject(body) as JsonSubmission) : null;
-  const options = parsed === null ? fromHeaders : bodyOptions(parsed, fromHeaders);
   const { inputs, model } = record.current.spec;
+  const json = form === 'json' ? exactObject(body, exactNumbersFor(inputs)) : null;
+  const parsed = json === null ? null : (json.value as JsonSubmission);
+  const options = parsed === null ? fromHeaders : bodyOptions(parsed, fromHeaders);
   if (parsed !== null && inputs !== null && model != null) checkNamed(parsed, inputs);
-  const rows = parsed === null ? arrowRows(body, record) : jsonToPayload(parsed, inputs);
+  const rows = parsed === null ? arrowRows(body, record) : jsonToPayload(parsed, inputs, json?.hasExact);
   const key = idempotencyKey(headers);
   const now = Date.now();
   return {

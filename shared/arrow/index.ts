@@ -6,6 +6,17 @@
  * encode (flechette 2.3: 140 µs), and flechette throws on 64-bit integers above 2^53 and on text in shared memory, and
  * reads replaced dictionaries wrongly. apache-arrow has no large_list.
  */
+export {
+  type ExactJson,
+  type ExactNumber,
+  type ExactNumbers,
+  exactJson,
+  isDoublePrint,
+  isExactNumber,
+  isInteger,
+  jsonWithBigInts,
+} from './exact-json.ts';
+export { exactNumbersFor } from './exact-values.ts';
 export { FILE_MAGIC, type FileBlock, fileFooter } from './file-footer.ts';
 export { buildInput, type InputPart, InputStream } from './input-build.ts';
 export { matchInputs } from './input-match.ts';

@@ -5,6 +5,7 @@ import { withinStack } from '../errors/nesting.ts';
 import { SluiceError } from '../errors/sluice-error.ts';
 import { nodesOf } from './array-node.ts';
 import { joinBytes } from './batch-sink.ts';
+import { settled } from './exact-values.ts';
 import { schemaKeyOf } from './input-match.ts';
 import { END_OF_STREAM } from './message-frame.ts';
 import { schemaMessage } from './schema-message.ts';
@@ -62,21 +63,27 @@ const mismatch = (detail: string, field: string): never => {
  * Checks `{"columns": {name: [value, …]}}` or `{"rows": [{name: value}, …]}` against the inputs and makes the payload.
  * @throws SluiceError `invalid_request` (shape, value) or `schema_mismatch` (columns) naming column, row and value; `invalid_json`
  *   for values that nest too deep
+ * @param hasExact the body has numbers of exact-json.ts
  */
-export function jsonToPayload(body: JsonBody, inputs: readonly FieldJson[] | null): JsonPayload {
-  return withinStack('The body', () => payloadOf(body, inputs));
+export function jsonToPayload(
+  body: JsonBody,
+  inputs: readonly FieldJson[] | null,
+  hasExact = false,
+): JsonPayload {
+  return withinStack('The body', () => payloadOf(body, inputs, hasExact));
 }
 
-function payloadOf(body: JsonBody, inputs: readonly FieldJson[] | null): JsonPayload {
+function payloadOf(body: JsonBody, inputs: readonly FieldJson[] | null, hasExact: boolean): JsonPayload {
   const { columns, rows } = body;
   if ((columns === undefined) === (rows === undefined))
     return refuse('the body needs either "columns" or "rows"', 'columns');
-  if (inputs === null) return inferredPayload(body);
+  if (inputs === null) return inferredPayload(body, hasExact);
   const plan = compile(inputs);
   const values = columns === undefined ? takeRows(plan, rows) : takeColumns(plan, columns);
   const count = values.length === 0 ? bareRows(columns, rows) : values[0]!.length;
-  if (plan.open) return openPayload(plan, values, count);
-  if (count <= JSON_ROWS_MAX) {
+  if (plan.open) return openPayload(plan, values, count, hasExact);
+  // A text is parsed again where its batch is built, by a parser that rounds.
+  if (count <= JSON_ROWS_MAX && !hasExact) {
     const text = JSON.stringify(values);
     if (text.length <= JSON_TEXT_MAX)
       return { rows: count, bytes: Buffer.byteLength(text), schemaKey: '', payload: { kind: 'json', text } };
@@ -105,7 +112,8 @@ function takeColumns(plan: Compiled, columns: unknown): unknown[][] {
     if (count === -1) count = column.length;
     else if (column.length !== count) raggedColumns(columns);
     const check = checks[i]!;
-    for (let row = 0; row < count; row++) if (!check(column[row])) badValue(fields[i]!, row, column[row]);
+    for (let row = 0; row < count; row++)
+      if (!check(column[row])) column[row] = exactValue(fields[i]!, check, row, column[row]);
     out[i] = column;
   }
   if (found !== Object.keys(columns).length || found < fields.length)
@@ -143,6 +151,12 @@ const unknownColumn = (plan: Compiled, name: string): never =>
 const missingColumn = (plan: Compiled, field: FieldJson): never =>
   mismatch(`column "${field.name}" is missing; the inputs are ${expectedText(plan)}`, field.name);
 
+/** What a check has refused, if it is right once its exact numbers are what the type takes. */
+function exactValue(field: FieldJson, check: Check, row: number, value: unknown): unknown {
+  const exact = settled(field.type, value);
+  return check(exact) ? exact : badValue(field, row, value);
+}
+
 function badValue(field: FieldJson, row: number, value: unknown): never {
   return refuse(`column "${field.name}", row ${row}: ${explain(field, value)}`, field.name);
 }
@@ -162,7 +176,7 @@ function takeRows(plan: Compiled, rows: unknown): unknown[][] {
         if (!fields[i]!.nullable) missingValue(plan, fields[i]!, row);
         value = null;
       } else found++;
-      if (!checks[i]!(value)) badValue(fields[i]!, row, value);
+      if (!checks[i]!(value)) value = exactValue(fields[i]!, checks[i]!, row, value);
       out[i]![row] = value;
     }
     if (Object.keys(object).length !== found) unknownMember(plan, object, row);
@@ -206,33 +220,44 @@ function rowObjects(rows: unknown): readonly Record<string, unknown>[] {
   return rows;
 }
 
-function inferredPayload({ columns, rows }: JsonBody): JsonPayload {
+function inferredPayload({ columns, rows }: JsonBody, hasExact: boolean): JsonPayload {
   const left = allowance();
-  if (columns !== undefined) return columnsPayload(columnsOf(columns, left), null, left);
+  if (columns !== undefined) return columnsPayload(columnsOf(columns, left), null, left, hasExact);
   const objects = rowObjects(rows);
   const names = memberNames(objects, objects.length, '"rows"', left);
   const found = names.map((name) => [name, objects.map((row) => ownValue(row, name) ?? null)] as const);
-  return columnsPayload(new Map(found), objects.length, left);
+  return columnsPayload(new Map(found), objects.length, left, hasExact);
 }
 
 function columnsPayload(
   columns: ReadonlyMap<string, unknown[]>,
   rows: number | null,
   left: Allowance,
+  hasExact: boolean,
 ): JsonPayload {
   const fields = [...columns].map(([name, values]) => inferField(name, values, left));
-  const values = [...columns.values()];
+  const given = [...columns.values()];
+  const values = hasExact ? settledColumns(fields, given) : given;
   return arrowPayload(fields, values, rows ?? values[0]?.length ?? 0, schemaKeyOf(fields));
 }
 
+const settledColumns = (fields: readonly FieldJson[], columns: readonly unknown[][]): unknown[][] =>
+  columns.map((column, i) => column.map((value) => settled(fields[i]!.type, value)));
+
 /** Inputs of which some are "any": those are inferred, the others as declared. */
-function openPayload(plan: Compiled, values: readonly unknown[][], count: number): JsonPayload {
+function openPayload(
+  plan: Compiled,
+  values: readonly unknown[][],
+  count: number,
+  hasExact: boolean,
+): JsonPayload {
   const left = allowance();
   const fields = plan.fields.map((field, i) => {
     if (!hasAny(field)) return field;
     return { ...inferField(field.name, values[i]!, left), nullable: field.nullable };
   });
-  return arrowPayload(fields, values, count, schemaKeyOf(fields));
+  const exact = hasExact ? settledColumns(fields, values) : values;
+  return arrowPayload(fields, exact, count, schemaKeyOf(fields));
 }
 
 function arrowPayload(

@@ -2,6 +2,8 @@
 import type { FieldJson, TypeJson } from '../domain/function.ts';
 import { SluiceError } from '../errors/sluice-error.ts';
 import { type ArrayData, isValidAt, offsetAt } from './array-node.ts';
+import { jsonWithBigInts } from './exact-json.ts';
+import { settled } from './exact-values.ts';
 import { writeStream } from './json-payload.ts';
 import { type ArrowStream, readStreamOnce } from './stream.ts';
 import { decimalText } from './time-text.ts';
@@ -35,35 +37,34 @@ export function rowsToStream(
   const rows = values[0]?.length ?? 0;
   values.forEach((column, i) => {
     if (column.length !== rows)
-      refuse(used[i]!.name, `has ${column.length} rows, column "${used[0]!.name}" has ${rows}`);
+      refuse(used[i]!.name, ` has ${column.length} rows, column "${used[0]!.name}" has ${rows}`);
   });
   return writeStream(used, values, rows);
 }
 
 const refuse = (name: string, what: string): never => {
-  throw new SluiceError('invalid_request', `column "${name}" ${what}`, { field: name });
+  throw new SluiceError('invalid_request', `column "${name}"${what}`, { field: name });
 };
 
 function checkedColumn(columns: Readonly<Record<string, Values>>, field: FieldJson): Values {
   const values = Object.hasOwn(columns, field.name) ? columns[field.name] : undefined;
-  if (values === undefined) return refuse(field.name, 'is missing');
+  if (values === undefined) return refuse(field.name, ' is missing');
   const check = checkOf(field);
-  for (let row = 0; row < values.length; row++)
-    if (!check(values[row]))
-      throw new SluiceError(
-        'invalid_request',
-        `column "${field.name}", row ${row}: ${explain(field, values[row])}`,
-        {
-          field: field.name,
-        },
-      );
-  return values;
+  let exact: unknown[] | null = null;
+  for (let row = 0; row < values.length; row++) {
+    if (check(values[row])) continue;
+    const value = settled(field.type, values[row]);
+    if (!check(value)) return refuse(field.name, `, row ${row}: ${explain(field, values[row])}`);
+    exact ??= Array.from(values);
+    exact[row] = value;
+  }
+  return exact ?? values;
 }
 
 /**
  * A stream's values by column: numbers of up to 32 bits and floats without nulls as typed arrays, 64-bit integers as
  * numbers where they are safe and as bigints where not, lists of numbers as typed arrays, timestamps and dates as Date,
- * decimals as strings, `json` columns parsed.
+ * decimals as strings, `json` columns parsed, their integers beyond 2^53 as bigints.
  */
 export function streamToColumns(bytes: Uint8Array): Record<string, unknown[] | TypedArray> {
   const stream = readStreamOnce(bytes);
@@ -151,7 +152,7 @@ const safeNumber = (value: bigint): number | bigint =>
 /** A json column is text that someone else wrote: what does not parse stays text. */
 function parsed(text: string): unknown {
   try {
-    return JSON.parse(text);
+    return jsonWithBigInts(text);
   } catch {
     return text;
   }

@@ -2,6 +2,7 @@
  * that calls of one caller keep one schema. */
 import type { FieldJson, TypeJson } from '../domain/function.ts';
 import { SluiceError } from '../errors/sluice-error.ts';
+import { isDoublePrint, isExactNumber, isInteger } from './exact-json.ts';
 import { COLUMNS_MAX, DEPTH_MAX, NODES_MAX, typeText } from './type-text.ts';
 import type { Values } from './value-builder.ts';
 import { excerpt, ownValue } from './value-check.ts';
@@ -84,6 +85,11 @@ function inferType(values: Values, at: Place): TypeJson {
   const nested: unknown[] = [];
   for (let i = 0; i < values.length; i++) {
     const kind = kindOf(values[i]);
+    if (kind === 'too wide')
+      throw new SluiceError(
+        'invalid_request',
+        `${where}, row ${i}: ${excerpt(values[i])} is beyond 64 bits; send it as a string`,
+      );
     if (kind === 'list' || kind === 'struct') nested.push(values[i]);
     type = join(
       type,
@@ -104,7 +110,15 @@ function kindOf(value: unknown): string {
   if (typeof value === 'number') return Number.isSafeInteger(value) ? 'int64' : 'float64';
   if (value instanceof Date) return 'timestamp';
   if (value instanceof Uint8Array) return 'binary';
+  if (isExactNumber(value)) return kindOfExact(value.rawJSON);
   return Array.isArray(value) || ArrayBuffer.isView(value) ? 'list' : 'struct';
+}
+
+/** What a double prints may be an integer of any size; other integers are ids, which are not rounded. */
+function kindOfExact(text: string): string {
+  if (!isInteger(text)) return 'float64';
+  if (BigInt.asIntN(64, BigInt(text)) === BigInt(text)) return 'int64';
+  return isDoublePrint(text) ? 'float64' : 'too wide';
 }
 
 function join(a: TypeJson, b: string, mixed: () => string): TypeJson {

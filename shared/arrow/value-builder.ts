@@ -6,6 +6,7 @@ import type { TypeJson } from '../domain/function.ts';
 import { BugError, SluiceError } from '../errors/sluice-error.ts';
 import { type Node, noBytes } from './array-node.ts';
 import { BatchSink } from './batch-sink.ts';
+import { bigIntJson } from './exact-json.ts';
 import { NARROW_ARRAYS } from './number-arrays.ts';
 import { DAY_MS, parseDecimal, parseTime, parseTimestamp } from './time-text.ts';
 import { isObject, mapPairs, ownValue } from './value-check.ts';
@@ -161,7 +162,7 @@ function variableInto(sink: BatchSink, node: Node, values: Values): void {
   const texts = new Array<string>(values.length);
   for (let i = 0; i < texts.length; i++) {
     const value = values[i];
-    if (json) texts[i] = isNull(value) && node.nullable ? '' : JSON.stringify(value ?? null);
+    if (json) texts[i] = isNull(value) && node.nullable ? '' : bigIntJson(value ?? null);
     else texts[i] = isNull(value) ? '' : (value as string);
   }
   textInto(sink, wide, texts);

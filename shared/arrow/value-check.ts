@@ -3,6 +3,7 @@
  * good value costs nanoseconds; what a bad one lacks is found afterwards by `explain`.
  */
 import type { FieldJson, TypeJson } from '../domain/function.ts';
+import { isExactNumber } from './exact-json.ts';
 import { parseDecimal, parseTime, parseTimestamp } from './time-text.ts';
 import { typeText } from './type-text.ts';
 
@@ -137,7 +138,12 @@ function listCheck(item: FieldJson, size: number | null, finite: boolean): Check
 }
 
 export const isObject = (v: unknown): v is Record<string, unknown> =>
-  typeof v === 'object' && v !== null && !Array.isArray(v) && !ArrayBuffer.isView(v) && !(v instanceof Date);
+  typeof v === 'object' &&
+  v !== null &&
+  !Array.isArray(v) &&
+  !ArrayBuffer.isView(v) &&
+  !(v instanceof Date) &&
+  !isExactNumber(v);
 
 function structCheck(fields: readonly FieldJson[], finite: boolean): Check {
   const checks = fields.map((field) => ({ name: field.name, check: checkOf(field, finite) }));
