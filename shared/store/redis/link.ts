@@ -117,6 +117,22 @@ export class Link {
     return this.#ask(name, args, String(args[0] ?? ''), null);
   }
 
+  /**
+   * @throws SluiceError `invalid_request` where the server has no database of the address's number, or refuses it: the library goes on
+   * with the first one in silence
+   */
+  async checkDatabase(): Promise<void> {
+    const { address, url } = this.#options;
+    if (address.database === 0) return;
+    await this.command('SELECT', address.database).catch((error: Error) => {
+      if (error instanceof SluiceError) throw error;
+      throw new SluiceError(
+        'invalid_request',
+        `The store's address "${withoutSecrets(url)}" names the database ${address.database}, which the server does not have; give one that it has, or none.`,
+      );
+    });
+  }
+
   /** Asks every master (INFO, CONFIG GET), whose answers come in no order. */
   async everywhere(name: string, ...args: string[]): Promise<string[]> {
     return (await this.#askNodes('master', name, args)).map(String);
@@ -129,7 +145,7 @@ export class Link {
   }
 
   async #askNodes(role: 'master' | 'all', name: string, args: readonly string[]): Promise<unknown[]> {
-    await this.command('EXISTS', 'x');
+    await this.command('PING');
     const nodes = this.#connection instanceof Cluster ? this.#connection.nodes(role) : [this.#connection];
     try {
       return await Promise.all(nodes.map((node: Redis) => node.call(name, ...args)));

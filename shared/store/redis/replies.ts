@@ -4,7 +4,8 @@ import { BugError, SluiceError } from '../../errors/sluice-error.ts';
 
 /** Errors of a server that may answer the same command later. */
 const UNAVAILABLE =
-  /^(LOADING|READONLY|CLUSTERDOWN|MASTERDOWN|TRYAGAIN|MOVED|ASK|BUSY|NOREPLICAS|MISCONF|UNBLOCKED|NOAUTH|WRONGPASS|NOPERM|ERR max number of clients)\b/;
+  /^(LOADING|READONLY|CLUSTERDOWN|MASTERDOWN|TRYAGAIN|MOVED|ASK|BUSY|NOREPLICAS|MISCONF|UNBLOCKED|NOAUTH|WRONGPASS|ERR max number of clients)\b/;
+const REFUSED = /^NOPERM\b|ACL failure in script/;
 const CONNECTION =
   /Connection is closed|Stream isn't writeable|max retries per request|Too many Cluster redirections|Cluster is ended|isn't connected|Command aborted|Command timed out|Failed to refresh slots cache|None of startup nodes|Socket timeout|connect E|read E|write E|ETIMEDOUT|ECONN|EPIPE|ENOTFOUND/;
 
@@ -25,6 +26,12 @@ export const moved = (place: string, to: string): SluiceError =>
     { retry_after_seconds: 5 },
   );
 
+const refused = (why: string): SluiceError =>
+  new SluiceError('store_unavailable', `Redis refuses its user a command: ${why}.`, {
+    retry_after_seconds: 5,
+    fix: 'Let the user of --store do what docs/OPERATIONS.md lists.',
+  });
+
 /** Whether the server refused the script since it does not know it (yet). */
 export const isNoScript = (error: Error): boolean => error.message.startsWith('NOSCRIPT');
 
@@ -42,6 +49,7 @@ export const toSluiceError = (error: Error): Error => {
       'The Redis server has reached its maxmemory; nothing is admitted until results expire or it is raised.',
       { retry_after_seconds: 5 },
     );
+  if (REFUSED.test(message)) return refused(message);
   if (UNAVAILABLE.test(message) || isConnectionError(error)) return unavailable(message);
   return new BugError(`Redis answered ${JSON.stringify(message.slice(0, 500))}`);
 };

@@ -20,6 +20,8 @@ export class Subscriber {
   readonly #channels = new Map<string, Set<ChannelListener>>();
   readonly #patterns = new Map<string, Set<ChannelListener>>();
   readonly #gapListeners = new Set<() => void>();
+  /** The first subscription that the server refused its user, and how; messages to it are found by looking, late. */
+  refused: string | null = null;
   #connection: Redis | undefined;
   #attempt = 0;
   #retry: NodeJS.Timeout | undefined;
@@ -91,7 +93,11 @@ export class Subscriber {
     this.#connection ??= this.#connect();
     const { promise, resolve } = Promise.withResolvers<void>();
     const timer = setTimeout(resolve, SUBSCRIBE_MS);
-    ask(this.#connection, channels, patterns).then(resolve, () => resolve());
+    ask(this.#connection, channels, patterns).then(resolve, ({ message }: Error) => {
+      if (message.startsWith('NOPERM'))
+        this.refused ??= `${[...channels, ...patterns].join(' ')}: ${message}`;
+      resolve();
+    });
     await promise;
     clearTimeout(timer);
   }

@@ -91,6 +91,7 @@ class RedisSource implements TransferSource {
 
   async begin({ now, to }: { readonly now: number; readonly to: string }): Promise<TransferHead | null> {
     const [link, layout] = [this.#link, this.#layout];
+    await link.checkDatabase();
     await refuseServed(link, layout, this.place, now);
     await checkBucket(link, layout, this.#bucket);
     const found = await link.command<Buffer | null>('GET', layout.store('generation'));

@@ -72,6 +72,7 @@ class RedisTarget implements TransferTarget {
       const serials = new Map(versions.map((version, at) => [version.id, at + 1]));
       this.#functions.set(id, { fn: index + 1, versions: serials });
     });
+    await link.checkDatabase();
     const mark = await readMark(link, layout);
     if (mark === null || !('position' in mark) || mark.id !== head.id) await this.#begin(head, mark !== null);
     this.#generation = String(await link.command('GET', layout.store('generation')));

@@ -1,6 +1,8 @@
+import { readFileSync } from 'node:fs';
 import type { Redis } from 'ioredis';
 import { afterEach, expect, it } from 'vitest';
 import type { Store } from '../../../shared/store/ports/store.ts';
+import { openRedisSource } from '../../../shared/store/redis/transfer-source.ts';
 import { specOf, type Workshop } from '../../contract/workshop.ts';
 import {
   describeWithRedis,
@@ -21,6 +23,9 @@ const start = async (options: RedisOptions = {}): Promise<RedisServer> => {
   open.push(server);
   return server;
 };
+
+const addressOf = ({ url }: RedisServer, credentials: string): string =>
+  url.replace('://', `://${credentials}@`);
 
 const lostBy = (store: Store): Promise<string> =>
   new Promise((resolve) => {
@@ -142,6 +147,54 @@ describeWithRedis('a store whose server', () => {
       durability: 'redis:aof=off,evicts=allkeys-lru',
       warnings: [expect.stringMatching(/evicts keys/), expect.stringMatching(/append-only file/)],
     });
+  });
+
+  it('lets its user do what the documentation asks for, and no more, serves', async () => {
+    const server = await start();
+    const [, user] = /^ACL SETUSER (.+)$/m.exec(readFileSync('docs/OPERATIONS.md', 'utf8')) ?? [];
+    await server.ask((redis) => redis.call('ACL', 'SETUSER', ...user!.split(' ')));
+    const warnings: string[] = [];
+    await using shop = await makeShop(addressOf(server, 'sluice:PASSWORD'), 'sluice', {
+      onWarning: (sentence) => warnings.push(sentence),
+    });
+    const [ready, ended] = [shop.collect('ready'), shop.collect('ended')];
+    const functions = shop.collect('functions');
+    await shop.settled();
+    await insistOnRow(shop);
+    const cancelled = await shop.admit(1);
+    await shop.queue.cancel({ now: shop.now, callId: cancelled });
+    await shop.store.registry.remove('f');
+    await eventually('all of it is told', async () => ready.length * ended.length * functions.length > 0);
+    expect(warnings).toEqual([]);
+    expect(await server.ask((redis) => redis.call('ACL', 'LOG'))).toEqual([]);
+  });
+
+  it('keeps its user from channels, or from keys, says so', async () => {
+    const server = await start();
+    const [channels, keys] = ['&{p*', '~{other*'];
+    await server.ask(async (redis) => {
+      await redis.call('ACL', 'SETUSER', 'deaf', 'on', '>s', '~*', '+@all', 'resetchannels', channels);
+      await redis.call('ACL', 'SETUSER', 'blind', 'on', '>s', keys, '&*', '+@all');
+    });
+    const warnings: string[] = [];
+    await (await openStore(addressOf(server, 'deaf:s'), 'p', warnings)).close();
+    expect(warnings).toEqual([expect.stringMatching(/refuses.*\{p:\*\}:to-ready.*NOPERM.*OPERATIONS/)]);
+    await expect(openStore(addressOf(server, 'blind:s'), 'p')).rejects.toMatchObject({
+      code: 'store_unavailable',
+      message: expect.stringMatching(/refuses.*NOPERM/),
+      extra: { fix: expect.stringMatching(/OPERATIONS/) },
+    });
+  });
+
+  it('lacks the database that its address names refuses to open', async () => {
+    const server = await start({ config: { databases: 2 } });
+    await (await openStore(`${server.url}/1`, 'p')).close();
+    const refusal = { code: 'invalid_request', message: expect.stringMatching(/\/2" names the database 2/) };
+    await expect(openStore(`${server.url}/2`, 'p')).rejects.toMatchObject(refusal);
+    const source = openRedisSource(`${server.url}/2`, 'p');
+    await expect(source.begin({ now: 1, to: 'embedded:/x' })).rejects.toMatchObject(refusal);
+    await source.close();
+    expect(await server.ask((redis) => redis.dbsize())).toBe(0);
   });
 
   it('does not answer, or is addressed wrongly, refuses to open', async () => {
