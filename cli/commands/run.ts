@@ -21,7 +21,9 @@ Formats go by the file names: .parquet, .csv, .tsv, .jsonl (.ndjson), .arrow (.f
 
 The output has the input's rows in their order: the other columns of the input (ids stay beside their results), then
 "result". --keep id keeps only the columns named, --keep none keeps none, --keep all also keeps those that were sent.
-With --on-error null a column "error" says what became of the rows whose result is null.
+With --on-error null a column "error" says what became of the rows whose result is null: those that the function failed, and those
+that the server refused, as for a null in a column that takes none. A cell of a text file that is not of its column's type ends
+the run in any case. Messages count rows from 0, without the header.
 
 A run that was cut off goes on where it was when the same command is given again: finished chunks lie in OUTPUT.parts,
 each under the digest of its rows and the function's version. The output appears in one step when all is done.`;
@@ -49,7 +51,7 @@ export const registerRun = (program: Command): void => {
       .option('--concurrent-chunks <n>', 'calls in flight at most', wholeNumber(1, 1000), 16)
       .option(
         '--on-error <what>',
-        'fail: stop at the first failed row; null: go on, its result is null',
+        'fail: stop at the first failed or refused row; null: go on, its result is null',
         'fail',
       )
       .option('--json', 'print one line of JSON at the end instead of a progress bar'),

@@ -1,10 +1,13 @@
 /** One chunk as one call: submitted under a key that a later run finds again, waited for, checked. */
 import type { CallHandle, RemoteFunction } from '../../sdk/index.ts';
 import { SluiceError } from '../../sdk/index.ts';
+import { refusalOf, refusedRow } from '../../sdk/refused-row.ts';
 import { errorTexts } from '../../sdk/table.ts';
 import { backOffMs, pause } from '../../sdk/transport.ts';
+import { openStream } from '../../shared/arrow/index.ts';
 import type { RowErrorJson } from '../../shared/wire/api.ts';
 import { CommandError } from '../failure.ts';
+import { OpenChunk } from './open-chunk.ts';
 
 export type ChunkCall = { readonly chunk: number; readonly fromRow: number; readonly key: string };
 
@@ -14,8 +17,11 @@ export type ChunkAnswer = {
   readonly rowsFailed: number;
 };
 
-/** A chunk has failed rows and the run is to stop at the first. */
+/** A row of a chunk failed or was refused, and the run is to stop at the first. */
 export class RowsFailedError extends CommandError {}
+
+/** What is finished came from another version. */
+export class VersionChangedError extends CommandError {}
 
 /** The server is full or restarts: what was asked is right, and is asked again. */
 const isPassing = (error: unknown): boolean =>
@@ -40,20 +46,35 @@ export class ChunkCalls {
 
   /** @throws RowsFailedError where a row failed and the run stops at failures */
   async answer(call: ChunkCall, rows: Uint8Array): Promise<ChunkAnswer> {
+    const chunk = new OpenChunk(rows, openStream(rows).rows, call.fromRow);
     for (let attempt = 0; ; attempt++) {
       this.#signal.throwIfAborted();
-      const handle = await this.#submit(attempt === 0 ? call.key : `${call.key}-${attempt}`, rows);
+      const key = attempt === 0 ? call.key : `${call.key}-${attempt}`;
+      const handle = await this.#submitOpen(key, call.fromRow, chunk);
       this.#inFlight.add(handle);
       try {
-        const answer = await this.#read(handle);
+        const { bytes, call: end } = await handle.arrow({ signal: this.#signal });
         // A call of an earlier run that was cancelled, or that failed, is tried again; one of this run is not.
-        if (answer.rowsFailed > 0 && handle.submitted?.attached === true) continue;
-        if (answer.rowsFailed > 0 && !this.#isLenient) throw this.#failure(call, answer);
-        return answer;
+        if (end.rowsFailed > 0 && handle.submitted?.attached === true) continue;
+        if (end.rowsFailed > 0 && !this.#isLenient) throw this.#failure(call, bytes);
+        return { handle, bytes: chunk.whole(bytes), rowsFailed: end.rowsFailed + chunk.rowsRefused };
       } catch (error) {
         if (!isGone(error) || handle.submitted?.attached !== true) throw error;
       } finally {
         if (!this.#signal.aborted) this.#inFlight.delete(handle);
+      }
+    }
+  }
+
+  /** What is refused is nothing on the server, and its key is free. */
+  async #submitOpen(key: string, fromRow: number, chunk: OpenChunk): Promise<CallHandle> {
+    for (;;) {
+      try {
+        return await this.#submit(key, chunk.bytes);
+      } catch (error) {
+        if (this.#isLenient && chunk.refuse(error)) continue;
+        const row = refusedRow(error);
+        throw row === null ? error : new RowsFailedError(`${refusalOf(error, fromRow + row).message}.`);
       }
     }
   }
@@ -75,18 +96,13 @@ export class ChunkCalls {
     const version = handle.submitted?.version;
     if (version === undefined || version === this.#version) return;
     this.#inFlight.add(handle);
-    throw new CommandError(
+    throw new VersionChangedError(
       `${this.#target.name} was deployed again during the run (${this.#version} → ${version}); ` +
-        'run the same command again, so that all results come from the new version.',
+        'run the same command again: it begins anew, so that all results come from the new version.',
     );
   }
 
-  async #read(handle: CallHandle): Promise<ChunkAnswer> {
-    const { bytes, call } = await handle.arrow({ signal: this.#signal });
-    return { handle, bytes, rowsFailed: call.rowsFailed };
-  }
-
-  #failure(call: ChunkCall, { bytes }: ChunkAnswer): RowsFailedError {
+  #failure(call: ChunkCall, bytes: Uint8Array): RowsFailedError {
     const first = errorTexts(bytes).entries().next().value;
     const cause = first
       ? (JSON.parse(first[1]) as RowErrorJson)

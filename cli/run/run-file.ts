@@ -4,7 +4,7 @@ import type { Sluice } from '../../sdk/index.ts';
 import { errorTexts, selectColumns } from '../../sdk/table.ts';
 import { openStream } from '../../shared/arrow/index.ts';
 import { watchWaiting } from '../call/waiting-notice.ts';
-import { CommandError, EXIT_INTERRUPTED, explain, UsageError } from '../failure.ts';
+import { EXIT_INTERRUPTED, UsageError } from '../failure.ts';
 import { ChunkCalls } from './chunk-calls.ts';
 import { type ColumnPlan, planColumns } from './column-plan.ts';
 import { checkOutput } from './output-file.ts';
@@ -13,6 +13,7 @@ import { partOf } from './part.ts';
 import { digestOf, Parts } from './parts.ts';
 import { makeProgress } from './progress.ts';
 import { openSource, type RowSource } from './row-source.ts';
+import { INTERRUPTED, runEnd } from './run-end.ts';
 
 export type RunRequest = {
   readonly functionName: string;
@@ -143,8 +144,6 @@ class Run {
   }
 }
 
-const INTERRUPTED = Symbol('interrupted');
-
 /** The first signal stops the run in order; a second one ends the process at once. */
 const onInterrupt = (stop: AbortController): (() => void) => {
   const interrupt = (): void => {
@@ -153,19 +152,6 @@ const onInterrupt = (stop: AbortController): (() => void) => {
   };
   process.on('SIGINT', interrupt).on('SIGTERM', interrupt);
   return () => process.off('SIGINT', interrupt).off('SIGTERM', interrupt);
-};
-
-const HINT: Readonly<Record<string, string>> = {
-  fail: 'Correct it and run the same command again, or go on without such rows with --on-error null',
-  null: 'Run the same command again to go on',
-};
-
-const ended = (error: unknown, run: Run, { output, onError }: RunRequest): unknown => {
-  const kept = `${run.counts.rows.toLocaleString('en')} finished rows are kept in ${output}.parts`;
-  if (error === INTERRUPTED)
-    return new CommandError(`Interrupted; ${kept}. Run the same command again to go on.`, EXIT_INTERRUPTED);
-  if (error instanceof UsageError) return error;
-  return new CommandError(`${explain(error)} ${HINT[onError]}; ${kept}.`);
 };
 
 const report = (request: RunRequest, version: string, counts: Counts, seconds: number): void => {
@@ -233,7 +219,7 @@ export const runFile = async (client: Sluice, request: RunRequest): Promise<void
     await parts.remove();
   } catch (error) {
     parts.unlock();
-    throw ended(error, run, request);
+    throw runEnd(error, run.counts.rows, parts.directory);
   } finally {
     endWatch();
     release();

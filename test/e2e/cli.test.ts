@@ -28,7 +28,7 @@ onEveryStore((store) => {
   const ROWS = 450;
   const textOf = (row: number): string => `text ${row}`;
 
-  const writeDocuments = (name: string, texts: readonly string[]): string => {
+  const writeDocuments = (name: string, texts: readonly (string | null)[]): string => {
     const columnData = [
       { name: 'id', data: texts.map((_, i) => i), type: 'INT32' as const },
       { name: 'text', data: [...texts], type: 'STRING' as const },
@@ -221,9 +221,10 @@ onEveryStore((store) => {
       expect(await rowsOf(at('empty.parquet'))).toEqual([]);
     });
 
-    it('gives null and the error for rows that fail, when asked', async () => {
-      const texts = documents();
+    it('gives null and the error for rows that fail or are refused, when asked', async () => {
+      const texts: (string | null)[] = documents();
       texts[123] = 'bad';
+      for (const row of [121, 140, 200]) texts[row] = null;
       const input = writeDocuments('bad.parquet', texts);
       const args = [
         'run',
@@ -236,15 +237,22 @@ onEveryStore((store) => {
         '--chunk-size',
         '50',
       ];
+      const refused = await server.run([...args, '--concurrent-chunks', '1']);
+      expect(refused.stderr).toContain('column "text" is not nullable, but row 121 is null. Correct the row');
       const { code, stdout } = await server.run([...args, '--on-error', 'null', '--json']);
-      expect([code, JSON.parse(stdout).rows_failed]).toEqual([0, 1]);
+      expect([code, JSON.parse(stdout).rows_failed]).toEqual([0, 4]);
       const rows = await rowsOf(at('nulls.parquet'));
-      expect(rows.flatMap(({ id, result }) => (result === null ? [id] : []))).toEqual([123]);
+      expect(rows.flatMap(({ id, result }) => (result === null ? [id] : []))).toEqual([121, 123, 140, 200]);
+      expect(rows.map(({ id, result }) => [id, result])[150]).toEqual([150, 'text 150'.length]);
+      expect(JSON.parse(rows[200]!.error as string)).toEqual({
+        code: 'schema_mismatch',
+        message: 'column "text" is not nullable, but row 200 is null',
+      });
       expect(JSON.parse(rows[123]!.error as string)).toMatchObject({
         kind: 'BadText',
         message: 'this text is bad',
       });
-      expect(rows.filter(({ error }) => error !== null)).toHaveLength(1);
+      expect(rows.filter(({ error }) => error !== null)).toHaveLength(4);
     });
 
     it('stops at a row that fails, and goes on with what is finished once it is corrected', async () => {

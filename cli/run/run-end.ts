@@ -1,0 +1,23 @@
+/** What is said of a run that did not come to its end: why, what the user can do about it, and what is kept. */
+import { CommandError, EXIT_INTERRUPTED, explain, UsageError } from '../failure.ts';
+import { RowsFailedError, VersionChangedError } from './chunk-calls.ts';
+
+export const INTERRUPTED = Symbol('interrupted');
+
+/** Rows are kept in `parts`, and the same command goes on behind them. */
+const wayOn = (error: unknown, rowsDone: number, parts: string): string => {
+  const kept = `${rowsDone.toLocaleString('en')} finished rows are kept in ${parts}`;
+  if (error === INTERRUPTED) return `Interrupted; ${kept}. Run the same command again to go on.`;
+  const onward = rowsDone === 0 ? '' : `; ${kept}`;
+  if (error instanceof RowsFailedError)
+    return `${explain(error)} Correct the row and run the same command again, or go on without such rows with --on-error null${onward}.`;
+  return rowsDone === 0 ? explain(error) : `${explain(error)} The same command goes on from there: ${kept}.`;
+};
+
+export const runEnd = (error: unknown, rowsDone: number, parts: string): unknown => {
+  if (error instanceof UsageError || error instanceof VersionChangedError) return error;
+  return new CommandError(
+    wayOn(error, rowsDone, parts),
+    error === INTERRUPTED ? EXIT_INTERRUPTED : undefined,
+  );
+};
