@@ -44,6 +44,7 @@ const openStore = async (settings: Settings, log: Log): Promise<StoreServer> => 
       ...limits,
       url: settings.store,
       prefix: settings.redisPrefix,
+      leaseMs: settings.lease,
       waitReplicas: settings.redisWaitaof,
       bucket: bucketOf(settings),
       onWarning: (sentence) => log.warn(sentence),

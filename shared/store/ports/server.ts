@@ -48,6 +48,8 @@ export type RedisOptions = {
   readonly queueBytesMax: number;
   readonly retentionMs: number;
   readonly acknowledgedRetentionMs: number;
+  /** How long workers may be silent: clocks must agree within a part of it. Left out: long. */
+  readonly leaseMs?: number;
   /** Replicas whose disks confirm each admission before it is answered (Redis 7.2); null: nobody is waited for. */
   readonly waitReplicas: number | null;
   /** null, or left out: everything lies in Redis. */

@@ -10,6 +10,7 @@ import type { Store } from '../ports/store.ts';
 import { parseAddress } from './address.ts';
 import { Announced } from './announced.ts';
 import { BullDispatch } from './bull-dispatch.ts';
+import { ServerClock } from './clock.ts';
 import { makeCoordination } from './coordination.ts';
 import { Directory } from './directory.ts';
 import { makeDocumentBytes } from './documents.ts';
@@ -37,6 +38,7 @@ export type RedisTicket = {
   readonly generation: string;
   readonly durability: string;
   readonly limits: QueueLimits;
+  readonly skewMsMax: number;
   /** Replicas that confirm admissions (WAITAOF); null: none are asked. */
   readonly waitReplicas: number | null;
   readonly bucket: BucketOptions | null;
@@ -60,12 +62,15 @@ class Client {
   readonly dispatch: BullDispatch;
   lost: SluiceError | null = null;
   readonly #ticket: RedisTicket;
+  readonly #onClock: ((fault: SluiceError | null) => void) | undefined;
+  #isClockOff = false;
   #poll: NodeJS.Timeout | undefined;
   #checking: Promise<void> | undefined;
   #closed: Promise<void> | undefined;
 
-  constructor(ticket: RedisTicket) {
+  constructor(ticket: RedisTicket, onClock?: (fault: SluiceError | null) => void) {
     this.#ticket = ticket;
+    this.#onClock = onClock;
     const { url, prefix, waitReplicas } = ticket;
     const address = parseAddress(url);
     const name = `sluice-${randomBytes(4).toString('hex')}`;
@@ -96,6 +101,7 @@ class Client {
       generation: ticket.generation,
       durability: ticket.durability,
       limits: ticket.limits,
+      clock: new ServerClock(link, ticket.skewMsMax),
       functions: this.directory,
       dispatch: this.dispatch,
       checkRoom: this.guard.checkRoom,
@@ -152,10 +158,19 @@ class Client {
     try {
       const generation = await link.command<Buffer | null>('GET', layout.store('generation'));
       if (String(generation) !== this.#ticket.generation) await this.check();
-      await Promise.all([guard.measure(), events.catchUp()]);
+      await Promise.all([guard.measure(), events.catchUp(), this.#lookAtClock()]);
     } catch {
       // Redis does not answer; verbs say so, and the next look is soon.
     }
+  }
+
+  async #lookAtClock(): Promise<void> {
+    const { clock } = this.context;
+    await clock.measure();
+    const fault = clock.fault();
+    if (this.#isClockOff === (fault !== null)) return;
+    this.#isClockOff = fault !== null;
+    this.#onClock?.(fault);
   }
 
   async #checkNow(): Promise<void> {
@@ -190,8 +205,12 @@ class Client {
   }
 }
 
-export const makeRedisClient = (ticket: RedisTicket): Store => {
-  const client = new Client(ticket);
+/** @param onClock told when this machine's clock turns out to be off, and with null when it is right again */
+export const makeRedisClient = (
+  ticket: RedisTicket,
+  onClock?: (fault: SluiceError | null) => void,
+): Store => {
+  const client = new Client(ticket, onClock);
   const { context, directory, events, guard } = client;
   const registry = new RedisRegistry(context, directory);
   return {

@@ -15,6 +15,11 @@ export const makeCoordination = (
 ): Coordination => ({
   exclusive: false,
   join: async ({ now, memberId, until }) => {
+    // One whose clock is off is no member, and judges nobody by its time: what it owns is handed back.
+    if (context.clock.fault() !== null) {
+      await context.link.command('ZREM', context.layout.store('members'), memberId);
+      return [];
+    }
     const members = await runStoreScript<Buffer[]>(context, 'join', ['members'], [now, memberId, until]);
     return members.map(String).sort();
   },
@@ -23,7 +28,7 @@ export const makeCoordination = (
   },
   own: async ({ now, memberId, functionName, leaseMs }): Promise<Ownership | null> => {
     const fn = await directory.anyNumber(functionName);
-    if (fn === undefined) return null;
+    if (fn === undefined || context.clock.fault() !== null) return null;
     // Heard before it is asked for, so that nothing is told between the two.
     await events.hear(fn);
     const until = now + leaseMs;

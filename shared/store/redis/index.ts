@@ -7,7 +7,7 @@ import type { Store } from '../ports/store.ts';
 import { checkServable } from '../transfer-mark.ts';
 import { parseAddress } from './address.ts';
 import { makeRedisClient, REPLY_MS, type RedisTicket, WAIT_MS } from './client.ts';
-import { readClockWarning } from './clock.ts';
+import { ServerClock, skewMsMaxOf } from './clock.ts';
 import { Directory } from './directory.ts';
 import { readDurability } from './health.ts';
 import { checkBucket } from './large-bytes.ts';
@@ -22,7 +22,7 @@ const PREFIX = /^[^{}\s]{1,32}$/;
  * Reaches the server, makes or reads the store's generation, and says what its settings may lose.
  *
  * @throws SluiceError `invalid_request` (address, prefix, a server too old, another bucket than before), `store_unavailable`
- * (no answer in time, a bucket that refuses)
+ * (no answer in time, a bucket that refuses, a clock that is off)
  */
 export const openRedisStore = async (options: RedisOptions): Promise<StoreServer> => {
   const { url, prefix, waitReplicas, bucket = null } = options;
@@ -36,29 +36,43 @@ export const openRedisStore = async (options: RedisOptions): Promise<StoreServer
   const link = new Link({ address, url, name: 'sluice-open', waitMs: WAIT_MS, replyMs: REPLY_MS });
   try {
     const layout = new Layout(prefix);
-    await link.checkDatabase();
     checkServable(await readMark(link, layout), withoutSecrets(url));
     const generation = await readGeneration(link, layout);
     await checkBucket(link, layout, bucket);
     const { durability, warnings } = await readDurability(link, waitReplicas);
-    const channels = await readChannelWarning(link, layout);
     const forgotten = await forgetLost(link, layout, generation);
-    const clock = await readClockWarning(link, Date.now);
-    for (const sentence of [...warnings, ...channels, ...clock, ...forgotten]) options.onWarning(sentence);
+    const skewMsMax = skewMsMaxOf(options.leaseMs ?? Number.POSITIVE_INFINITY);
+    await checkClock(link, skewMsMax);
+    for (const sentence of [...warnings, ...forgotten]) options.onWarning(sentence);
     const { queueRowsMax, queueBytesMax, retentionMs, acknowledgedRetentionMs } = options;
     const limits = { queueRowsMax, queueBytesMax, retentionMs, acknowledgedRetentionMs };
     const media = bucket === null ? durability : `${durability},s3`;
-    return serve({ kind: 'redis', url, prefix, generation, durability: media, limits, waitReplicas, bucket });
+    const store = { url, prefix, generation, durability: media, waitReplicas, bucket };
+    return serve({ kind: 'redis', ...store, limits, skewMsMax }, options.onWarning);
   } finally {
     await link.close();
   }
 };
 
-const serve = (ticket: RedisTicket): StoreServer => {
+const checkClock = async (link: Link, skewMsMax: number): Promise<void> => {
+  const clock = new ServerClock(link, skewMsMax);
+  await clock.measure();
+  const fault = clock.fault();
+  if (fault !== null) throw fault;
+};
+
+const serve = (ticket: RedisTicket, onWarning: (sentence: string) => void): StoreServer => {
   const clients = new Set<Store>();
+  // All of a process have one clock: the first and the last that sees it say so.
+  let off = 0;
+  const onClock = (fault: SluiceError | null): void => {
+    if (fault !== null && off === 0) onWarning(`${fault.message} Until then this process takes no work.`);
+    off += fault === null ? -1 : 1;
+    if (off === 0) onWarning("This machine's clock is right again.");
+  };
   return {
     connect: () => {
-      const client = makeRedisClient(ticket);
+      const client = makeRedisClient(ticket, onClock);
       clients.add(client);
       return client;
     },
@@ -73,22 +87,6 @@ const readGeneration = async (link: Link, layout: Layout): Promise<string> => {
   const key = layout.store('generation');
   await link.command('SET', key, randomUUID(), 'NX');
   return String(await link.command<Buffer>('GET', key));
-};
-
-/** What each process subscribes to at some time; a user may be kept from it. */
-const readChannelWarning = async ({ subscriber }: Link, layout: Layout): Promise<string[]> => {
-  const patterns = (['ready', 'ended'] as const).map((channel) => layout.channels(channel));
-  const channels = (['owner', 'calls'] as const).map((channel) => layout.channel(1, channel));
-  channels.push(layout.store('functions-changed'));
-  const ignore = (): void => undefined;
-  await Promise.all([
-    ...patterns.map((pattern) => subscriber.addPattern(pattern, ignore)),
-    ...channels.map((channel) => subscriber.add(channel, ignore)),
-  ]);
-  if (subscriber.refused === null) return [];
-  return [
-    `Redis refuses its user a subscription (${subscriber.refused}), so that each step of a call is found a second later; allow the channels that docs/OPERATIONS.md lists.`,
-  ];
 };
 
 /** A node of a cluster that came back empty took its functions with it: their names are free to be deployed again. */

@@ -3,6 +3,7 @@ import type { Isolation } from '../../domain/function.ts';
 import { SluiceError } from '../../errors/sluice-error.ts';
 import type { BlobCache } from '../blob-cache.ts';
 import type { Announced } from './announced.ts';
+import type { ServerClock } from './clock.ts';
 import type { Dispatch, Job } from './dispatch.ts';
 import type { LargeBytes } from './large-bytes.ts';
 import type { LargeTurns } from './large-turns.ts';
@@ -41,6 +42,7 @@ export type QueueContext = {
   readonly generation: string;
   readonly durability: string;
   readonly limits: QueueLimits;
+  readonly clock: ServerClock;
   readonly functions: FunctionDirectory;
   /** null: workers take what is ready in the order of the store. */
   readonly dispatch: Dispatch | null;

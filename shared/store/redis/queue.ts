@@ -21,6 +21,8 @@ export interface QueueEvents {
 export const makeQueue = (context: QueueContext, events: QueueEvents): QueueStore => {
   const admissions = new Admissions(context);
   const expiry = new Expiry(context);
+  /** Then this client takes no work, and what it holds is extended by the server's time. */
+  const isOff = (): boolean => context.clock.fault() !== null;
   const seals = new Seals(context, (free, order) => events.hearSlots(free, order));
   /**
    * What was asked first goes first: admissions and seals wait for the end of their tick. Large payloads and outputs wait for their turn
@@ -41,13 +43,13 @@ export const makeQueue = (context: QueueContext, events: QueueEvents): QueueStor
       return admissions.admit(admission);
     },
     open: behind(open),
-    offer: behind(offer),
+    offer: behind(async (_, asked) => offer(context, isOff() ? { ...asked, idle: 0, prefetch: 0 } : asked)),
     seal: (request) => {
       admissions.flush();
       return seals.seal(request);
     },
-    lease: behind(lease),
-    extend: behind(extend),
+    lease: behind(async (_, request) => (isOff() ? [] : lease(context, request))),
+    extend: behind((_, { now, ...held }) => extend(context, { ...held, now: context.clock.byServer(now) })),
     release: behind(release),
     settle: behind(settle),
     expired: behind((_, query) => expiry.expired(query)),

@@ -28,6 +28,7 @@ export const makeRetention = (
       return (await link.run<number>('acknowledge', [layout.key(fn, 'generation')], args)) === 1;
     },
     sweep: async ({ now, limit }) => {
+      if (context.clock.fault() !== null) return false;
       const fns = [...new Set([...context.functions.owned(), ...removed])];
       const sweeping = fns.map((fn) => runScript<number>(context, 'sweep', fn, now, [limit]));
       const swept = await Promise.all(sweeping);
@@ -46,7 +47,7 @@ export const makeRetention = (
       return (await Promise.all(deleting)).includes(true);
     },
     usage: async () => {
-      const lost = fault();
+      const lost = fault() ?? context.clock.fault();
       if (lost !== null) throw lost;
       return guard.measure();
     },

@@ -1,7 +1,4 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { parseAddress } from '../../../shared/store/redis/address.ts';
-import { readClockWarning } from '../../../shared/store/redis/clock.ts';
-import { Link } from '../../../shared/store/redis/link.ts';
 import { LIMITS } from '../../contract/factory.ts';
 import { describeWithRedis, RedisServer } from '../../support/redis-servers.ts';
 import { makeShop, newPrefix } from './homes.ts';
@@ -92,16 +89,4 @@ describeWithRedis('a store over time', () => {
       expect(await rig.lease(4)).toEqual([]);
     },
   );
-
-  it('is opened with a warning where the clocks differ', async () => {
-    const link = new Link({ address: parseAddress(server.url), url: server.url, name: 'clock' });
-    expect(await readClockWarning(link, Date.now)).toEqual([]);
-    expect(await readClockWarning(link, () => Date.now() + 10_000)).toEqual([
-      expect.stringMatching(/^This machine's clock is 10 s ahead of that of Redis/),
-    ]);
-    expect(await readClockWarning(link, () => Date.now() - 7000)).toEqual([
-      expect.stringMatching(/^This machine's clock is 7 s behind that of Redis/),
-    ]);
-    await link.close();
-  });
 });

@@ -5,6 +5,7 @@ import type { LeasedBatch, QueueStore } from '../../../shared/store/ports/queue.
 import type { BucketOptions } from '../../../shared/store/ports/server.ts';
 import { parseAddress } from '../../../shared/store/redis/address.ts';
 import { Announced } from '../../../shared/store/redis/announced.ts';
+import { ServerClock } from '../../../shared/store/redis/clock.ts';
 import type { Dispatch, DispatchedBatch } from '../../../shared/store/redis/dispatch.ts';
 import { LargeBytes } from '../../../shared/store/redis/large-bytes.ts';
 import { LargeTurns } from '../../../shared/store/redis/large-turns.ts';
@@ -67,6 +68,7 @@ export class QueueRig {
         retentionMs: RETENTION_MS,
         acknowledgedRetentionMs: 60_000,
       },
+      clock: new ServerClock(this.link, 1000),
       functions: {
         version: async () => ({ functionName: 'f', digest: '', isolation: 'bisect' }),
         number: async () => FN,
