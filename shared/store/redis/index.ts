@@ -36,14 +36,16 @@ export const openRedisStore = async (options: RedisOptions): Promise<StoreServer
   const link = new Link({ address, url, name: 'sluice-open', waitMs: WAIT_MS, replyMs: REPLY_MS });
   try {
     const layout = new Layout(prefix);
+    await link.checkDatabase();
     checkServable(await readMark(link, layout), withoutSecrets(url));
     const generation = await readGeneration(link, layout);
     await checkBucket(link, layout, bucket);
     const { durability, warnings } = await readDurability(link, waitReplicas);
+    const channels = await readChannelWarning(link, layout);
     const forgotten = await forgetLost(link, layout, generation);
     const skewMsMax = skewMsMaxOf(options.leaseMs ?? Number.POSITIVE_INFINITY);
     await checkClock(link, skewMsMax);
-    for (const sentence of [...warnings, ...forgotten]) options.onWarning(sentence);
+    for (const sentence of [...warnings, ...channels, ...forgotten]) options.onWarning(sentence);
     const { queueRowsMax, queueBytesMax, retentionMs, acknowledgedRetentionMs } = options;
     const limits = { queueRowsMax, queueBytesMax, retentionMs, acknowledgedRetentionMs };
     const media = bucket === null ? durability : `${durability},s3`;
@@ -87,6 +89,22 @@ const readGeneration = async (link: Link, layout: Layout): Promise<string> => {
   const key = layout.store('generation');
   await link.command('SET', key, randomUUID(), 'NX');
   return String(await link.command<Buffer>('GET', key));
+};
+
+/** What each process subscribes to at some time; a user may be kept from it. */
+const readChannelWarning = async ({ subscriber }: Link, layout: Layout): Promise<string[]> => {
+  const patterns = (['ready', 'ended'] as const).map((channel) => layout.channels(channel));
+  const channels = (['owner', 'calls'] as const).map((channel) => layout.channel(1, channel));
+  channels.push(layout.store('functions-changed'));
+  const ignore = (): void => undefined;
+  await Promise.all([
+    ...patterns.map((pattern) => subscriber.addPattern(pattern, ignore)),
+    ...channels.map((channel) => subscriber.add(channel, ignore)),
+  ]);
+  if (subscriber.refused === null) return [];
+  return [
+    `Redis refuses its user a subscription (${subscriber.refused}), so that each step of a call is found a second later; allow the channels that docs/OPERATIONS.md lists.`,
+  ];
 };
 
 /** A node of a cluster that came back empty took its functions with it: their names are free to be deployed again. */
