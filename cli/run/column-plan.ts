@@ -23,7 +23,9 @@ export type ColumnRequest = {
   readonly hasErrors: boolean;
 };
 
-const listed = (names: readonly string[]): string => (names.length === 0 ? 'none' : names.join(', '));
+/** A name with blanks or separators in it is quoted, so that it is seen where it begins. */
+const listed = (names: readonly string[]): string =>
+  names.map((name) => (/^$|[\s,;]/.test(name) ? JSON.stringify(name) : name)).join(', ') || 'none';
 
 const sentOf = (text: string, { inputs, available, functionName, columns }: ColumnRequest): Selection => {
   const equals = text.indexOf('=');
@@ -45,18 +47,16 @@ const sentOf = (text: string, { inputs, available, functionName, columns }: Colu
 
 const defaultSent = ({ inputs, available, functionName }: ColumnRequest): Selection[] => {
   if (inputs === null) return available.map((column) => ({ column, as: column }));
-  const missing = inputs.find(({ name, nullable }) => !available.includes(name) && !nullable);
+  const missing = inputs.find(({ name }) => !available.includes(name));
   if (missing)
     throw new UsageError(
       `The input has no column "${missing.name}", which ${functionName} takes; it has ${listed(available)}. Name the column with --column ${missing.name}=COLUMN.`,
     );
-  return inputs
-    .filter(({ name }) => available.includes(name))
-    .map(({ name }) => ({ column: name, as: name }));
+  return inputs.map(({ name }) => ({ column: name, as: name }));
 };
 
 const checkComplete = (sent: readonly Selection[], { inputs, functionName }: ColumnRequest): void => {
-  const missing = inputs?.find(({ name, nullable }) => !nullable && !sent.some(({ as }) => as === name));
+  const missing = inputs?.find(({ name }) => !sent.some(({ as }) => as === name));
   if (missing)
     throw new UsageError(
       `${functionName} also takes "${missing.name}"; add --column ${missing.name}=COLUMN.`,

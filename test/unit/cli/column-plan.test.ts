@@ -59,7 +59,12 @@ describe('the columns of a run', () => {
     expect(() => plan({ available: ['text', 'error'], hasErrors: true })).toThrow('a column "error"');
   });
 
-  it('may miss inputs that can be null', () => {
-    expect(plan({ inputs: [input('text'), input('lang', true)] }).sent).toHaveLength(1);
+  it('must be there also where the input can be null: a chunk has every column', () => {
+    const inputs = [input('text'), input('lang', true)];
+    expect(() => plan({ inputs, available: ['id', ' text', 'a;b'] })).toThrow(
+      'The input has no column "text", which embed takes; it has id, " text", "a;b". Name the column with --column text=COLUMN.',
+    );
+    expect(() => plan({ inputs })).toThrow('no column "lang", which embed takes; it has id, text, body');
+    expect(() => plan({ inputs, columns: ['text'] })).toThrow('add --column lang=COLUMN');
   });
 });
