@@ -137,7 +137,7 @@ const find = async (
   return { stored, parts, next: more === 1 ? end : null };
 };
 
-/** null: an output is not there any more. */
+/** null: an output or an error is not there any more. */
 const readParts = async (
   context: QueueContext,
   callId: number,
@@ -164,7 +164,7 @@ class RecordReader {
   readonly #context: QueueContext;
   readonly #fn: number;
   readonly #outputs = new Map<number, Promise<OutputRef | null>>();
-  readonly #errors = new Map<number, Promise<readonly RowError[]>>();
+  readonly #errors = new Map<number, Promise<readonly RowError[] | null>>();
 
   constructor(context: QueueContext, fn: number) {
     this.#context = context;
@@ -179,6 +179,7 @@ class RecordReader {
     }
     if (state === PART.failed) {
       const errors = await this.#errorsOf(record);
+      if (errors === null) return null;
       const missing = { code: 'internal', message: `the error of batch ${record} is not there` };
       return { state: 'failed', from, count, error: errors[place] ?? missing };
     }
@@ -199,13 +200,13 @@ class RecordReader {
     return bytes === null ? null : { batchId: batchIdOf(this.#fn, record), bytes: plain(bytes) };
   }
 
-  #errorsOf(record: number): Promise<readonly RowError[]> {
+  #errorsOf(record: number): Promise<readonly RowError[] | null> {
     let errors = this.#errors.get(record);
     if (errors === undefined) {
       const { link, layout } = this.#context;
       errors = link
         .command<Buffer | null>('HGET', layout.key(this.#fn, 'output', record), 'e')
-        .then((text) => (text === null ? [] : (JSON.parse(text.toString()) as RowError[])));
+        .then((text) => (text === null ? null : (JSON.parse(text.toString()) as RowError[])));
       this.#errors.set(record, errors);
     }
     return errors;

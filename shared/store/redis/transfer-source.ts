@@ -298,7 +298,8 @@ class RedisSource implements TransferSource {
   async #error(id: number, place: number): Promise<RowError> {
     if (this.#errors?.id !== id) {
       const text = await this.#record(id, 'e');
-      this.#errors = { id, list: JSON.parse(String(text ?? '[]')) as RowError[] };
+      if (text === null) throw nothingThere(`the errors of batch ${id}`);
+      this.#errors = { id, list: JSON.parse(String(text)) as RowError[] };
     }
     return this.#errors.list[place] ?? { code: 'internal', message: `the error of batch ${id} is not there` };
   }

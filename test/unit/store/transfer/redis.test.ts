@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openEmbeddedStore } from '../../../../shared/store/embedded/index.ts';
 import { openEmbeddedSource } from '../../../../shared/store/embedded/transfer-source.ts';
 import { openEmbeddedTarget } from '../../../../shared/store/embedded/transfer-target.ts';
+import { functionOfId, Layout, serialOfId } from '../../../../shared/store/redis/layout.ts';
 import { openRedisSource } from '../../../../shared/store/redis/transfer-source.ts';
 import { openRedisTarget } from '../../../../shared/store/redis/transfer-target.ts';
 import { LIMITS } from '../../../contract/factory.ts';
@@ -12,6 +13,7 @@ import { START, specOf } from '../../../contract/workshop.ts';
 import { describeWithRedis, RedisServer } from '../../../support/redis-servers.ts';
 import { newPrefix, openRedis } from '../../../support/redis-store.ts';
 import { eventually } from '../../../support/sluice-process.ts';
+import { makeShop } from '../../redis-store/homes.ts';
 import { type Side, transferSuite } from './transfer-suite.ts';
 
 describeWithRedis('with a Redis server', () => {
@@ -64,6 +66,23 @@ describeWithRedis('with a Redis server', () => {
   });
 
   describe('a store in Redis that is to be moved', () => {
+    it('gives no invented error in place of one that is not there', async () => {
+      const prefix = newPrefix();
+      await using shop = await makeShop(server.url, prefix);
+      const id = await shop.admit(1);
+      const batch = await shop.run([id, 0, 1]);
+      await shop.fail(batch);
+      const fn = functionOfId(id);
+      const record = new Layout(prefix).key(fn, 'output', serialOfId(batch.batchId));
+      expect(await server.ask((redis) => redis.unlink(record))).toBe(1);
+      expect(await shop.queue.result({ callId: id, from: 0, bytesMax: 1000 })).toBe('gone');
+      await shop.close();
+      const source = openRedisSource(server.url, prefix);
+      await eventually('nobody serves it', () => source.begin({ now: shop.now, to: 'embedded:/x' }));
+      await expect(source.calls(null).next()).rejects.toThrow(/nothing at the errors of batch/);
+      await source.close();
+    });
+
     it('must not be served meanwhile', async () => {
       const side = await redis();
       const opened = await side.open();
