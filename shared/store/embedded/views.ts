@@ -54,7 +54,7 @@ export type DoneRow = {
 };
 
 export const liveStatus = (call: LiveCall): number =>
-  call.leasedAt !== null || call.settled > 0 ? STATUS.running : STATUS.pending;
+  call.leasedAt !== null || call.startedAt !== null || call.settled > 0 ? STATUS.running : STATUS.pending;
 
 /** The number of a call's status; the call is there. */
 export const statusOf = (ledger: Ledger, callId: number): number => {

@@ -92,11 +92,12 @@ export const arrivingCall = (
   const head: unknown[] = [v, call.apiKeyId, call.rows, call.bytes, call.arrivedAt, call.deadlineAt ?? false];
   head.push(packExtra(call) ?? false, payload.kind, idempotency);
   if (!isLive || call.sealedRows > 0 || call.startedAt !== null) {
-    head.push(call.sealedRows, settled, call.counts.failed, call.counts.expired, false);
-    head.push(call.startedAt ?? false, call.handlerMs, false, hasOwnParts || (parts.length > 0 && parts));
+    const startedAt = call.startedAt ?? false;
+    head.push(call.sealedRows, settled, call.counts.failed, call.counts.expired, startedAt);
+    head.push(startedAt, call.handlerMs, false, hasOwnParts || (parts.length > 0 && parts));
   }
   if (!isLive) head.push(call.finishedAt, call.expiresAt, call.counts.cancelled, PART.cancelled);
-  const status = isLive ? (settled > 0 ? 1 : 0) : STATUSES.indexOf(call.status);
+  const status = isLive ? Number(settled > 0 || call.startedAt !== null) : STATUSES.indexOf(call.status);
   return {
     value: pieceTogether(status, stamp, pack(head), isApart ? NOTHING : payload.bytes),
     payload: isApart ? payload.bytes : NOTHING,

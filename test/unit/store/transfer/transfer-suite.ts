@@ -1,7 +1,7 @@
 /** What a migration promises, between any two stores. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { Slice } from '../../../../shared/domain/call.ts';
+import type { Call, Slice } from '../../../../shared/domain/call.ts';
 import type { StoreServer } from '../../../../shared/store/ports/server.ts';
 import type { Store } from '../../../../shared/store/ports/store.ts';
 import type { TransferSource, TransferTarget } from '../../../../shared/store/ports/transfer.ts';
@@ -191,6 +191,31 @@ export const transferSuite = ({ name, from: makeFrom, to: makeTo }: Sides, numRu
       );
       await fc.assert(property, { numRuns });
     });
+
+    it('keeps a call running that has run, and whose batch waits for a retry, there and back', () =>
+      withSides(async (from, to) => {
+        const home = await makeFrom();
+        const shop = new Workshop(from);
+        await shop.open();
+        const id = await shop.admit(2);
+        const batch = await shop.run([id, 0, 2]);
+        const again = shop.continuation(batch.slices, { notBefore: START + 1_000_000 });
+        await shop.settle(batch, [], [again]);
+        const tag = tagOf(shop.queue.generation);
+        await shop.close();
+        const seen = (side: Side) =>
+          served(side, async (store) => {
+            const now = side === from ? id : (await store.lineage.resolve({ tag, id }))!;
+            const { status, startedAt } = (await store.queue.call(now)) as Call;
+            return { status, startedAt };
+          });
+        const before = await seen(from);
+        await migrate(from, to);
+        expect(await seen(to)).toEqual(before);
+        await migrate(to, home);
+        expect(await seen(home)).toEqual(before);
+        await home.remove();
+      }));
 
     it('goes on where it was cut off, and moves nothing twice', () =>
       withSides(async (from, to) => {
