@@ -50,9 +50,10 @@ const digitsOf = (source: string): number =>
 
 /** Whether the double, written again, is the same number. */
 const isHeld = (source: string, value: number): boolean => {
-  if (isInteger(source)) return Number.isSafeInteger(value);
   const text = String(value);
-  return text === source || (Number.isFinite(value) && decimalOf(text) === decimalOf(source));
+  if (text === source && !Number.isInteger(value)) return true;
+  if (isInteger(source)) return Number.isSafeInteger(value);
+  return Number.isFinite(value) && decimalOf(text) === decimalOf(source);
 };
 
 /** Whether the text is a double written with more digits than it takes, such as C's %.17g: nothing of it is lost. */
@@ -70,31 +71,32 @@ export const isDoublePrint = (source: string): boolean => {
 const DIGITS_MIN = 16;
 const [ZERO, NINE, POINT, MINUS, QUOTE] = [48, 57, 46, 45, 34];
 
-const isNumeric = (code: number): boolean => (code >= ZERO && code <= NINE) || code === POINT;
+const isDigit = (code: number): boolean => code >= ZERO && code <= NINE;
+const isPointOrDigit = (code: number): boolean => isDigit(code) || code === POINT;
 
 /** An exponent behind `at`, as far as it goes. */
 const exponentEnd = (text: string, at: number): number => {
   let end = at + 1;
   if (text[end] === '+' || text[end] === '-') end++;
-  while (text.charCodeAt(end) >= ZERO && text.charCodeAt(end) <= NINE) end++;
+  while (isDigit(text.charCodeAt(end))) end++;
   return end;
 };
 
 /** Whether the text seems to have a number to be kept. One in a string may be taken for one: that costs time only. */
 const hasRounded = (text: string, numbers: ExactNumbers): boolean => {
+  const isPart = numbers === 'integers' ? isDigit : isPointOrDigit;
   // Of so many characters in a row one lies at every step.
   for (let at = DIGITS_MIN - 1; at < text.length; at += DIGITS_MIN) {
-    if (!isNumeric(text.charCodeAt(at))) continue;
+    if (!isPart(text.charCodeAt(at))) continue;
     let from = at;
-    while (from > 0 && isNumeric(text.charCodeAt(from - 1))) from--;
+    while (from > 0 && isPart(text.charCodeAt(from - 1))) from--;
     let end = at + 1;
-    while (end < text.length && isNumeric(text.charCodeAt(end))) end++;
+    while (end < text.length && isPart(text.charCodeAt(end))) end++;
     at = end;
-    if (end - from < DIGITS_MIN || (from > 0 && text.charCodeAt(from - 1) === QUOTE)) continue;
+    const before = from > 0 ? text.charCodeAt(from - 1) : 0;
+    if (end - from < DIGITS_MIN || before === QUOTE || before === POINT) continue;
     if (text[end] === 'e' || text[end] === 'E') end = exponentEnd(text, end);
-    if (from > 0 && text.charCodeAt(from - 1) === MINUS) from--;
-    const source = text.slice(from, end);
-    if (numbers === 'integers' && !isInteger(source)) continue;
+    const source = text.slice(before === MINUS ? from - 1 : from, end);
     if (!isHeld(source, Number(source))) return true;
   }
   return false;
