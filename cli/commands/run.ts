@@ -26,7 +26,8 @@ that the server refused, as for a null in a column that takes none. A cell of a 
 the run in any case. Messages count rows from 0, without the header.
 
 A run that was cut off goes on where it was when the same command is given again: finished chunks lie in OUTPUT.parts,
-each under the digest of its rows and the function's version. The output appears in one step when all is done.`;
+each under the digest of its rows and the function's version. The output appears in one step when all is done, and
+replaces a file of its name.`;
 
 export const registerRun = (program: Command): void => {
   withConnection(

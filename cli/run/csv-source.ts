@@ -1,26 +1,38 @@
 /** CSV and TSV files with a header line, streamed. */
-import { createReadStream, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import path from 'node:path';
-import { CsvError, type Parser, parse } from 'csv-parse';
-import { rowsToStream } from '../../shared/arrow/index.ts';
+import { pipeline } from 'node:stream';
+import { CsvError, type Options, type Parser, parse } from 'csv-parse';
 import type { FieldJson } from '../../shared/domain/function.ts';
 import { CommandError } from '../failure.ts';
 import type { RowRequest, RowSource } from './row-source.ts';
 import { CHUNK_BYTES_MAX } from './row-streams.ts';
-import { textReader } from './text-values.ts';
+import { LINE_CHARACTERS_MAX, type ReadSoFar, textChunks } from './text-file.ts';
+import { TextError, textReader } from './text-values.ts';
+import { typedStream } from './typed-rows.ts';
 
-/** A quote that is never closed would make the rest of the file one record. */
-const RECORD_CHARACTERS_MAX = 64 * 1024 * 1024;
+const openCsv = (file: string, read?: ReadSoFar, options: Options = {}): Parser => {
+  const parser = parse({
+    delimiter: path.extname(file).toLowerCase() === '.tsv' ? '\t' : ',',
+    // A quote that is never closed would make the rest of the file one record.
+    max_record_size: LINE_CHARACTERS_MAX,
+    skip_empty_lines: true,
+    ...options,
+  });
+  // What fails in the file fails the parser, whose reader hears of it.
+  return pipeline(textChunks(file, read), parser, () => undefined);
+};
 
-const openCsv = (file: string): Parser =>
-  createReadStream(file, { highWaterMark: 1024 * 1024 }).pipe(
-    parse({
-      bom: true,
-      delimiter: path.extname(file).toLowerCase() === '.tsv' ? '\t' : ',',
-      max_record_size: RECORD_CHARACTERS_MAX,
-      skip_empty_lines: true,
-    }),
-  );
+/** The line that a data row, from 0, begins in. Only a row that is refused is looked for: the file is read again. */
+const placeOf = async (file: string, row: number): Promise<string> => {
+  // Records count from 1, and the header is the first.
+  const parser = openCsv(file, undefined, { info: true, from: row + 2, to: row + 2 });
+  for await (const { record, info } of parser) {
+    const lineBreaks = (record as string[]).join('').split('\n').length - 1;
+    return `${file}, line ${info.lines - lineBreaks}`;
+  }
+  return file;
+};
 
 const header = async (file: string): Promise<string[]> => {
   const parser = openCsv(file);
@@ -45,7 +57,7 @@ class CsvChunk {
   rows = 0;
   characters = 0;
 
-  constructor(request: RowRequest, columns: readonly string[], where: () => string) {
+  constructor(request: RowRequest, columns: readonly string[]) {
     this.#at = request.columns.map((name) => columns.indexOf(name));
     this.#fields = request.columns.map((name) => {
       const declared = request.types.get(name);
@@ -53,7 +65,7 @@ class CsvChunk {
         ? TEXT(name)
         : { ...declared, name, nullable: true };
     });
-    this.#readers = this.#fields.map((field) => textReader(field, where));
+    this.#readers = this.#fields.map((field) => textReader(field));
     this.#columns = this.#fields.map(() => []);
   }
 
@@ -66,12 +78,13 @@ class CsvChunk {
     this.rows++;
   }
 
-  take(): Uint8Array {
-    const named = Object.fromEntries(this.#fields.map((field, i) => [field.name, this.#columns[i]!]));
+  /** @throws CommandError naming the line; `place` finds that of a row of this chunk */
+  async take(place: (row: number) => Promise<string>): Promise<Uint8Array> {
+    const columns = this.#columns;
     this.#columns = this.#fields.map(() => []);
     this.rows = 0;
     this.characters = 0;
-    return rowsToStream(named, this.#fields);
+    return typedStream(columns, this.#fields, place);
   }
 }
 
@@ -80,38 +93,33 @@ export const csvSource = async (file: string): Promise<RowSource> => {
   const columns = await header(file).catch((error: unknown) => {
     throw explained(file, error);
   });
-  let parser: Parser | null = null;
+  const read = { bytes: 0 };
 
   async function* rows(request: RowRequest): AsyncGenerator<Uint8Array, void, undefined> {
-    parser = openCsv(file);
-    const opened = parser;
-    let rowsRead = 0;
-    const chunk = new CsvChunk(request, columns, () => `${file}, row ${rowsRead}`);
-    let isHeader = true;
-    let isEmpty = true;
+    const chunk = new CsvChunk(request, columns);
+    let rowsTaken = 0;
+    const take = (): Promise<Uint8Array> => {
+      const from = rowsTaken;
+      rowsTaken += chunk.rows;
+      return chunk.take((row) => placeOf(file, from + row));
+    };
     try {
-      for await (const record of opened) {
-        if (isHeader) {
-          isHeader = false;
-          continue;
-        }
-        rowsRead++;
+      for await (const record of openCsv(file, read, { from: 2 })) {
         chunk.add(record as string[]);
-        if (chunk.rows >= request.rowsMax || chunk.characters >= CHUNK_BYTES_MAX) {
-          isEmpty = false;
-          yield chunk.take();
-        }
+        if (chunk.rows >= request.rowsMax || chunk.characters >= CHUNK_BYTES_MAX) yield await take();
       }
     } catch (error) {
+      if (error instanceof TextError)
+        throw new CommandError(`${await placeOf(file, rowsTaken + chunk.rows)}: ${error.message}`);
       throw explained(file, error);
     }
-    if (chunk.rows > 0 || isEmpty) yield chunk.take();
+    if (chunk.rows > 0 || rowsTaken === 0) yield await take();
   }
 
   return {
     columns,
     rowsTotal: null,
     rows,
-    readShare: () => (parser && bytesTotal > 0 ? Math.min(1, parser.info.bytes / bytesTotal) : 0),
+    readShare: () => (bytesTotal > 0 ? read.bytes / bytesTotal : 0),
   };
 };

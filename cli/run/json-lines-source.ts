@@ -1,48 +1,45 @@
 /** JSON Lines: an object a line, streamed. */
-import { createReadStream, type ReadStream, statSync } from 'node:fs';
-import { createInterface } from 'node:readline';
-import { rowsToStream } from '../../shared/arrow/index.ts';
+import { statSync } from 'node:fs';
 import type { FieldJson, TypeJson } from '../../shared/domain/function.ts';
-import { SluiceError } from '../../shared/errors/sluice-error.ts';
 import { CommandError } from '../failure.ts';
 import type { RowRequest, RowSource } from './row-source.ts';
 import { CHUNK_BYTES_MAX } from './row-streams.ts';
+import { type LineBlock, textLines } from './text-file.ts';
+import { typedStream } from './typed-rows.ts';
 
 type Row = Readonly<Record<string, unknown>>;
 
 /** Rows whose keys and values say what columns there are and which types the kept ones have. */
 const SAMPLE_ROWS = 1000;
 
-async function* objects(file: string, stream: ReadStream): AsyncGenerator<{ row: Row; characters: number }> {
-  let line = 0;
-  for await (const text of createInterface({ input: stream, crlfDelay: Number.POSITIVE_INFINITY })) {
-    line++;
+type Placed = { readonly row: Row; readonly line: number; readonly characters: number };
+
+function* objects(file: string, { texts, from }: LineBlock): Generator<Placed, void, undefined> {
+  for (let i = 0; i < texts.length; i++) {
+    const text = texts[i]!;
     if (text.trim() === '') continue;
-    yield { row: rowOf(text, `${file}, line ${line}`), characters: text.length };
+    yield { row: rowOf(text, () => `${file}, line ${from + i}`), line: from + i, characters: text.length };
   }
 }
 
-const rowOf = (text: string, where: string): Row => {
+/** `where` is put into words only when it is needed. */
+const rowOf = (text: string, where: () => string): Row => {
   let value: unknown;
   try {
     value = JSON.parse(text);
   } catch (error) {
     throw new CommandError(
-      `${where}, is not JSON (${error instanceof Error ? error.message : error}); correct or remove it.`,
+      `${where()}, is not JSON (${error instanceof Error ? error.message : error}); correct or remove it.`,
     );
   }
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Row;
-  throw new CommandError(`${where}, is not an object; each line must be one, such as {"text": "a"}.`);
+  throw new CommandError(`${where()}, is not an object; each line must be one, such as {"text": "a"}.`);
 };
 
 const sample = async (file: string): Promise<Row[]> => {
-  const stream = createReadStream(file);
   const rows: Row[] = [];
-  for await (const { row } of objects(file, stream)) {
-    rows.push(row);
-    if (rows.length === SAMPLE_ROWS) break;
-  }
-  stream.destroy();
+  for await (const block of textLines(file))
+    for (const { row } of objects(file, block)) if (rows.push(row) === SAMPLE_ROWS) return rows;
   return rows;
 };
 
@@ -59,7 +56,8 @@ export const sampledType = (values: readonly unknown[]): TypeJson => {
 export const jsonLinesSource = async (file: string): Promise<RowSource> => {
   const bytesTotal = statSync(file).size;
   const first = await sample(file);
-  let stream: ReadStream | null = null;
+  const columns = new Set(first.flatMap((row) => Object.keys(row)));
+  const read = { bytes: 0 };
 
   const fieldOf = (name: string, request: RowRequest): FieldJson => {
     const declared = request.types.get(name)?.type;
@@ -68,39 +66,41 @@ export const jsonLinesSource = async (file: string): Promise<RowSource> => {
     return { name, type, nullable: true };
   };
 
-  const encoded = (rows: readonly Row[], fields: readonly FieldJson[], from: number): Uint8Array => {
-    try {
-      return rowsToStream(
-        Object.fromEntries(fields.map(({ name }) => [name, rows.map((row) => row[name] ?? null)])),
-        fields,
-      );
-    } catch (error) {
-      if (!(error instanceof SluiceError)) throw error;
-      throw new CommandError(
-        `${file}, in the rows from ${from} on: ${error.message}; correct it, or leave the column out with --keep.`,
-      );
-    }
+  const encoded = (rows: readonly Placed[], fields: readonly FieldJson[]): Promise<Uint8Array> =>
+    typedStream(
+      fields.map(({ name }) => rows.map(({ row }) => row[name] ?? null)),
+      fields,
+      async (row) => `${file}, line ${rows[row]!.line}`,
+    );
+
+  const checkKnown = ({ row, line }: Placed): void => {
+    for (const key in row)
+      if (!columns.has(key))
+        throw new CommandError(
+          `${file}, line ${line}: none of the first ${SAMPLE_ROWS} rows, from which the columns are taken, has the key ${JSON.stringify(key)}; write it into the first row too (null will do), or name the columns that you want with --keep and --column.`,
+        );
   };
 
   async function* rows(request: RowRequest): AsyncGenerator<Uint8Array, void, undefined> {
-    stream = createReadStream(file, { highWaterMark: 1024 * 1024 });
     const fields = request.columns.map((name) => fieldOf(name, request));
-    let [waiting, characters, from]: [Row[], number, number] = [[], 0, 0];
-    for await (const next of objects(file, stream)) {
-      waiting.push(next.row);
-      characters += next.characters;
-      if (waiting.length < request.rowsMax && characters < CHUNK_BYTES_MAX) continue;
-      yield encoded(waiting, fields, from);
-      from += waiting.length;
-      [waiting, characters] = [[], 0];
-    }
-    if (waiting.length > 0 || from === 0) yield encoded(waiting, fields, from);
+    let [waiting, characters, isEmpty]: [Placed[], number, boolean] = [[], 0, true];
+    for await (const block of textLines(file, read))
+      for (const next of objects(file, block)) {
+        if (request.isWhole) checkKnown(next);
+        waiting.push(next);
+        characters += next.characters;
+        isEmpty = false;
+        if (waiting.length < request.rowsMax && characters < CHUNK_BYTES_MAX) continue;
+        yield await encoded(waiting, fields);
+        [waiting, characters] = [[], 0];
+      }
+    if (waiting.length > 0 || isEmpty) yield await encoded(waiting, fields);
   }
 
   return {
-    columns: [...new Set(first.flatMap((row) => Object.keys(row)))],
+    columns: [...columns],
     rowsTotal: null,
     rows,
-    readShare: () => (stream && bytesTotal > 0 ? stream.bytesRead / bytesTotal : 0),
+    readShare: () => (bytesTotal > 0 ? read.bytes / bytesTotal : 0),
   };
 };

@@ -1,4 +1,5 @@
 /** The output, written part by part in row order, and visible under its name only when it is whole. */
+import { statSync } from 'node:fs';
 import { type FileHandle, open, rename } from 'node:fs/promises';
 import path from 'node:path';
 import { FILE_MAGIC, type FileBlock, fileFooter, openStream } from '../../shared/arrow/index.ts';
@@ -50,11 +51,22 @@ const OUTPUTS: Readonly<Record<string, OutputFormat>> = {
   '.arrows': writeArrow(false),
 };
 
-export const checkOutput = (output: string): void => {
+/** Before the first call: what would be found only after the last one, when the output takes its name. */
+export const checkOutput = (output: string, input: string): void => {
   if (!OUTPUTS[path.extname(output).toLowerCase()])
     throw new UsageError(
       `--output is ${output}; its name must end in one of ${Object.keys(OUTPUTS).join(', ')}.`,
     );
+  const stats = statSync(output, { throwIfNoEntry: false });
+  if (stats === undefined) return;
+  if (!stats.isFile())
+    throw new UsageError(
+      `--output ${output} is ${stats.isDirectory() ? 'a directory' : 'no regular file'}; give the name of a file.`,
+    );
+  // The same file may have several names.
+  const read = statSync(input, { throwIfNoEntry: false });
+  if (read?.dev === stats.dev && read.ino === stats.ino)
+    throw new UsageError(`--output ${output} is the input; give another name.`);
 };
 
 /** Writes the parts under `partial`, syncs, and renames it to `output`. */

@@ -27,6 +27,10 @@ export type RunRequest = {
   readonly isJson: boolean;
 };
 
+/** Whether the run takes whatever columns the input has: by --keep, or because the function takes any. */
+const takesAll = ({ keep, columns }: RunRequest, { types }: ColumnPlan): boolean =>
+  keep === null || (keep.length === 1 && keep[0] === 'all') || (columns.length === 0 && types.size === 0);
+
 type Counts = { rows: number; rowsRead: number; rowsFailed: number; rowsResumed: number; chunks: number };
 
 class Run {
@@ -86,7 +90,12 @@ class Run {
     const { signal } = this.#stop;
     const queue = new PQueue({ concurrency: this.#request.concurrentChunks });
     const columns = [...new Set([...this.#plan.sent.map(({ column }) => column), ...this.#plan.kept])];
-    const rows = this.#source.rows({ columns, types: this.#plan.types, rowsMax: this.#request.chunkRows });
+    const rows = this.#source.rows({
+      columns,
+      types: this.#plan.types,
+      rowsMax: this.#request.chunkRows,
+      isWhole: takesAll(this.#request, this.#plan),
+    });
     try {
       for await (const bytes of rows) {
         // One chunk is read ahead; the rest of the input stays in the file.
@@ -183,10 +192,9 @@ const report = (request: RunRequest, version: string, counts: Counts, seconds: n
 };
 
 const checked = (request: RunRequest): void => {
-  checkOutput(request.output);
+  checkOutput(request.output, request.input);
   if (request.onError !== 'fail' && request.onError !== 'null')
     throw new UsageError(`--on-error is "${request.onError}"; give fail or null.`);
-  if (request.input === request.output) throw new UsageError('--input and --output are the same file.');
 };
 
 export const runFile = async (client: Sluice, request: RunRequest): Promise<void> => {

@@ -1,7 +1,5 @@
 /** Texts of CSV files as values of a column's type. */
 import type { FieldJson } from '../../shared/domain/function.ts';
-import { CommandError } from '../failure.ts';
-
 export type TextReader = (text: string) => unknown;
 
 const integer = (text: string): unknown => {
@@ -45,16 +43,19 @@ const readerOf = ({ type }: FieldJson): { read: TextReader; isText: boolean } =>
   return { read: type === 'json' ? json : (text) => text, isText: type === 'any' };
 };
 
-/** Reads one field's texts. An empty text is null where the type is not text. `where` names the line. */
-export const textReader = (field: FieldJson, where: () => string): TextReader => {
+/** A text that is no value of its column; whoever knows the file and the line says them. */
+export class TextError extends Error {}
+
+/** Reads one field's texts. An empty text is null where the type is not text. @throws TextError */
+export const textReader = (field: FieldJson): TextReader => {
   const { read, isText } = readerOf(field);
   if (isText) return read;
   return (text) => {
     if (text === '') return null;
     const value = read(text);
     if (value !== undefined) return value;
-    throw new CommandError(
-      `${where()}: ${JSON.stringify(text.slice(0, 40))} in column "${field.name}" is not of the type ${JSON.stringify(field.type)} that the function takes; correct the line or choose another column.`,
+    throw new TextError(
+      `${JSON.stringify(text.slice(0, 40))} in column "${field.name}" is not of the type ${JSON.stringify(field.type)} that the function takes; correct the line or choose another column.`,
     );
   };
 };

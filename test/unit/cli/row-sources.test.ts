@@ -1,4 +1,5 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { RecordBatchFileWriter, tableFromArrays, tableToIPC } from 'apache-arrow';
@@ -22,7 +23,13 @@ type Read = { columns: readonly string[]; chunks: Record<string, unknown[]>[] };
 const read = async (name: string, request: Partial<RowRequest> = {}): Promise<Read> => {
   const source = await openSource(name);
   const chunks: Read['chunks'] = [];
-  const whole = { columns: source.columns, types: new Map<string, FieldJson>(), rowsMax: 1000, ...request };
+  const whole = {
+    columns: source.columns,
+    types: new Map<string, FieldJson>(),
+    rowsMax: 1000,
+    isWhole: false,
+    ...request,
+  };
   for await (const bytes of source.rows(whole))
     chunks.push(
       Object.fromEntries(
@@ -61,11 +68,51 @@ describe('CSV', () => {
     expect((await read(file('d.csv', 'a,b\n'))).chunks).toEqual([{ a: [], b: [] }]);
   });
 
-  it('that is wrong is named with its row', async () => {
+  it('that is wrong is named with its line', async () => {
     const n = types(field('n', 'int32'));
-    await expect(read(file('e.csv', 'n\n1\nx\n'), { types: n })).rejects.toThrow(/row 2: "x" in column "n"/);
+    await expect(read(file('e.csv', 'n,t\n\n1,"a\nb"\nx,"c\nd"\n'), { types: n })).rejects.toThrow(
+      /e\.csv, line 5: "x" in column "n"/,
+    );
     await expect(read(file('f.csv', 'a,b\n1\n'))).rejects.toThrow(/not valid CSV: .*line 2/);
     await expect(read(file('g.csv', ''))).rejects.toThrow('its first line must name the columns');
+    const dates = file('h.csv', `d\n${'2024-01-01\n'.repeat(25)}2024-02-30\n`);
+    await expect(read(dates, { types: types(field('d', 'date32')), rowsMax: 10 })).rejects.toThrow(
+      /h\.csv, line 27: column "d" is "2024-02-30", expected date32 \(YYYY-MM-DD\); correct the line/,
+    );
+  });
+
+  it('names each column once', async () => {
+    await expect(openSource(file('i.csv', 'id,x,x\n1,first,second\n'))).rejects.toThrow(
+      'has the column "x" twice',
+    );
+  });
+});
+
+describe('a text file that is not UTF-8', () => {
+  const wrong = (bytes: Buffer): RegExp =>
+    new RegExp(
+      `line ${bytes.toString('latin1').split('\n').length}, is not UTF-8 at byte 4; save the file as UTF-8`,
+    );
+
+  it.each(['csv', 'jsonl'])('is refused with line and byte (%s)', async (ending) => {
+    const text = 'cafés'.repeat(20);
+    const row = ending === 'csv' ? `${text},1\n` : `{"a":"${text}"}\n`;
+    const long = `${ending === 'csv' ? 'a,b\n' : ''}${row.repeat(12_000)}`;
+    expect((await read(file(`whole.${ending}`, `\ufeff${long}`))).chunks.flatMap(({ a }) => a)).toHaveLength(
+      12_000,
+    );
+    const from = Buffer.from(long);
+    for (const end of [
+      Buffer.from('caf\xe9\n', 'latin1'),
+      Buffer.from('caf\xc3', 'latin1'),
+      Buffer.from('caf\xff\xfe', 'latin1'),
+    ]) {
+      const bad = file(`latin.${ending}`, Buffer.concat([from, end]));
+      await expect(read(bad)).rejects.toThrow(wrong(Buffer.concat([from, end.subarray(0, 4)])));
+    }
+    await expect(openSource(file(`utf16.${ending}`, Buffer.from('\ufeffa,b\n', 'utf16le')))).rejects.toThrow(
+      'line 1, is not UTF-8 at byte 1',
+    );
   });
 });
 
@@ -83,9 +130,24 @@ describe('JSON Lines', () => {
     await expect(read(file('b.jsonl', '{"a":1}\n{"a":\n'))).rejects.toThrow(/line 2, is not JSON/);
     await expect(read(file('c.jsonl', '[1]\n'))).rejects.toThrow(/line 1, is not an object/);
     const changed = Array.from({ length: 1001 }, (_, i) => JSON.stringify({ a: i < 1000 ? i : 'text' })).join(
-      '\n',
+      '\n\n',
     );
-    await expect(read(file('d.jsonl', changed))).rejects.toThrow(/rows from 1000 on: column "a"/);
+    await expect(read(file('d.jsonl', changed))).rejects.toThrow(/d\.jsonl, line 2001: column "a" is "text"/);
+  });
+
+  it('may have line separators of Unicode in its texts, and lines longer than what is read at once', async () => {
+    const texts = ['a\u2028b', 'x'.repeat(2_500_000), 'last'];
+    const jsonl = file('e.jsonl', texts.map((a) => JSON.stringify({ a })).join('\r\n'));
+    expect((await read(jsonl)).chunks).toEqual([{ a: texts }]);
+  });
+
+  it('with a key that the first rows lack is refused, unless the columns were named', async () => {
+    const lines = Array.from({ length: 1201 }, (_, i) =>
+      JSON.stringify(i < 1200 ? { a: i } : { a: i, late: 1 }),
+    );
+    const late = file('late.jsonl', lines.join('\n'));
+    await expect(read(late, { isWhole: true })).rejects.toThrow(/line 1201: .*the key "late".*--keep/);
+    expect((await read(late)).chunks).toHaveLength(2);
   });
 });
 
@@ -131,6 +193,18 @@ describe('Arrow and Parquet', () => {
 });
 
 it('a file of another kind, or none, is refused with what there is', async () => {
+  await expect(openSource('-')).rejects.toThrow('standard input is not read, write it to a file first');
+  await expect(openSource('a.csv.gz')).rejects.toThrow('unpack it first');
+  await expect(openSource('a.json')).rejects.toThrow('write an object a line');
   await expect(openSource('a.xlsx')).rejects.toThrow('its name must end in one of .parquet, .csv');
   await expect(openSource(path.join(directory, 'none.csv'))).rejects.toThrow('ENOENT');
+});
+
+it.each(['.csv', '.jsonl', '.arrow', '.parquet'])('only a regular file is read (%s)', async (ending) => {
+  const folder = path.join(directory, `folder${ending}`);
+  mkdirSync(folder);
+  await expect(openSource(folder)).rejects.toThrow(`--input ${folder} is a directory; give one file`);
+  const pipe = path.join(directory, `pipe${ending}`);
+  execFileSync('mkfifo', [pipe]);
+  await expect(openSource(pipe)).rejects.toThrow(`--input ${pipe} is a pipe or a device`);
 });
