@@ -5,9 +5,12 @@ export const printJson = (value: unknown): void => {
   process.stdout.write(`${JSON.stringify(value, jsonValue, 2)}\n`);
 };
 
-/** Typed arrays as arrays, integers beyond 2^53 as text, bytes as base64: what JSON has no word for. */
+/** Since Node 21; its type is not in the library version that is compiled against. */
+const { rawJSON } = JSON as unknown as { readonly rawJSON: (text: string) => unknown };
+
+/** Typed arrays as arrays, integers beyond 2^53 with all digits, as the server writes them, bytes as base64. */
 export const jsonValue = (_key: string, value: unknown): unknown => {
-  if (typeof value === 'bigint') return value.toString();
+  if (typeof value === 'bigint') return rawJSON(value.toString());
   if (value instanceof Uint8Array) return Buffer.from(value).toString('base64');
   if (ArrayBuffer.isView(value)) return Array.from(value as unknown as ArrayLike<number>);
   if (value instanceof Map) return Object.fromEntries(value);

@@ -1,5 +1,7 @@
 /** Results: the Arrow stream of a call made into one value a row and the errors by row. */
 import * as arrow from '@uwdata/flechette';
+import { jsonWithBigInts } from '../shared/arrow/exact-json.ts';
+import { DAY_MS, dateText, decimalText, timestampText } from '../shared/arrow/time-text.ts';
 import type { RowErrorJson } from '../shared/wire/api.ts';
 
 export type DecodedResult = {
@@ -11,41 +13,90 @@ export type DecodedResult = {
 /** Field metadata of the server's utf8 columns that hold JSON texts. */
 const TYPE_KEY = 'sluice.type';
 
-const EXTRACTION: arrow.ExtractionOptions = { useDate: true, useMap: true };
+const EXTRACTION: arrow.ExtractionOptions = { useDate: true, useMap: true, useDecimalInt: true };
 
-/** 12345n with scale 2 → '123.45': a decimal has no exact number. */
-const decimalText = (value: bigint, scale: number): string => {
-  if (scale <= 0) return `${value}${'0'.repeat(-scale)}`;
-  const digits = (value < 0n ? -value : value).toString().padStart(scale + 1, '0');
-  return `${value < 0n ? '-' : ''}${digits.slice(0, -scale)}.${digits.slice(-scale)}`;
+type TextOf = (value: bigint) => string;
+
+/** A moment whose JSON is the server's text, with the digits beyond milliseconds and without a zone where it has none. */
+class Moment extends Date {
+  readonly #value: bigint;
+  readonly #textOf: TextOf;
+
+  constructor(ms: number, value: bigint, textOf: TextOf) {
+    super(ms);
+    this.#value = value;
+    this.#textOf = textOf;
+  }
+
+  override toJSON(): string {
+    return this.#textOf(this.#value);
+  }
+}
+
+type Batch = arrow.Batch<unknown>;
+type DictionaryBatch = Batch & { dictionary?: arrow.Column<unknown>; cache?: unknown[] };
+type ValueAt = (row: number) => unknown;
+type Type = {
+  readonly typeId: number;
+  readonly scale?: number;
+  readonly unit?: number;
+  readonly timezone?: string | null;
 };
 
-const decimalValues = (bytes: Uint8Array, scale: number): unknown[] => {
-  const column = arrow.tableFromIPC(bytes, { useDecimalInt: true }).getChild('result')!;
-  return Array.from(column, (value) => (value === null ? null : decimalText(BigInt(value as bigint), scale)));
+const UNITS = ['s', 'ms', 'us', 'ns'] as const;
+
+/** How a batch's values are read, where the library's way loses something; `read` is the library's. */
+const exactReader = (batch: Batch, read: ValueAt): ValueAt | null => {
+  const { typeId, scale = 0, unit = 0, timezone = null } = batch.type as unknown as Type;
+  if (typeId === arrow.Type.Decimal) return (row) => decimalText(BigInt(read(row) as bigint), scale);
+  if (typeId !== arrow.Type.Date && typeId !== arrow.Type.Timestamp) return null;
+  const perDay = unit === arrow.DateUnit.DAY ? 1 : DAY_MS;
+  const textOf: TextOf =
+    typeId === arrow.Type.Date
+      ? (value) => dateText(Number(value) / perDay)
+      : (value) => timestampText(value, UNITS[unit]!, timezone);
+  const values = batch.values as BigInt64Array | Int32Array;
+  return (row) => new Moment(Number(read(row)), BigInt(values[row]!), textOf);
 };
 
-const valuesOf = (table: arrow.Table, bytes: Uint8Array): unknown[] => {
+/** Reads batches of all levels exactly, those of dictionaries among them, whose values are kept. */
+const makeExact = (batch: Batch): void => {
+  if (Object.hasOwn(batch, 'value')) return;
+  const { children, dictionary } = batch as DictionaryBatch;
+  for (const child of children ?? []) makeExact(child as Batch);
+  if (dictionary) {
+    for (const values of dictionary.data) makeExact(values);
+    (batch as DictionaryBatch).cache = Array.from(dictionary);
+  }
+  const read = exactReader(batch, batch.value.bind(batch));
+  if (read !== null) batch.value = read;
+};
+
+const valuesOf = (table: arrow.Table): unknown[] => {
   const column = table.getChild('result');
   if (!column) return [];
-  const type = column.type as { typeId: number; scale?: number };
-  if (type.typeId === arrow.Type.Decimal) return decimalValues(bytes, type.scale ?? 0);
+  for (const batch of column.data) makeExact(batch as Batch);
+  return Array.from(column);
+};
+
+const allValues = (table: arrow.Table, bytes: Uint8Array): unknown[] => {
   try {
-    return Array.from(column);
+    return valuesOf(table);
   } catch (error) {
     // Integers beyond 2^53 have no number: the whole column comes as bigint then.
     if (!String(error).includes('BigInt')) throw error;
-    return Array.from(arrow.tableFromIPC(bytes, { ...EXTRACTION, useBigInt: true }).getChild('result')!);
+    return valuesOf(arrow.tableFromIPC(bytes, { ...EXTRACTION, useBigInt: true }));
   }
 };
 
 /**
- * Lists of numbers without nulls come as typed arrays, structs as objects, dates and timestamps as Date, decimals as
- * text, json as the value itself.
+ * Lists of numbers without nulls come as typed arrays, structs as objects, dates and timestamps as Date whose `toJSON` is
+ * exact, decimals as text, json as the value itself with integers beyond 2^53 as bigint.
+ * @throws SluiceError `not_acceptable` for such an integer where the engine rounds it
  */
 export const decodeResult = (bytes: Uint8Array): DecodedResult => {
   const table = arrow.tableFromIPC(bytes, EXTRACTION);
-  const values = valuesOf(table, bytes);
+  const values = allValues(table, bytes);
   const field = table.schema.fields.find(({ name }) => name === 'result');
   const isJson = field?.metadata?.get(TYPE_KEY) === 'json';
   const errors = new Map<number, RowErrorJson>();
@@ -58,7 +109,7 @@ export const decodeResult = (bytes: Uint8Array): DecodedResult => {
     }
   }
   return {
-    values: isJson ? values.map((text) => (text === null ? null : JSON.parse(text as string))) : values,
+    values: isJson ? values.map((text) => (text === null ? null : jsonWithBigInts(text as string))) : values,
     errors,
   };
 };

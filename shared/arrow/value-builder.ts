@@ -117,7 +117,7 @@ function integerOf(type: TypeJson): ToInteger {
     return (v) => {
       if (typeof v === 'string') return parseTimestamp(v, unit)!;
       return v instanceof Date
-        ? (parseTimestamp(v.toISOString(), unit) ?? instantOf(v, unit))
+        ? (parseTimestamp(v.toJSON(), unit) ?? parseTimestamp(v.toISOString(), unit) ?? instantOf(v, unit))
         : plainInteger(v);
     };
   }

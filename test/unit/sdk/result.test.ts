@@ -31,6 +31,41 @@ describe('a result', () => {
     expect(decoded([at], { timestamp: 'ms', tz: 'UTC' })).toEqual([at]);
   });
 
+  it('has decimals as text at every depth', () => {
+    const decimal: TypeJson = { decimal: [38, 2], bits: 128 };
+    const struct: TypeJson = { struct: [{ name: 'a', type: decimal, nullable: true }] };
+    const exact = '12345678901234567890.12';
+    expect(decoded([[exact, null]], list(decimal))).toEqual([[exact, null]]);
+    expect(decoded([{ a: exact }, { a: null }, null], struct)).toEqual([{ a: exact }, { a: null }, null]);
+    expect(decoded([exact, null, exact], { dictionary: decimal, index: 'int32', ordered: false })).toEqual([
+      exact,
+      null,
+      exact,
+    ]);
+  });
+
+  it('has moments whose JSON is that of the server', () => {
+    const json = (values: readonly unknown[], type: TypeJson): string =>
+      JSON.stringify(decoded(values, type));
+    const at = '2023-11-14T22:13:20.123456789';
+    const [value] = decoded([at], { timestamp: 'ns', tz: null }) as Date[];
+    expect(value).toBeInstanceOf(Date);
+    expect(value!.getTime()).toBe(Date.parse('2023-11-14T22:13:20.123Z'));
+    expect(json([at, null], { timestamp: 'ns', tz: null })).toBe(`["${at}",null]`);
+    expect(json([[`${at.slice(0, -3)}Z`]], list({ timestamp: 'us', tz: 'UTC' }))).toBe(
+      `[["${at.slice(0, -3)}Z"]]`,
+    );
+    expect(json(['2024-02-29'], 'date32')).toBe('["2024-02-29"]');
+    expect(json(['2024-02-29'], 'date64')).toBe('["2024-02-29"]');
+    expect(json([value], { timestamp: 'ns', tz: null })).toBe(`["${at}"]`);
+  });
+
+  it('has integers beyond 2^53 inside of JSON as bigint', () => {
+    expect(decoded([{ id: 9007199254740993n, x: 0.30000000000000004 }], 'json')).toEqual([
+      { id: 9007199254740993n, x: 0.30000000000000004 },
+    ]);
+  });
+
   it('has the errors by row', () => {
     const bytes = rowsToStream({ result: [1, null], error: [null, '{"code":"row_error","message":"no"}'] }, [
       { name: 'result', type: 'int32', nullable: true },
