@@ -186,12 +186,12 @@ export type ExpiredQuery = {
   readonly claimsMax: number;
   /** Leases, deadlines and retries handled at most in one transaction. */
   readonly limit: number;
-};
   /**
    * How often holders extend their leases. Where this client has not looked for about as long (it or the store was away), or
    * has just taken the function, leases end only after there was time for it. Left out: they end at once.
    */
   readonly heartbeatMs?: number;
+};
 export type ExpiredAnswer = {
   readonly leases: number;
   readonly calls: number;
@@ -287,6 +287,7 @@ export type Unwatch = () => void;
 export interface QueueStore {
   /** Changes when the store's data is lost or replaced; every outside call id carries it. */
   readonly generation: string;
+  /** What holds now: the settings of a server may change. */
   readonly durability: Durability;
   admit(admission: Admission): Promise<Admitted>;
   open(query: OpenQuery): Promise<OpenPage>;

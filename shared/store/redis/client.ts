@@ -15,7 +15,7 @@ import { makeCoordination } from './coordination.ts';
 import { Directory } from './directory.ts';
 import { makeDocumentBytes } from './documents.ts';
 import { Events } from './events.ts';
-import { MemoryGuard } from './health.ts';
+import { MemoryGuard, readDurability } from './health.ts';
 import { makeKeys } from './keys.ts';
 import { LargeBytes } from './large-bytes.ts';
 import { LargeTurns } from './large-turns.ts';
@@ -52,6 +52,17 @@ const BLOB_BYTES_MAX = 64 * 2 ** 20;
 export const WAIT_MS = 5000;
 export const REPLY_MS = 10_000;
 
+/** Of all the server's settings what its durability depends on is read at each fifth look: it costs a tenth of a millisecond. */
+const SETTINGS_LOOKS = 5;
+
+/** What one client of a process notices for all. */
+export type ClientListeners = {
+  /** null: it is right again. */
+  readonly onClock: (fault: SluiceError | null) => void;
+  /** A sentence for each way in which the server's settings may lose accepted calls now. */
+  readonly onSettings: (warnings: readonly string[]) => void;
+};
+
 class Client {
   readonly link: Link;
   readonly layout: Layout;
@@ -62,15 +73,16 @@ class Client {
   readonly dispatch: BullDispatch;
   lost: SluiceError | null = null;
   readonly #ticket: RedisTicket;
-  readonly #onClock: ((fault: SluiceError | null) => void) | undefined;
+  readonly #listeners: ClientListeners | undefined;
   #isClockOff = false;
+  #looks = 0;
   #poll: NodeJS.Timeout | undefined;
   #checking: Promise<void> | undefined;
   #closed: Promise<void> | undefined;
 
-  constructor(ticket: RedisTicket, onClock?: (fault: SluiceError | null) => void) {
+  constructor(ticket: RedisTicket, listeners?: ClientListeners) {
     this.#ticket = ticket;
-    this.#onClock = onClock;
+    this.#listeners = listeners;
     const { url, prefix, waitReplicas } = ticket;
     const address = parseAddress(url);
     const name = `sluice-${randomBytes(4).toString('hex')}`;
@@ -158,10 +170,19 @@ class Client {
     try {
       const generation = await link.command<Buffer | null>('GET', layout.store('generation'));
       if (String(generation) !== this.#ticket.generation) await this.check();
-      await Promise.all([guard.measure(), events.catchUp(), this.#lookAtClock()]);
+      await Promise.all([guard.measure(), events.catchUp(), this.#lookAtClock(), this.#lookAtSettings()]);
     } catch {
       // Redis does not answer; verbs say so, and the next look is soon.
     }
+  }
+
+  async #lookAtSettings(): Promise<void> {
+    this.#looks += 1;
+    if (this.#looks % SETTINGS_LOOKS !== 0) return;
+    const { waitReplicas, bucket } = this.#ticket;
+    const { durability, warnings } = await readDurability(this.link, waitReplicas, bucket !== null);
+    this.context.durability = durability;
+    this.#listeners?.onSettings(warnings);
   }
 
   async #lookAtClock(): Promise<void> {
@@ -170,7 +191,7 @@ class Client {
     const fault = clock.fault();
     if (this.#isClockOff === (fault !== null)) return;
     this.#isClockOff = fault !== null;
-    this.#onClock?.(fault);
+    this.#listeners?.onClock(fault);
   }
 
   async #checkNow(): Promise<void> {
@@ -206,11 +227,8 @@ class Client {
 }
 
 /** @param onClock told when this machine's clock turns out to be off, and with null when it is right again */
-export const makeRedisClient = (
-  ticket: RedisTicket,
-  onClock?: (fault: SluiceError | null) => void,
-): Store => {
-  const client = new Client(ticket, onClock);
+export const makeRedisClient = (ticket: RedisTicket, listeners?: ClientListeners): Store => {
+  const client = new Client(ticket, listeners);
   const { context, directory, events, guard } = client;
   const registry = new RedisRegistry(context, directory);
   return {
@@ -243,6 +261,9 @@ const withNews = (client: Client, queue: QueueStore): QueueStore => {
   };
   return {
     ...queue,
+    get durability() {
+      return queue.durability;
+    },
     admit: async (admission) => {
       if (admission.watch !== true) return queue.admit(admission);
       const fn = functionOfVersion(admission.versionId);

@@ -102,8 +102,15 @@ export type Durable = {
 
 const FSYNC_ORDER = ['no-aof', 'no', 'unknown', 'everysec', 'always'];
 
-/** @param waitReplicas replicas that confirm each admission on their disks (WAITAOF); null: nobody is waited for */
-export const readDurability = async (link: Link, waitReplicas: number | null): Promise<Durable> => {
+/**
+ * @param waitReplicas replicas that confirm each admission on their disks (WAITAOF); null: nobody is waited for
+ * @param hasBucket large payloads lie in a bucket
+ */
+export const readDurability = async (
+  link: Link,
+  waitReplicas: number | null,
+  hasBucket = false,
+): Promise<Durable> => {
   const infos = (await link.everywhere('INFO')).map(parseInfo);
   const settings = await link.everywhere('CONFIG', 'GET', 'appendfsync').catch(() => infos.map(() => ''));
   const syncs = infos.map((info, index) => {
@@ -119,6 +126,7 @@ export const readDurability = async (link: Link, waitReplicas: number | null): P
   if (waitReplicas !== null) words.push(`waitaof=1+${waitReplicas}`);
   else if (hasReplicas) words.push('replicas=async');
   if (policy !== undefined) words.push(`evicts=${policy}`);
+  if (hasBucket) words.push('s3');
   return {
     durability: `redis:${words.join(',')}`,
     warnings: warningsOf(weakest, policy, hasReplicas && waitReplicas === null),

@@ -40,7 +40,7 @@ export const openRedisStore = async (options: RedisOptions): Promise<StoreServer
     checkServable(await readMark(link, layout), withoutSecrets(url));
     const generation = await readGeneration(link, layout);
     await checkBucket(link, layout, bucket);
-    const { durability, warnings } = await readDurability(link, waitReplicas);
+    const { durability, warnings } = await readDurability(link, waitReplicas, bucket !== null);
     const channels = await readChannelWarning(link, layout);
     const forgotten = await forgetLost(link, layout, generation);
     const skewMsMax = skewMsMaxOf(options.leaseMs ?? Number.POSITIVE_INFINITY);
@@ -48,9 +48,8 @@ export const openRedisStore = async (options: RedisOptions): Promise<StoreServer
     for (const sentence of [...warnings, ...channels, ...forgotten]) options.onWarning(sentence);
     const { queueRowsMax, queueBytesMax, retentionMs, acknowledgedRetentionMs } = options;
     const limits = { queueRowsMax, queueBytesMax, retentionMs, acknowledgedRetentionMs };
-    const media = bucket === null ? durability : `${durability},s3`;
-    const store = { url, prefix, generation, durability: media, waitReplicas, bucket };
-    return serve({ kind: 'redis', ...store, limits, skewMsMax }, options.onWarning);
+    const store = { url, prefix, generation, durability, waitReplicas, bucket };
+    return serve({ kind: 'redis', ...store, limits, skewMsMax }, warnings, options.onWarning);
   } finally {
     await link.close();
   }
@@ -63,8 +62,19 @@ const checkClock = async (link: Link, skewMsMax: number): Promise<void> => {
   if (fault !== null) throw fault;
 };
 
-const serve = (ticket: RedisTicket, onWarning: (sentence: string) => void): StoreServer => {
+/** @param warnings what `onWarning` was told of the server's settings */
+const serve = (
+  ticket: RedisTicket,
+  warnings: readonly string[],
+  onWarning: (sentence: string) => void,
+): StoreServer => {
   const clients = new Set<Store>();
+  let told = new Set(warnings);
+  const onSettings = (sentences: readonly string[]): void => {
+    const before = told;
+    told = new Set(sentences);
+    for (const sentence of told) if (!before.has(sentence)) onWarning(sentence);
+  };
   // All of a process have one clock: the first and the last that sees it say so.
   let off = 0;
   const onClock = (fault: SluiceError | null): void => {
@@ -74,7 +84,7 @@ const serve = (ticket: RedisTicket, onWarning: (sentence: string) => void): Stor
   };
   return {
     connect: () => {
-      const client = makeRedisClient(ticket, onClock);
+      const client = makeRedisClient(ticket, { onClock, onSettings });
       clients.add(client);
       return client;
     },

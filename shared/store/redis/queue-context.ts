@@ -40,7 +40,8 @@ export type QueueContext = {
   readonly link: Link;
   readonly layout: Layout;
   readonly generation: string;
-  readonly durability: string;
+  /** Read again from time to time: settings of a server change while it runs. */
+  durability: string;
   readonly limits: QueueLimits;
   readonly clock: ServerClock;
   readonly functions: FunctionDirectory;

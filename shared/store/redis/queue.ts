@@ -37,7 +37,9 @@ export const makeQueue = (context: QueueContext, events: QueueEvents): QueueStor
   };
   return {
     generation: context.generation,
-    durability: context.durability,
+    get durability() {
+      return context.durability;
+    },
     admit: (admission) => {
       seals.flush();
       return admissions.admit(admission);

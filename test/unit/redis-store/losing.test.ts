@@ -149,6 +149,18 @@ describeWithRedis('a store whose server', () => {
     });
   });
 
+  it('is set to lose accepted calls while it is served says so from then on', async () => {
+    const server = await start();
+    const warnings: string[] = [];
+    await using shop = await makeShop(server.url, newPrefix(), {
+      onWarning: (sentence) => warnings.push(sentence),
+    });
+    await server.ask((redis) => redis.config('SET', 'maxmemory-policy', 'allkeys-lru'));
+    const told = 'redis:aof=always,evicts=allkeys-lru';
+    await eventually('it is noticed', async () => shop.queue.durability === told);
+    expect(warnings).toEqual([expect.stringMatching(/evicts keys/)]);
+  });
+
   it('lets its user do what the documentation asks for, and no more, serves', async () => {
     const server = await start();
     const [, user] = /^ACL SETUSER (.+)$/m.exec(readFileSync('docs/OPERATIONS.md', 'utf8')) ?? [];
