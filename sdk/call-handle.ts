@@ -84,13 +84,18 @@ export class CallHandle<Output = unknown> {
 
   /** What is finished so far; unfinished rows are in `errors` with the code `row_unfinished`. */
   async partial(signal?: AbortSignal): Promise<CallResult> {
+    const { bytes, call } = await this.partialArrow(signal);
+    return { ...decodeResult(bytes), call };
+  }
+
+  /** What is finished so far as an Arrow IPC stream, as `arrow` gives the whole. */
+  async partialArrow(signal?: AbortSignal): Promise<{ bytes: Uint8Array; call: CallEnd }> {
     const response = await this.#transport.request(`${this.#path()}/result?partial=true`, {
       headers: { accept: ARROW_STREAM },
       signal,
       isSafe: true,
     });
-    const bytes = new Uint8Array(await response.arrayBuffer());
-    return { ...decodeResult(bytes), call: endOf(response.headers) };
+    return { bytes: new Uint8Array(await response.arrayBuffer()), call: endOf(response.headers) };
   }
 
   /** Cancels what is not finished. What is finished stays readable. A second time does no harm. */

@@ -1,10 +1,10 @@
 /** What `sluice call` does once its options are known. */
 import { readFileSync } from 'node:fs';
-import type { CallHandle, CallInput, CallOptions, CallResult, Sluice } from '../../sdk/index.ts';
+import type { CallHandle, CallInput, CallOptions, Sluice } from '../../sdk/index.ts';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
-import { CommandError, EXIT_INTERRUPTED, UsageError } from '../failure.ts';
+import { CommandError, UsageError } from '../failure.ts';
 import { counted, jsonValue } from '../print.ts';
-import { watchWaiting } from './waiting-notice.ts';
+import { awaited } from './awaited-call.ts';
 
 export type CallRequest = {
   readonly json: string | null;
@@ -68,37 +68,6 @@ const rowsOf = (values: readonly string[], { json, input }: CallRequest): CallIn
   return [rowOf(values)];
 };
 
-/** The result, with what it waits for said meanwhile. Ctrl-C stops the waiting, not the call. */
-const awaited = async (
-  client: Sluice,
-  name: string,
-  handle: CallHandle,
-  timeoutMs: number | undefined,
-): Promise<CallResult> => {
-  const { callId, submitted } = handle;
-  const stop = new AbortController();
-  const interrupt = (): void =>
-    stop.abort(
-      new CommandError(
-        `Interrupted; call ${callId} goes on. \`sluice calls wait ${callId}\` waits for it, \`sluice calls cancel ${callId}\` cancels it.`,
-        EXIT_INTERRUPTED,
-      ),
-    );
-  // A second one ends the process at once, as it does without a handler.
-  process.once('SIGINT', interrupt);
-  const endWatch = watchWaiting(client, {
-    functionName: name,
-    version: submitted?.version ?? '',
-    ending: `call ${callId} goes on if you stop`,
-  });
-  try {
-    return await handle.result({ timeoutMs, signal: stop.signal });
-  } finally {
-    endWatch();
-    process.off('SIGINT', interrupt);
-  }
-};
-
 /** A shell has no types: `text=1` is a number, and who meant the text is told how to write it. */
 const submitted = async (
   client: Sluice,
@@ -129,7 +98,7 @@ export const callFunction = async (
     process.stdout.write(`${handle.callId}\n`);
     return;
   }
-  const { values: results, errors } = await awaited(client, name, handle, request.timeoutMs);
+  const { values: results, errors } = await awaited(client, handle, handle.submitted!, request.timeoutMs);
   process.stdout.write(`${JSON.stringify(results, jsonValue)}\n`);
   const first = errors.entries().next().value;
   if (first)

@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import type { CallJson } from '../../sdk/index.ts';
 import { wholeNumber } from '../arguments.ts';
+import { awaited } from '../call/awaited-call.ts';
 import { type ConnectionOptions, connect, withConnection } from '../connection.ts';
 import { CommandError, UsageError } from '../failure.ts';
 import { ago, counted, jsonValue, printJson, printTable } from '../print.ts';
@@ -36,6 +37,8 @@ const list = async (options: ListOptions): Promise<void> => {
     limit: options.limit,
     cursor: options.cursor,
   });
+  // Calls of a function that was deleted are still listed; a name that never was is an error.
+  if (calls.length === 0 && options.function !== undefined) await client.function(options.function).show();
   if (options.json) return printJson({ calls, next_cursor: nextCursor });
   printTable(
     ['CALL', 'FUNCTION', 'STATUS', 'ROWS', 'OK', 'FAILED', 'SUBMITTED'],
@@ -52,31 +55,41 @@ const list = async (options: ListOptions): Promise<void> => {
   if (nextCursor !== null) process.stderr.write(`More with --cursor ${nextCursor}\n`);
 };
 
+const checkOk = (rows: number, rowsFailed: number, place: string): void => {
+  if (rowsFailed > 0)
+    throw new CommandError(
+      `${rowsFailed} of ${counted(rows, 'row')} ${rowsFailed === 1 ? 'is' : 'are'} not ok; ${place}.`,
+    );
+};
+
 const result = async (id: string, options: ResultOptions): Promise<void> => {
+  const { partial = false, output, json = false } = options;
+  if (output !== undefined && json)
+    throw new UsageError('--json prints, and --output writes an Arrow stream; give one of them.');
   const handle = (await connect(options)).call(id);
   const timeoutMs = options.timeout === undefined ? 0 : options.timeout * 1000;
-  if (options.output !== undefined) {
-    const { bytes } = await handle.arrow({ timeoutMs });
+  if (output !== undefined) {
+    const { bytes, call } = partial ? await handle.partialArrow() : await handle.arrow({ timeoutMs });
     const { writeFile } = await import('node:fs/promises');
-    await writeFile(options.output, bytes);
+    await writeFile(output, bytes);
+    if (!partial) checkOk(call.rows, call.rowsFailed, `see the column "error" of ${output}`);
     return;
   }
-  const { values, errors } = options.partial ? await handle.partial() : await handle.result({ timeoutMs });
-  if (options.json)
-    printJson({ result: values, errors: [...errors].map(([row, error]) => ({ row, ...error })) });
+  const { values, errors } = partial ? await handle.partial() : await handle.result({ timeoutMs });
+  if (json) printJson({ result: values, errors: [...errors].map(([row, error]) => ({ row, ...error })) });
   else process.stdout.write(`${JSON.stringify(values, jsonValue)}\n`);
-  if (errors.size > 0 && !options.partial && !options.json)
-    throw new CommandError(
-      `${errors.size} of ${counted(values.length, 'row')} ${errors.size === 1 ? 'is' : 'are'} not ok; see them with --json.`,
-    );
+  if (!partial)
+    checkOk(values.length, errors.size, json ? 'their errors are printed' : 'see them with --json');
 };
 
 const wait = async (
   id: string,
   options: ConnectionOptions & { timeout?: number; json?: boolean },
 ): Promise<void> => {
-  const handle = (await connect(options)).call(id);
-  await handle.result(options.timeout === undefined ? {} : { timeoutMs: options.timeout * 1000 });
+  const client = await connect(options);
+  const handle = client.call(id);
+  const timeoutMs = options.timeout === undefined ? undefined : options.timeout * 1000;
+  await awaited(client, handle, await handle.status(), timeoutMs);
   const call = await handle.status();
   if (options.json) printJson(call);
   else process.stdout.write(summary(call));
@@ -113,8 +126,10 @@ export const registerCalls = (program: Command): void => {
   withConnection(
     calls
       .command('result <id>')
-      .description('The results of a finished call as a JSON array, or an Arrow stream with --output.')
-      .option('--partial', 'what is finished so far')
+      .description(
+        'The results of a finished call as a JSON array, or an Arrow stream with --output; exit code 1 when a row is not ok.',
+      )
+      .option('--partial', 'what is finished so far; exit code 0')
       .option('--output <file>', 'write an Arrow IPC stream to this file')
       .option('--json', 'print results and errors by row')
       .option('--timeout <seconds>', 'wait this long when it is not finished', wholeNumber(0)),

@@ -155,7 +155,10 @@ const registerPause = (program: Command): void => {
       .summary('let a paused function go on')
       .description('Let a paused function go on.'),
   ).action(async (name: string, options: ConnectionOptions) => {
-    const fn = await (await connect(options)).resume(name);
-    process.stdout.write(`${name} goes on with ${counted(fn.queue.waiting_rows, 'waiting row')}.\n`);
+    const client = await connect(options);
+    // Afterwards they may be gone already.
+    const { queue } = await client.function(name).show();
+    await client.resume(name);
+    process.stdout.write(`${name} goes on with ${counted(queue.waiting_rows, 'waiting row')}.\n`);
   });
 };

@@ -1,6 +1,6 @@
 /** The `sluice` command as users run it, against a real server with real handler processes. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { asyncBufferFromFile, parquetReadObjects } from 'hyparquet';
 import { parquetWriteBuffer } from 'hyparquet-writer';
@@ -92,6 +92,20 @@ onEveryStore((store) => {
       expect([code, stdout]).toEqual([1, '[1,null]\n']);
       expect(stderr).toContain('1 of 2 rows failed; row 1: this text is bad');
       isPlain(stderr);
+      const [, id] = /`sluice calls result (\S+) --json`/.exec(stderr)!;
+      const result = (...options: string[]) => server.run(['calls', 'result', id!, ...options]);
+      const [file, partial] = [at('result.arrows'), at('partial.arrows')];
+      for (const [options, place] of [
+        [[], 'see them with --json'],
+        [['--json'], 'their errors are printed'],
+        [['--output', file], `see the column "error" of ${file}`],
+      ] as const)
+        expect(await result(...options)).toMatchObject({
+          code: 1,
+          stderr: `sluice: 1 of 2 rows is not ok; ${place}.\n`,
+        });
+      expect(await result('--partial', '--output', partial)).toMatchObject({ code: 0, stdout: '' });
+      expect(readFileSync(partial)).toEqual(readFileSync(file));
     });
 
     it('hands out call ids to come back to', async () => {
@@ -130,6 +144,8 @@ onEveryStore((store) => {
         [['call', 'nothing', 'a=1'], 1, 'sluice functions'],
         [['call', 'length', 'text'], 2, '"text" is not key=value'],
         [['calls', 'show', 'nothing'], 1, 'call id'],
+        [['calls', '--function', 'nothing'], 1, 'There is no function "nothing"'],
+        [['calls', 'result', 'c1', '--json', '--output', at('o.arrows')], 2, 'give one of them'],
         [['deploy', 'nothing.py'], 2, 'nothing.py does not exist'],
         [['deploy', 'README.md'], 2, 'neither Python'],
         [['deploy', 'vitest.config.ts'], 1, 'declares no function'],
@@ -380,6 +396,10 @@ onEveryStore((store) => {
         expect.stringContaining(`\`sluice calls cancel ${id}\` cancels it`),
       ]);
       expect((await client.call(id!).status()).status).toBe('pending');
+      const wait = started(['calls', 'wait', id!]);
+      await eventually('the reason of the wait', async () => wait.said().endsWith(' goes on if you stop\n'));
+      wait.child.kill('SIGINT');
+      expect(await wait.ended).toEqual({ code: 130, stderr });
       const busy = await server.run(['functions', 'delete', 'length']);
       expect([busy.code, busy.stderr]).toEqual([
         1,
@@ -388,7 +408,8 @@ onEveryStore((store) => {
       expect((await server.run(['functions', 'purge', 'length'])).stdout).toBe(
         '1 call of length with 1 row is cancelled.\n',
       );
-      await client.resume('length');
+      await server.run(['call', 'length', 'text=a', '--no-wait']);
+      expect((await server.run(['resume', 'length'])).stdout).toBe('length goes on with 1 waiting row.\n');
     });
 
     it('says that there are no lines yet, and where the other settings are', async () => {
