@@ -108,6 +108,9 @@ export class ArrayReader {
         `its ${what} buffer (${offset} + ${length}) ends outside the body of ${bodyBytes} bytes`,
       );
     this.#used += length;
+    // The format's rule, which other readers insist on.
+    if (length > 0 && offset % 8 !== 0)
+      this.#fail(path, `its ${what} buffer begins at ${offset}, which is no multiple of 8`);
     // Columns that share their bytes would let a small stream cost the time of a huge one.
     if (this.#used > bodyBytes) this.#fail(path, `its ${what} buffer overlaps others`);
     if (length < needed) this.#fail(path, `its ${what} buffer has ${length} bytes, ${needed} are needed`);

@@ -1,8 +1,10 @@
 /**
  * Reads flatbuffer tables that nobody vouches for: every offset, vtable, vector and string is checked against the
- * buffer before it is followed (the `flatbuffers` package for JavaScript has no verifier). Format:
- * https://flatbuffers.dev/internals
+ * buffer before it is followed (the `flatbuffers` package for JavaScript has no verifier). What is taken passes the verifier of
+ * C++ too, which readers of other languages run over it (alignment, the NUL after strings, the count of tables): a stream goes
+ * on to them as it came, beside other callers' rows. Format: https://flatbuffers.dev/internals
  */
+import { isAscii, isUtf8 } from 'node:buffer';
 import { SluiceError } from '../errors/sluice-error.ts';
 
 export function invalid(detail: string): never {
@@ -10,10 +12,14 @@ export function invalid(detail: string): never {
 }
 
 export type Vector = { readonly start: number; readonly length: number };
+const NO_ITEMS: Vector = { start: 0, length: 0 };
+/** Tables for each byte at most, as Arrow's C++ reader has it: offsets may share their tables. */
+const TABLES_PER_BYTE_MAX = 8;
 
 export class FlatBuffer {
   readonly bytes: Buffer;
   readonly #where: string;
+  #tables = 0;
 
   /** `where` begins every error, such as 'message 2'. */
   constructor(bytes: Uint8Array, where: string) {
@@ -32,13 +38,35 @@ export class FlatBuffer {
       );
   }
 
+  /** As `need`, where readers take the bytes as one number of `alignment` bytes. */
+  needAligned(position: number, length: number, alignment: number): void {
+    this.need(position, length);
+    if ((position & (alignment - 1)) !== 0)
+      this.fail(`its metadata has ${alignment} bytes at ${position}, where they are not aligned`);
+  }
+
   u32(position: number): number {
     this.need(position, 4);
     return this.bytes.readUInt32LE(position);
   }
 
+  /** What the offset at `position` points to. */
+  target(position: number): number {
+    this.needAligned(position, 4, 4);
+    const offset = this.bytes.readUInt32LE(position);
+    if (offset === 0) this.fail(`its metadata has an offset of 0 at ${position}`);
+    return position + offset;
+  }
+
   root(): FlatTable {
-    return new FlatTable(this, this.u32(0));
+    return this.tableAt(0);
+  }
+
+  /** The table that the offset at `position` points to. */
+  tableAt(position: number): FlatTable {
+    if (++this.#tables > this.bytes.length * TABLES_PER_BYTE_MAX)
+      this.fail('its metadata has too many tables');
+    return new FlatTable(this, this.target(position));
   }
 }
 
@@ -49,14 +77,15 @@ export class FlatTable {
   readonly #vtableBytes: number;
 
   constructor(flat: FlatBuffer, position: number) {
-    flat.need(position, 4);
+    flat.needAligned(position, 4, 4);
     const vtable = position - flat.bytes.readInt32LE(position);
-    flat.need(vtable, 4);
+    flat.needAligned(vtable, 4, 2);
     this.flat = flat;
     this.#position = position;
     this.#vtable = vtable;
     this.#vtableBytes = flat.bytes.readUInt16LE(vtable);
-    flat.need(vtable, this.#vtableBytes);
+    flat.needAligned(vtable, this.#vtableBytes, 2);
+    if ((this.#vtableBytes & 1) !== 0) flat.fail(`its metadata has a vtable of ${this.#vtableBytes} bytes`);
   }
 
   /** Where member `slot` (0, 1, …) with `length` bytes lies; 0 when it has its default. */
@@ -65,8 +94,12 @@ export class FlatTable {
     if (entry + 2 > this.#vtableBytes) return 0;
     const offset = this.flat.bytes.readUInt16LE(this.#vtable + entry);
     if (offset === 0) return 0;
-    this.flat.need(this.#position + offset, length);
+    this.flat.needAligned(this.#position + offset, length, length);
     return this.#position + offset;
+  }
+
+  has(slot: number): boolean {
+    return this.#member(slot, 1) !== 0;
   }
 
   u8(slot: number, fallback = 0): number {
@@ -97,32 +130,44 @@ export class FlatTable {
     return value;
   }
 
-  /** Follows the offset at member `slot`. */
-  #target(slot: number): number {
-    const at = this.#member(slot, 4);
-    return at === 0 ? 0 : at + this.flat.bytes.readUInt32LE(at);
-  }
-
   table(slot: number): FlatTable | null {
-    const target = this.#target(slot);
-    return target === 0 ? null : new FlatTable(this.flat, target);
+    const at = this.#member(slot, 4);
+    return at === 0 ? null : this.flat.tableAt(at);
   }
 
   vector(slot: number, itemBytes: number): Vector {
-    const target = this.#target(slot);
-    if (target === 0) return { start: 0, length: 0 };
-    const length = this.flat.u32(target);
-    this.flat.need(target + 4, length * itemBytes);
+    const at = this.#member(slot, 4);
+    if (at === 0) return NO_ITEMS;
+    const target = this.flat.target(at);
+    this.flat.needAligned(target, 4, 4);
+    const length = this.flat.bytes.readUInt32LE(target);
+    // Items are numbers, or structs of 64-bit integers.
+    if (length > 0) this.flat.needAligned(target + 4, length * itemBytes, Math.min(itemBytes, 8));
     return { start: target + 4, length };
   }
 
-  tableAt(vector: Vector, index: number): FlatTable {
-    const at = vector.start + index * 4;
-    return new FlatTable(this.flat, at + this.flat.bytes.readUInt32LE(at));
+  /** A vector of tables, each looked at by `read`. */
+  tables<T>(slot: number, read: (table: FlatTable) => T): T[] {
+    const { start, length } = this.vector(slot, 4);
+    const out = new Array<T>(length);
+    for (let i = 0; i < length; i++) out[i] = read(this.flat.tableAt(start + i * 4));
+    return out;
+  }
+
+  /** The bytes of a string; null where there is none. */
+  text(slot: number): Buffer | null {
+    const { start, length } = this.vector(slot, 1);
+    if (start === 0) return null;
+    this.flat.need(start, length + 1);
+    if (this.flat.bytes[start + length] !== 0) this.flat.fail(`its metadata has a string without its NUL`);
+    return this.flat.bytes.subarray(start, start + length);
   }
 
   string(slot: number): string | null {
-    const { start, length } = this.vector(slot, 1);
-    return start === 0 ? null : this.flat.bytes.toString('utf8', start, start + length);
+    const text = this.text(slot);
+    if (text === null) return null;
+    if (isAscii(text)) return text.toString('latin1');
+    if (!isUtf8(text)) this.flat.fail('its metadata has a name that is not UTF-8');
+    return text.toString('utf8');
   }
 }

@@ -26,13 +26,14 @@ type Walk = { readonly ids: number[]; nodes: number };
 export function readSchema(table: FlatTable): Schema {
   const { flat } = table;
   if (table.i16(0) !== 0) flat.fail('the schema is big-endian; only little-endian is supported');
-  const vector = table.vector(1, 4);
-  if (vector.length > COLUMNS_MAX)
-    flat.fail(`the schema has ${vector.length} columns; at most ${COLUMNS_MAX} are allowed`);
+  if (!table.has(1)) flat.fail('the schema has no list of fields');
+  const { length } = table.vector(1, 4);
+  if (length > COLUMNS_MAX) flat.fail(`the schema has ${length} columns; at most ${COLUMNS_MAX} are allowed`);
+  checkPairs(table, 2);
+  // Features: read for their bounds, none of those that exist tells more than the messages do.
+  table.vector(3, 8);
   const walk: Walk = { ids: [], nodes: 0 };
-  const fields = Array.from({ length: vector.length }, (_, i) =>
-    readField(table.tableAt(vector, i), walk, 0),
-  );
+  const fields = table.tables(1, (field) => readField(field, walk, 0));
   let next = 0;
   const nodes = fields.map((field) => nodeOf(field, () => walk.ids[next++]!));
   return { fields, nodes };
@@ -40,36 +41,40 @@ export function readSchema(table: FlatTable): Schema {
 
 function readField(table: FlatTable, walk: Walk, depth: number): FieldJson {
   const { flat } = table;
-  if (depth > DEPTH_MAX) flat.fail(`types nest more than ${DEPTH_MAX} levels deep`);
+  if (depth >= DEPTH_MAX) flat.fail(`types nest more than ${DEPTH_MAX} levels deep`);
   if (++walk.nodes > NODES_MAX) flat.fail(`the schema has more than ${NODES_MAX} fields in all`);
   const name = table.string(0) ?? '';
   const encoding = table.table(4);
   // The id is taken before the children are read: ids are kept in depth-first order.
   if (encoding !== null) walk.ids.push(encoding.i64(0, 'a dictionary id'));
-  const vector = table.vector(5, 4);
-  if (vector.length > COLUMNS_MAX) flat.fail(`field "${name}" has more than ${COLUMNS_MAX} children`);
-  const children = Array.from({ length: vector.length }, (_, i) =>
-    readField(table.tableAt(vector, i), walk, depth + 1),
-  );
+  if (table.vector(5, 4).length > COLUMNS_MAX)
+    flat.fail(`field "${name}" has more than ${COLUMNS_MAX} children`);
+  const children = table.tables(5, (child) => readField(child, walk, depth + 1));
   let type = readType(table, children, name);
-  if (type === 'utf8' && isJson(table)) type = 'json';
+  const mark = checkPairs(table, 6);
+  if (type === 'utf8' && mark === 'json') type = 'json';
   if (encoding !== null) type = readDictionary(encoding, type, name);
   return { name, type, nullable: table.u8(1) !== 0 };
 }
 
 function readDictionary(encoding: FlatTable, values: TypeJson, name: string): TypeJson {
   const index = encoding.table(1);
-  const type = index === null ? 'int32' : intType(index, name);
+  if (index === null) return encoding.flat.fail(`field "${name}" has a dictionary without a type of indices`);
+  const type = intType(index, name);
   return { dictionary: values, index: type, ordered: encoding.u8(2) !== 0 };
 }
 
-function isJson(table: FlatTable): boolean {
-  const vector = table.vector(6, 4);
-  for (let i = 0; i < Math.min(vector.length, 64); i++) {
-    const pair = table.tableAt(vector, i);
-    if (pair.string(0) === TYPE_KEY) return pair.string(1) === 'json';
-  }
-  return false;
+/** Custom metadata, which other readers want whole; the value of our mark, null where there is none. */
+export function checkPairs(table: FlatTable, slot: number): string | null {
+  if (!table.has(slot)) return null;
+  let mark: string | null = null;
+  table.tables(slot, (pair) => {
+    const [key, value] = [pair.text(0), pair.text(1)];
+    if (key === null || value === null) return pair.flat.fail('its custom metadata lacks a key or a value');
+    if (mark === null && key.length === TYPE_KEY.length && key.toString('latin1') === TYPE_KEY)
+      mark = value.toString('utf8');
+  });
+  return mark;
 }
 
 function intType(table: FlatTable, name: string): string {
@@ -98,13 +103,15 @@ function readType(field: FlatTable, children: readonly FieldJson[], name: string
   const childrenExpected =
     id === 12 || id === 21 || id === 16 || id === 17 ? 1 : id === 13 ? children.length : 0;
   if (children.length !== childrenExpected) fail(`has ${children.length} children, not ${childrenExpected}`);
+  const type = field.table(3);
+  if (type === null) return fail(`has no type (number ${id})`);
   if (id === 12) return { list: children[0]! };
   if (id === 21) return { large_list: children[0]! };
   if (id === 13) return { struct: children };
+  // Whether keys are sorted is read for its bounds.
+  if (id === 17) type.u8(0);
   if (id === 17) return mapType(children[0]!, fail);
   if (BARE[id] !== undefined) return BARE[id];
-  const type = field.table(3);
-  if (type === null) return fail(`has no type (number ${id})`);
   return parametricType(id, type, children, fail, name);
 }
 
@@ -112,6 +119,8 @@ function mapType(entries: FieldJson, fail: (what: string) => never): TypeJson {
   const { type } = entries;
   if (typeof type === 'string' || !('struct' in type) || type.struct.length !== 2)
     return fail(`is a map whose entries are ${typeText(type)}, not a struct of key and value`);
+  if (entries.nullable || type.struct[0]!.nullable)
+    return fail('is a map whose entries or keys are nullable');
   return { map: [type.struct[0]!, type.struct[1]!] };
 }
 

@@ -13,7 +13,7 @@ import {
   VERSION_V4,
   VERSION_V5,
 } from './message-frame.ts';
-import { readSchema, type Schema } from './schema-message.ts';
+import { checkPairs, readSchema, type Schema } from './schema-message.ts';
 import { sameType, typeText } from './type-text.ts';
 
 /** Metadata of one message at most: 4096 columns with long names need about 1 MiB. */
@@ -164,6 +164,7 @@ class StreamReader {
       invalid(`${where}: metadata version V${version + 1} is not supported; V4 and V5 are`);
     const header = table.table(2);
     if (header === null) return invalid(`${where}: it has no header`);
+    checkPairs(table, 4);
     const bodyBytes = table.i64(3, 'the body length');
     const end = bodyStart + bodyBytes;
     if (end > this.#bytes.length)
@@ -211,7 +212,10 @@ class StreamReader {
     if (node === undefined) invalid(`${where}: dictionary ${id} belongs to no column`);
     const rows = data.i64(0, 'the row count');
     const chunk = this.#arrays(message, this.#metadata(data), [node], rows)[0]!;
-    const before = header.u8(2) !== 0 ? this.#dictionaries.get(id) : undefined;
+    const isDelta = header.u8(2) !== 0;
+    const before = isDelta ? this.#dictionaries.get(id) : undefined;
+    if (isDelta && before === undefined)
+      invalid(`${where}: a delta of dictionary ${id}, which has not come yet`);
     const chunks = [...(before?.chunks ?? []), chunk];
     if (chunks.length > DELTAS_MAX)
       invalid(`${where}: dictionary ${id} comes in more than ${DELTAS_MAX} deltas; send it whole`);
@@ -224,6 +228,9 @@ class StreamReader {
   #metadata(batch: FlatTable): Metadata {
     if (batch.table(3) !== null)
       batch.flat.fail('its body is compressed; write the stream without compression');
+    if (!batch.has(1) || !batch.has(2)) batch.flat.fail('it lacks its field nodes or its buffers');
+    // Of views, which are not supported: read for its bounds.
+    batch.vector(4, 8);
     return { nodes: readPairs(batch, 1), regions: readPairs(batch, 2) };
   }
 

@@ -79,7 +79,7 @@ export function memberNames(
 
 function inferType(values: Values, at: Place): TypeJson {
   const { where, depth } = at;
-  if (depth > DEPTH_MAX)
+  if (depth >= DEPTH_MAX)
     throw new SluiceError('invalid_request', `${where}: values nest more than ${DEPTH_MAX} levels deep`);
   let type: TypeJson = 'null';
   const nested: unknown[] = [];

@@ -77,7 +77,7 @@ const refuse = (where: string, what: string): never => {
 };
 
 function parseAt(value: unknown, where: string, depth: number): TypeJson {
-  if (depth > DEPTH_MAX) return refuse(where, `types nest at most ${DEPTH_MAX} levels deep`);
+  if (depth >= DEPTH_MAX) return refuse(where, `types nest at most ${DEPTH_MAX} levels deep`);
   if (typeof value === 'string') {
     if (PLAIN_TYPES.has(value)) return value;
     return refuse(where, `"${value}" is not a type; names are ${[...PLAIN_TYPES].join(', ')}`);

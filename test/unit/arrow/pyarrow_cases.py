@@ -2,6 +2,8 @@
 
     pyarrow_cases.py write DIR     one stream per case and layout, and DIR/cases.json
     pyarrow_cases.py check DIR     reads DIR/checks.json, prints one line per difference
+    pyarrow_cases.py accept DIR    reads the streams in DIR/accepted.bin (each after its length, 4 bytes), prints one line per
+                                   stream that pyarrow does not take, with its place
 """
 
 import datetime as dt
@@ -164,5 +166,22 @@ def check(directory):
             print(f"{item['file']}: {difference}")
 
 
+# Times of no day and decimals of too many digits: numbers like others to the format, and to what reads a stream.
+VALUES_ONLY = ("acceptable range", "whole number of days", "does not fit in precision")
+
+
+def accept(directory):
+    data = (directory / "accepted.bin").read_bytes()
+    at = place = 0
+    while at < len(data):
+        end = at + 4 + int.from_bytes(data[at : at + 4], "little")
+        try:
+            repr(read(pa.py_buffer(data[at + 4 : end])).schema)
+        except Exception as error:  # noqa: BLE001 - every failure is a finding of its own
+            if not any(text in str(error) for text in VALUES_ONLY):
+                print(f"{place} {type(error).__name__}: {str(error).splitlines()[0]}")
+        at, place = end, place + 1
+
+
 if __name__ == "__main__":
-    {"write": write, "check": check}[sys.argv[1]](pathlib.Path(sys.argv[2]))
+    {"write": write, "check": check, "accept": accept}[sys.argv[1]](pathlib.Path(sys.argv[2]))
