@@ -3,7 +3,9 @@
  * hear of each batch: where each asked for as many as it has slots, there were two asks too many for each batch. So it asks for as
  * many as it heard of since it asked last.
  *
- *   a look, a gap, a job handed back ─► not known: all that fits ─ ask ─► known ─ hear, ask ─► known
+ *   a look, a gap, a job handed back ─► not known: all that fits ─ ask, fewer came ─► known ─ hear, ask ─► known
+ *                                           ▲                   └─ ask, all came ─┐
+ *                                           └─────────────────────────────────────┘
  */
 export class Announced {
   /** Batches heard of and not asked for since, by version; absent: not known, since jobs may be there that nobody told of. */
@@ -19,6 +21,10 @@ export class Announced {
   hear(versionId: number, batches: number): void {
     const left = this.#left.get(versionId);
     if (left !== undefined) this.#left.set(versionId, left + batches);
+  }
+
+  isKnown(versionId: number): boolean {
+    return this.#left.has(versionId);
   }
 
   /** How many jobs to ask for where `most` fit; one at least, since a message may be lost. */

@@ -13,7 +13,7 @@ import type {
   SettleAnswer,
   Settlement,
 } from '../ports/queue.ts';
-import { isForAside, setAside } from './aside.ts';
+import { dropAsides, isForAside, setAside } from './aside.ts';
 import type { DispatchedBatch } from './dispatch.ts';
 import { tooLong } from './large-bytes.ts';
 import {
@@ -98,7 +98,7 @@ export const lease = async (
 ): Promise<readonly LeasedBatch[]> => {
   const { versionId, workerId, leaseMs, max } = request;
   const worker = { ...request, ...versionOf(versionId) };
-  const { dispatch } = context;
+  const { dispatch, announced } = context;
   const given: LeasedBatch[] = [];
   // A dead worker has their jobs, or nobody: they wait for no dispatcher any more.
   if (dispatch !== null && context.overdue.has(versionId)) {
@@ -108,9 +108,12 @@ export const lease = async (
   }
   for (let takes = 0; given.length < max && takes < TAKES_MAX; takes += 1) {
     const most = max - given.length;
-    const wanted = context.announced.ask(versionId, most);
+    const isKnown = announced.isKnown(versionId);
+    const wanted = announced.ask(versionId, most);
     // A dispatcher that has no room must not hold up the work that makes room: its order is left out meanwhile.
     const jobs = (await dispatch?.take(versionId, workerId, wanted, leaseMs).catch(() => null)) ?? null;
+    // Where it was not known how many there are, there may be more.
+    if (!isKnown && jobs?.length === wanted) announced.forget(versionId);
     const asked = leaseJobs(context, worker, jobs, most);
     // What was given before is held: its caller must hear of it, whatever becomes of the rest.
     const { batches, hasAdded, fault } = await asked.catch(
@@ -381,7 +384,13 @@ const settleOutput = async (
     return largeBytes.naming(fn, now, output, (reference) => ask('', reference));
   if (!isForAside(output)) return ask(output, '');
   // At maxmemory it is refused, and the output goes along with the script, which is not.
-  const reply = await largeTurns.run(output.byteLength, () => ask('', '', setAside(context, fn, output)));
+  const reply = await largeTurns.run(output.byteLength, async () => {
+    const aside = setAside(context, fn, output);
+    return ask('', '', aside).catch((error: unknown) => {
+      dropAsides(context, fn, [aside]);
+      throw error;
+    });
+  });
   return reply[0] === 4 ? ask(output, '') : reply;
 };
 

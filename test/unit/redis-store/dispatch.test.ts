@@ -152,6 +152,18 @@ describeWithRedis('dispatch', () => {
     expect(leased).toBeGreaterThanOrEqual(3);
   });
 
+  it('is asked for all that fit until it gave less, where what is ready is not known', async () => {
+    await using shop = await makeShop(server.url);
+    for (let n = 0; n < 8; n += 1) await shop.seal([await shop.admit(1), 0, 1]);
+    const other = shop.server.connect();
+    other.queue.watch({ kind: 'ready' }, () => undefined);
+    await other.counters();
+    const { now, versionId } = shop;
+    const lease = async (max: number): Promise<number> =>
+      (await other.queue.lease({ now, versionId, workerId: 'w', leaseMs: 30_000, max })).length;
+    expect([await lease(4), await lease(2), await lease(4), await lease(4)]).toEqual([4, 2, 2, 0]);
+  });
+
   it('keeps what it gave when a later step of the lease fails', async () => {
     const dispatch = new LateDispatch();
     await using rig = await QueueRig.open(server.url, 'late', dispatch);

@@ -95,7 +95,7 @@ describeWithRedis('the queue on Redis', () => {
     await expect(rig.admit(1)).resolves.toBeGreaterThan(id);
   });
 
-  it('sets large payloads beside the script, and leaves none there', async () => {
+  it('sets large payloads and outputs beside the script, and leaves none there', async () => {
     await using rig = await open();
     const large = 100_000;
     const asides = async () => (await rig.keys()).filter((key) => key.startsWith('aside'));
@@ -108,10 +108,11 @@ describeWithRedis('the queue on Redis', () => {
     await expect(rig.admit(1, large)).rejects.toMatchObject({ code: 'function_not_found' });
     await rig.command('HDEL', 'function', 'removed');
     expect(await asides()).toEqual([]);
-    for (const id of ids) await rig.seal(id, 0, 1);
-    expect(payloadBytes(await rig.lease(3))).toEqual([60, large, large]);
+    expect(payloadBytes(await leaseSealed(rig, ids))).toEqual([60, large, large]);
+    const [batch] = await leaseSealed(rig, [await rig.admit(1)]);
     await rig.command('SET', 'generation', 'another');
     await expect(rig.admit(1, large)).rejects.toMatchObject({ code: 'data_lost' });
+    await expect(rig.settle(batch!, large)).rejects.toMatchObject({ code: 'data_lost' });
     await eventually('what was set for it is gone', async () => (await asides()).length === 0);
   });
 
@@ -245,6 +246,11 @@ describeWithRedis('the queue on Redis', () => {
     expect(await rig.queue.call(id)).toBe('gone');
   });
 });
+
+const leaseSealed = async (rig: QueueRig, calls: readonly number[]) => {
+  for (const id of calls) await rig.seal(id, 0, 1);
+  return rig.lease(calls.length);
+};
 
 const leaseOf = async (rig: QueueRig, callId: number) => {
   await rig.seal(callId, 0, 1);
