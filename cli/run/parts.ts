@@ -3,13 +3,16 @@
  * number and the digest of all that it follows from: the function's version, the columns, the rows.
  */
 import { createHash, randomUUID } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { open, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { open, readdir, readFile, rename, rm, rmdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { CommandError } from '../failure.ts';
 
 /** The end-of-stream marker: a part that a power cut has torn does not end with it. */
 const END = Buffer.from([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
+
+/** Names of what a run writes into its folder; nothing else is deleted. */
+const OWN_NAME = /^(run-id|lock|output\.partial|\d{9,}-\w+\.arrows(\.partial)?)$/;
 
 /** What tells a process from a later one with its number; null when it is gone, or dead and not yet collected. */
 const processMark = (pid: number): string | null => {
@@ -40,15 +43,28 @@ export class Parts {
     this.#done = done;
   }
 
-  /** @throws CommandError while another run writes the same output */
+  /** @throws CommandError while another run writes the same output, or where something else has the name */
   static open(output: string): Parts {
     const directory = `${output}.parts`;
-    mkdirSync(directory, { recursive: true });
+    Parts.#makeDirectory(directory);
     Parts.#lock(directory, output);
     const idFile = path.join(directory, 'run-id');
     if (!existsSync(idFile)) writeFileSync(idFile, randomUUID());
     const done = new Set(readdirSync(directory).filter((name) => name.endsWith('.arrows')));
     return new Parts(directory, readFileSync(idFile, 'utf8').trim(), done);
+  }
+
+  static #makeDirectory(directory: string): void {
+    const stats = statSync(directory, { throwIfNoEntry: false });
+    if (stats === undefined) {
+      mkdirSync(directory, { recursive: true });
+      return;
+    }
+    const names = stats.isDirectory() ? readdirSync(directory) : [''];
+    if (!names.includes('run-id') && !names.every((name) => OWN_NAME.test(name)))
+      throw new CommandError(
+        `${directory} is there, and not of a run; move it away, or give another --output.`,
+      );
   }
 
   static #lock(directory: string, output: string): void {
@@ -94,13 +110,22 @@ export class Parts {
     return path.join(this.directory, name);
   }
 
-  /** Lets another run in; the parts stay. */
-  unlock(): void {
-    rmSync(path.join(this.directory, 'lock'), { force: true });
+  /** Lets another run in; the parts stay, and a folder without any goes. */
+  async close(): Promise<void> {
+    const isEmpty = !readdirSync(this.directory).some((name) => name.endsWith('.arrows'));
+    if (isEmpty) await this.remove();
+    else rmSync(this.path('lock'), { force: true });
   }
 
+  /** What somebody else has put there meanwhile stays, and the folder with it. */
   async remove(): Promise<void> {
-    await rm(this.directory, { recursive: true, force: true });
+    const own = (await readdir(this.directory)).filter((name) => OWN_NAME.test(name));
+    // The lock goes last: a run that begins meanwhile would lose its parts.
+    for (const name of own) if (name !== 'lock') await rm(this.path(name), { force: true });
+    rmSync(this.path('lock'), { force: true });
+    await rmdir(this.directory).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ENOTEMPTY' && error.code !== 'EEXIST') throw error;
+    });
   }
 }
 

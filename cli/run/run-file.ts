@@ -226,7 +226,7 @@ export const runFile = async (client: Sluice, request: RunRequest): Promise<void
     await run.run();
     await parts.remove();
   } catch (error) {
-    parts.unlock();
+    await parts.close();
     throw runEnd(error, run.counts.rows, parts.directory);
   } finally {
     endWatch();

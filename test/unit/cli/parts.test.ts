@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { afterAll, expect, it } from 'vitest';
@@ -15,7 +15,7 @@ it('parts are found again by a later run, under the same run id', async () => {
   const name = first.name(0, digestOf('f', 'v1', BYTES));
   expect(await first.has(name)).toBe(false);
   await first.write(name, BYTES);
-  first.unlock();
+  await first.close();
   const second = Parts.open(output('a.parquet'));
   expect(second.runId).toBe(first.runId);
   expect(await second.has(name)).toBe(true);
@@ -26,16 +26,47 @@ it('parts are found again by a later run, under the same run id', async () => {
 it('a part that is torn is not there', async () => {
   const parts = Parts.open(output('b.parquet'));
   writeFileSync(parts.path(parts.name(0, 'digest')), BYTES.subarray(0, BYTES.length - 4));
-  parts.unlock();
+  await parts.close();
   const again = Parts.open(output('b.parquet'));
   expect(await again.has(again.name(0, 'digest'))).toBe(false);
 });
 
-it('one run at a time writes an output; the lock of a process that is gone holds nobody back', () => {
+it('one run at a time writes an output; the lock of a process that is gone holds nobody back', async () => {
   const parts = Parts.open(output('c.parquet'));
   writeFileSync(parts.path('lock'), '999999999 1');
   expect(() => Parts.open(output('c.parquet'))).not.toThrow();
-  parts.unlock();
+  await parts.close();
+});
+
+it('a folder that no run made is refused, and kept as it is', () => {
+  mkdirSync(output('d.parquet.parts'));
+  writeFileSync(path.join(output('d.parquet.parts'), 'notes.txt'), 'mine');
+  expect(() => Parts.open(output('d.parquet'))).toThrow(
+    /d\.parquet\.parts is there, and not of a run; move it/,
+  );
+  expect(readdirSync(output('d.parquet.parts'))).toEqual(['notes.txt']);
+  writeFileSync(output('e.parquet.parts'), 'mine');
+  expect(() => Parts.open(output('e.parquet'))).toThrow('is there, and not of a run');
+});
+
+it('the end of a run deletes what is its own', async () => {
+  const parts = Parts.open(output('f.parquet'));
+  await parts.write(parts.name(0, 'digest'), BYTES);
+  writeFileSync(parts.path('output.partial'), '');
+  writeFileSync(parts.path('notes.txt'), 'mine');
+  await parts.remove();
+  expect(readdirSync(parts.directory)).toEqual(['notes.txt']);
+});
+
+it('a run that has finished nothing leaves no folder', async () => {
+  const parts = Parts.open(output('g.parquet'));
+  writeFileSync(parts.path('output.partial'), '');
+  await parts.close();
+  expect(existsSync(parts.directory)).toBe(false);
+  const again = Parts.open(output('g.parquet'));
+  await again.write(again.name(0, 'digest'), BYTES);
+  await again.close();
+  expect(readdirSync(again.directory).sort()).toEqual([again.name(0, 'digest'), 'run-id']);
 });
 
 it('digests tell pieces apart, however they are cut', () => {
