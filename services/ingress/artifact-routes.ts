@@ -6,15 +6,13 @@ import { Type } from 'typebox';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
 import type { ArtifactState } from '../../shared/store/ports/artifacts.ts';
 import * as wire from '../../shared/wire/schemas.ts';
-import { refuseOtherTypes } from './body.ts';
+import { isTooLongToDiscard, refuseOtherTypes } from './body.ts';
 import { type ByteRange, byteRange } from './byte-range.ts';
 import { countAnswer, type Routes } from './room.ts';
 import { empty, problems, secured } from './route-schema.ts';
 
 const URL = '/v1/artifacts/:digest';
 const OCTETS = 'application/octet-stream';
-/** What is left of a refused body up to this size is read and thrown away, so that the sender is sure to see the answer. */
-const DISCARDED_BYTES_MAX = 32 * 2 ** 20;
 
 type Named = { Params: { digest: string } };
 
@@ -82,7 +80,7 @@ const addPatch: Routes = (app, room) => {
         return withState(reply, state).code(204).send();
       } catch (error) {
         // Refused in the middle of a long body, the rest is not waited for.
-        if (bytesLeft(request) > DISCARDED_BYTES_MAX) reply.header('connection', 'close');
+        if (isTooLongToDiscard(request)) reply.header('connection', 'close');
         throw error;
       }
     },
@@ -148,14 +146,6 @@ const countOf = (request: FastifyRequest, name: 'upload-offset' | 'upload-length
   throw new SluiceError('invalid_request', `The header ${name} is ${shown}; it takes a number of bytes.`, {
     field: name,
   });
-};
-
-/** Of the body; what a request in chunks has left is unknown, and so without end. */
-const bytesLeft = ({ raw, headers }: FastifyRequest): number => {
-  if (raw.readableEnded) return 0;
-  return headers['transfer-encoding'] === undefined
-    ? Number(headers['content-length'] ?? 0)
-    : Number.POSITIVE_INFINITY;
 };
 
 const pieceOf = (request: FastifyRequest<Named>) => {

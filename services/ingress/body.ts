@@ -1,102 +1,113 @@
-/**
- * Request bodies: content types, compressed bodies with a limit on the decoded size, and a budget for what all requests
- * of a thread hold at once.
- */
-import { brotliDecompress, gunzip, inflate, zstdDecompress } from 'node:zlib';
-import type { FastifyInstance, FastifyRequest } from 'fastify';
+/** Request bodies: content types, limits on the decoded size, and what those that are under way hold. */
+import type { IncomingMessage } from 'node:http';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { flagOf, type Settings } from '../../shared/config/settings.ts';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
 import { ARROW_STREAM } from '../../shared/wire/api.ts';
 import { parseJsonObject } from '../calls/submission.ts';
-import { collectBody } from './collected-body.ts';
+import { BodyBudget, type HeldBody } from './body-budget.ts';
+import { type Cut, collectBody } from './collected-body.ts';
+import { decodeBody, decoderOf, encodingOf } from './decoded-body.ts';
 
 type Done = (error: Error | null, body?: unknown) => void;
-type Decode = (
-  body: Buffer,
-  options: { maxOutputLength: number },
-  done: (error: Error | null, decoded: Buffer) => void,
-) => void;
+/** Of tensors in binary, JSON is but the beginning. */
+type Form = 'json' | 'arrow' | 'tensors';
+type Limits = Pick<Settings, 'bodyBytesMax' | 'jsonBytesMax'>;
 
-const DECODERS: Readonly<Record<string, Decode>> = {
-  gzip: gunzip,
-  'x-gzip': gunzip,
-  deflate: inflate,
-  zstd: zstdDecompress,
-  br: brotliDecompress,
-};
+/** What is left of a refused body up to this size is read and thrown away, so that the sender is sure to see the answer. */
+const DISCARDED_BYTES_MAX = 32 * 2 ** 20;
 
-/** A thread may hold so many full bodies at once; more is refused for a moment instead of running out of memory. */
-const BODIES_HELD_MAX = 4;
-/** Bodies below this are not counted: the connections' limit bounds them. */
-const COUNTED_BYTES_MIN = 2 ** 20;
+/** The bodies of one thread's requests. */
+export class Bodies {
+  readonly #limits: Limits;
+  readonly #budget: BodyBudget;
+  readonly #underWay = new Set<Cut>();
 
-const tooLarge = (limitBytes: number): SluiceError =>
-  new SluiceError('payload_too_large', `The body is larger than ${limitBytes} bytes when it is decoded.`);
-
-const decode = (encoding: string, body: Buffer, limitBytes: number, done: Done): void => {
-  const decoder = DECODERS[encoding];
-  if (decoder === undefined) {
-    const known = Object.keys(DECODERS).join(', ');
-    const shown = JSON.stringify(encoding.slice(0, 64));
-    done(new SluiceError('unsupported_media_type', `Content-Encoding is ${shown}; use one of ${known}.`));
-    return;
+  constructor(limits: Limits) {
+    this.#limits = limits;
+    this.#budget = new BodyBudget(limits.bodyBytesMax);
   }
-  decoder(body, { maxOutputLength: limitBytes }, (error, decoded) => {
-    if (error === null) done(null, decoded);
-    else if ((error as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE') done(tooLarge(limitBytes));
-    else
-      done(new SluiceError('invalid_request', `The body does not decode as ${encoding}: ${error.message}.`));
-  });
-};
 
-/** Gives the handler the decoded bytes where the route says `rawBody`, else the parsed object. */
-export const takeBody = (
-  request: FastifyRequest,
-  body: Buffer,
-  limitBytes: number,
-  isJson: boolean,
-  done: Done,
-): void => {
-  const finish: Done = (error, decoded) => {
-    if (error !== null) return done(error);
-    const bytes = decoded as Buffer;
-    if (request.routeOptions.config.rawBody === true) return done(null, bytes);
-    if (bytes.length === 0) return done(null, undefined);
-    if (!isJson) return done(new SluiceError('unsupported_media_type', 'This route takes application/json.'));
-    try {
-      done(null, parseJsonObject(bytes));
-    } catch (thrown) {
-      done(thrown as Error);
-    }
-  };
-  const encoding = request.headers['content-encoding'];
-  if (encoding === undefined || encoding === 'identity') finish(null, body);
-  else decode(encoding.trim().toLowerCase(), body, limitBytes, finish);
-};
+  /** For a request that is to be answered: its body counts from here. */
+  expect({ headers }: FastifyRequest, reply: FastifyReply): HeldBody | null {
+    return this.#budget.open(headers, reply.raw);
+  }
 
-export const addBodyParsers = (app: FastifyInstance, limitBytes: number): void => {
-  app.removeAllContentTypeParsers();
-  const limitOf = ({ routeOptions }: FastifyRequest): number =>
-    Math.min(limitBytes, routeOptions.bodyLimit ?? limitBytes);
-  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body, done) => {
-    takeBody(request, body as Buffer, limitOf(request), true, done);
-  });
-  app.addContentTypeParser(ARROW_STREAM, (request, payload, done) => {
-    const limit = limitOf(request);
+  /** Gives the handler the decoded bytes where the route says `rawBody`, else the parsed object. */
+  take(request: FastifyRequest, payload: IncomingMessage, form: Form, done: Done): void {
+    const { limitBytes, tooLarge } = this.#limitOf(request, form);
+    const { held } = request;
+    const encoding = encodingOf(request.headers['content-encoding']);
+    // Before any of it is read.
+    if (encoding !== null) decoderOf(encoding);
+    const isShared = form === 'arrow' && encoding === null;
+    const finish = (failure: Error | null, body?: Buffer): void => {
+      let error = failure;
+      let value: unknown;
+      try {
+        if (error === null) value = parsed(request, body!, form);
+      } catch (thrown) {
+        error = thrown as Error;
+      }
+      done(error, value);
+    };
     collectBody(
       payload,
-      limit,
-      () => tooLarge(limit),
-      (error, body) => (error === null ? takeBody(request, body!, limit, false, done) : done(error)),
+      { limitBytes, tooLarge, isShared, held, underWay: this.#underWay },
+      (error, body) => {
+        if (error !== null || encoding === null) finish(error, body);
+        else decodeBody(body!, { encoding, limitBytes, tooLarge, held }, finish);
+      },
     );
-  });
+  }
+
+  /** Bodies that are not whole are not waited for. */
+  cut(): void {
+    const error = new SluiceError('shutting_down', 'The server is shutting down, and the body is not whole.');
+    for (const cut of this.#underWay) cut(error);
+  }
+
+  /** JSON costs many times its bytes while it is parsed, and so has a lower limit than bytes that are only looked at. */
+  #limitOf({ routeOptions }: FastifyRequest, form: Form) {
+    const { bodyBytesMax, jsonBytesMax } = this.#limits;
+    const { bodyLimit = bodyBytesMax } = routeOptions;
+    const isOwn = bodyLimit < bodyBytesMax;
+    const limitBytes = isOwn || form !== 'json' ? bodyLimit : Math.min(bodyLimit, jsonBytesMax);
+    return { limitBytes, tooLarge: () => this.#tooLarge(limitBytes, form) };
+  }
+
+  #tooLarge(limitBytes: number, form: Form): SluiceError {
+    const { bodyBytesMax, jsonBytesMax } = this.#limits;
+    let limit = 'the limit of this route';
+    if (limitBytes === bodyBytesMax) limit = `the server's ${flagOf('bodyBytesMax')}`;
+    else if (form === 'json' && limitBytes === jsonBytesMax) limit = `the server's ${flagOf('jsonBytesMax')}`;
+    const detail = `The body is larger than ${limitBytes} bytes when it is decoded, which is ${limit}.`;
+    return new SluiceError('payload_too_large', detail, { limit_bytes: limitBytes });
+  }
+}
+
+/** @throws SluiceError `invalid_json`, `unsupported_media_type` */
+const parsed = ({ routeOptions }: FastifyRequest, bytes: Buffer, form: Form): unknown => {
+  if (routeOptions.config.rawBody === true) return bytes;
+  if (bytes.length === 0) return undefined;
+  if (form === 'arrow') throw new SluiceError('unsupported_media_type', 'This route takes application/json.');
+  return parseJsonObject(bytes);
+};
+
+export const addBodyParsers = (app: FastifyInstance, bodies: Bodies): void => {
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('application/json', (request, payload, done) =>
+    bodies.take(request, payload, 'json', done),
+  );
+  app.addContentTypeParser(ARROW_STREAM, (request, payload, done) =>
+    bodies.take(request, payload, 'arrow', done),
+  );
   refuseOtherTypes(app, `application/json, or ${ARROW_STREAM} where rows are sent`);
 };
 
 /** In place of fastify's own refusal, which names neither the type that came nor those that would do. */
 export const refuseOtherTypes = (app: FastifyInstance, wanted: string): void => {
-  app.addContentTypeParser('*', ({ headers, is404 }, _payload, done) => {
-    // Where there is no route, that is the answer.
-    if (is404) return done(null, undefined);
+  app.addContentTypeParser('*', ({ headers }, _payload, done) => {
     const type = headers['content-type'];
     const shown = type === undefined ? 'missing' : JSON.stringify(type.slice(0, 80));
     const detail = `The header content-type is ${shown}; this route takes ${wanted}.`;
@@ -104,29 +115,10 @@ export const refuseOtherTypes = (app: FastifyInstance, wanted: string): void => 
   });
 };
 
-export class BodyBudget {
-  #left: number;
-  readonly #bodyBytesMax: number;
-
-  constructor(bodyBytesMax: number) {
-    this.#bodyBytesMax = bodyBytesMax;
-    this.#left = bodyBytesMax * BODIES_HELD_MAX;
-  }
-
-  /** Takes the body's bytes until the response is over; a body of unknown or compressed size counts as the largest. */
-  hold(request: FastifyRequest, release: (free: () => void) => void): void {
-    const { headers } = request;
-    const isOpen = headers['transfer-encoding'] !== undefined || headers['content-encoding'] !== undefined;
-    const length = isOpen ? this.#bodyBytesMax : Number(headers['content-length'] ?? 0);
-    if (!(length >= COUNTED_BYTES_MIN) || length > this.#bodyBytesMax) return;
-    if (length > this.#left) {
-      throw new SluiceError('queue_full', 'The server reads as many large request bodies as it may hold.', {
-        retry_after_seconds: 1,
-      });
-    }
-    this.#left -= length;
-    release(() => {
-      this.#left += length;
-    });
-  }
-}
+/** Whether so much is left of a body, or nobody knows how much, that the connection ends with the answer. */
+export const isTooLongToDiscard = ({ raw, headers }: FastifyRequest): boolean => {
+  if (raw.readableEnded) return false;
+  return (
+    headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > DISCARDED_BYTES_MAX
+  );
+};

@@ -11,8 +11,9 @@ import {
 } from 'fastify';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
 import { metrics } from '../../shared/runtime/metrics.ts';
+import type { Scope } from '../../shared/store/ports/keys.ts';
 import { artifactRoutes } from './artifact-routes.ts';
-import { addBodyParsers, BodyBudget } from './body.ts';
+import { addBodyParsers, isTooLongToDiscard } from './body.ts';
 import { callRoutes } from './call-routes.ts';
 import { dashboardRoutes } from './dashboard-routes.ts';
 import { driftRoutes } from './drift-routes.ts';
@@ -84,13 +85,15 @@ export const makeHttpServer = async (
   });
   app.server.maxConnections = connectionsMax;
   app.decorateRequest('identity', null);
+  app.decorateRequest('held', null);
   useTypebox(app);
-  addBodyParsers(app, settings.bodyBytesMax);
+  addBodyParsers(app, room.bodies);
   const unused = new UnusedConnections(app.server);
-  addHooks(app, room, unused);
+  const answerNotFound = methodAnswers(app);
+  addHooks(app, room, unused, answerNotFound);
+  app.setNotFoundHandler(answerNotFound);
   app.setErrorHandler((error: FastifyError, request, reply) => answerError(room, error, request, reply));
   await addDocumentation(app, room);
-  addMethodAnswers(app);
   for (const add of [
     submitRoutes,
     callRoutes,
@@ -149,8 +152,7 @@ const answerError = (room: Room, thrown: unknown, request: FastifyRequest, reply
   if (request.method === 'POST' && request.routeOptions.config.rawBody)
     metrics.refusals.inc({ code: error.code });
   const problem = problemOf(error);
-  // What is left of a refused body is not read: the connection ends with the answer.
-  if (error.code === 'payload_too_large') reply.header('connection', 'close');
+  if (isTooLongToDiscard(request)) reply.header('connection', 'close');
   reply
     .code(problem.status)
     .headers(problem.headers)
@@ -159,23 +161,46 @@ const answerError = (room: Room, thrown: unknown, request: FastifyRequest, reply
   countAnswer(labelOf(request), problem.status);
 };
 
-const addHooks = (app: FastifyInstance, room: Room, unused: UnusedConnections): void => {
-  const budget = new BodyBudget(room.settings.bodyBytesMax);
+const addHooks = (
+  app: FastifyInstance,
+  room: Room,
+  unused: UnusedConnections,
+  answerNotFound: Answering,
+): void => {
   app.addHook('onRequest', (request, reply, done) => {
     unused.used(request.raw.socket);
     if (room.state.isDraining) reply.raw.setHeader('connection', 'close');
-    const { scope, streamedBody } = request.routeOptions.config;
-    if (streamedBody !== true) budget.hold(request, (free) => reply.raw.once('close', free));
-    if (scope === undefined) return done();
-    const allow = (identity: Identity): void => {
-      checkScope(identity, scope);
-      request.identity = identity;
-      done();
-    };
+    // Nobody asks for the body: it is not read.
+    if (request.is404) return answerNotFound(request, reply);
+    const { scope } = request.routeOptions.config;
+    if (scope === undefined) {
+      expectBody(room, request, reply);
+      return done();
+    }
     const identity = room.guard.identify(request.headers);
-    if (identity instanceof Promise) identity.then(allow).catch(done);
-    else allow(identity);
+    if (identity instanceof Promise) {
+      identity.then((found) => enter(room, request, reply, found, scope)).then(() => done(), done);
+      return;
+    }
+    enter(room, request, reply, identity, scope);
+    done();
   });
+};
+
+const enter = (
+  room: Room,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  identity: Identity,
+  scope: Scope,
+): void => {
+  checkScope(identity, scope);
+  request.identity = identity;
+  expectBody(room, request, reply);
+};
+
+const expectBody = (room: Room, request: FastifyRequest, reply: FastifyReply): void => {
+  if (request.routeOptions.config.streamedBody !== true) request.held = room.bodies.expect(request, reply);
 };
 
 const addDocumentation = async (app: FastifyInstance, room: Room): Promise<void> => {
@@ -207,14 +232,16 @@ const withOptionalBodies = ({ openapiObject }: OpenapiDocument) => {
   return openapiObject;
 };
 
+type Answering = (request: FastifyRequest, reply: FastifyReply) => void;
+
 /** 404 where nothing is, 405 with Allow where another method would do. */
-const addMethodAnswers = (app: FastifyInstance): void => {
+const methodAnswers = (app: FastifyInstance): Answering => {
   const routes: { readonly method: string; readonly pattern: RegExp }[] = [];
   app.addHook('onRoute', (route) => {
     const pattern = new RegExp(`^${route.url.replace(/:[a-z]+/g, '[^/]+').replaceAll('.', '\\.')}$`);
     for (const method of [route.method].flat()) routes.push({ method, pattern });
   });
-  app.setNotFoundHandler((request, reply) => {
+  return (request, reply) => {
     const path = request.url.split('?', 1)[0]!;
     const methods = new Set(routes.filter(({ pattern }) => pattern.test(path)).map(({ method }) => method));
     const allow = [...methods].sort().join(', ');
@@ -224,11 +251,12 @@ const addMethodAnswers = (app: FastifyInstance): void => {
         ? new SluiceError('not_found', `There is no ${shown}.`)
         : new SluiceError('method_not_allowed', `${shown} is not allowed; ${allow} are.`, { allow });
     const problem = isOipPath(path) ? oipProblem(error) : problemOf(error);
+    if (isTooLongToDiscard(request)) reply.header('connection', 'close');
     reply
       .code(problem.status)
       .headers(problem.headers)
       .header('x-request-id', request.id)
       .send(Buffer.from(problem.body));
     countAnswer('unknown', problem.status);
-  });
+  };
 };

@@ -14,6 +14,8 @@ import type { Models } from '../registry/models.ts';
 import type { CallResults } from '../results/call-results.ts';
 import type { CallWaits } from '../results/call-waits.ts';
 import type { Groups } from '../scaling/groups.ts';
+import type { Bodies } from './body.ts';
+import type { HeldBody } from './body-budget.ts';
 import type { Guard, Identity } from './guard.ts';
 
 export type Room = {
@@ -30,6 +32,7 @@ export type Room = {
   readonly waits: CallWaits;
   readonly guard: Guard;
   readonly artifacts: Artifacts;
+  readonly bodies: Bodies;
   readonly version: string;
   /** The Prometheus text of the whole process. */
   readonly exposition: () => Promise<string>;
@@ -44,6 +47,8 @@ export type Routes = (app: FastifyInstance, room: Room) => void;
 declare module 'fastify' {
   interface FastifyRequest {
     identity: Identity | null;
+    /** null: the body does not count. */
+    held: HeldBody | null;
   }
   interface FastifyContextConfig {
     /** The scope that the route needs; without one it needs no key. */

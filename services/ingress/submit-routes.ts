@@ -24,6 +24,9 @@ import { answer, BODY_STATUSES, problems, resultAnswer, secured } from './route-
 const LABEL = 'POST /v1/functions/{name}/calls';
 const NO_COUNTS = { ok: 0, failed: 0, cancelled: 0, expired: 0 };
 
+/** What is told of a call whose rows nobody needs any more, for as long as it is waited for. */
+type Kept = Omit<Admission, 'schemaKey' | 'payload' | 'idempotency' | 'watch'>;
+
 type Admittances = { readonly calls: { inc(): void }; readonly rows: { inc(by: number): void } };
 
 export const submitRoutes: Routes = (app, room) => {
@@ -89,12 +92,30 @@ const submit = (
   );
   if (waitMs > 0) room.waits.check();
   reply.hijack();
-  const submission = new Submission(room, record, admission, reply.raw, request.id);
+  const submission = new Submission(room, record, keptOf(admission), reply.raw, request.id);
+  const { held } = request;
   room.store.queue
     .admit(admission)
-    .then((admitted) => submission.admitted(admitted, waitMs, form))
+    .then((admitted) => {
+      held?.free();
+      return submission.admitted(admitted, waitMs, form);
+    })
     .catch((error: unknown) => submission.fail(error));
 };
+
+const keptOf = (admission: Admission): Kept => ({
+  now: admission.now,
+  functionName: admission.functionName,
+  versionId: admission.versionId,
+  apiKeyId: admission.apiKeyId,
+  lane: admission.lane,
+  priority: admission.priority,
+  deadlineAt: admission.deadlineAt,
+  rows: admission.rows,
+  bytes: admission.bytes,
+  metadata: admission.metadata,
+  traceparent: admission.traceparent,
+});
 
 const NO_BODY = 'The request has no body; send application/json or an Arrow stream.';
 const hasQuery = (url: string): boolean => url.includes('?');
@@ -118,14 +139,14 @@ const admittancesOf = (name: string): Admittances => {
 class Submission {
   readonly #room: Room;
   readonly #record: FunctionRecord;
-  readonly #admission: Admission;
+  readonly #admission: Kept;
   readonly #response: ServerResponse;
   readonly #requestId: string;
 
   constructor(
     room: Room,
     record: FunctionRecord,
-    admission: Admission,
+    admission: Kept,
     response: ServerResponse,
     requestId: string,
   ) {

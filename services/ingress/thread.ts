@@ -16,6 +16,7 @@ import { Models } from '../registry/models.ts';
 import { CallResults } from '../results/call-results.ts';
 import { CallWaits } from '../results/call-waits.ts';
 import { Groups } from '../scaling/groups.ts';
+import { Bodies } from './body.ts';
 import { Guard } from './guard.ts';
 import { makeHttpServer } from './http-server.ts';
 import { Inferences } from './oip/inference.ts';
@@ -89,6 +90,7 @@ const room: Room = {
   waits: new CallWaits(store.queue),
   guard,
   artifacts,
+  bodies: new Bodies(settings),
   version,
   exposition: async () => (await link.ask('exposition')) as string,
   keysChanged: async () => {

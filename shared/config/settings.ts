@@ -131,6 +131,11 @@ export const SETTINGS = {
     1024,
     'Decoded request body at most: one call is held in memory while it is read.',
   ),
+  jsonBytesMax: bytes(
+    32 * MiB,
+    1024,
+    'Decoded body of a call in JSON at most: parsing it takes many times its bytes. Arrow streams have --body-bytes-max.',
+  ),
   connectionsMax: count(10_000, 1, 1_000_000, 'Open HTTP connections at most.'),
   waitMaxMs: duration(600_000, 1, 'Longest wait of a long poll; proxies cut longer ones.'),
   queueRowsMax: count(

@@ -8,7 +8,7 @@ import { metrics } from '../../../shared/runtime/metrics.ts';
 import { type InferAnswer, inferAnswer, inferRequest } from '../../../shared/wire/oip/index.ts';
 import * as wire from '../../../shared/wire/oip/schemas.ts';
 import { noQuery } from '../../../shared/wire/schemas.ts';
-import { takeBody } from '../body.ts';
+import { isTooLongToDiscard } from '../body.ts';
 import { expectedError, internalError } from '../problem.ts';
 import { countAnswer, identityOf, type Room, type Routes, sendJson } from '../room.ts';
 import { answer, BODY_STATUSES, secured } from '../route-schema.ts';
@@ -53,10 +53,12 @@ export const oipRoutes =
 
 /** Clients name the type of a body in many ways, or not at all; what it is, the headers of the protocol say. */
 const takeEveryBody = (app: FastifyInstance, room: Room): void => {
-  const { bodyBytesMax } = room.settings;
+  const { bodies, settings } = room;
   app.removeAllContentTypeParsers();
-  app.addContentTypeParser('*', { parseAs: 'buffer' }, (request, body, done) => {
-    takeBody(request, body as Buffer, bodyBytesMax, true, done);
+  app.addContentTypeParser('*', (request, payload, done) => {
+    // Tensors in binary are only looked at; the JSON before them is parsed.
+    const isShort = Number(request.headers[JSON_LENGTH] ?? Number.NaN) <= settings.jsonBytesMax;
+    bodies.take(request, payload, isShort ? 'tensors' : 'json', done);
   });
 };
 
@@ -69,8 +71,7 @@ const answerError = (room: Room, thrown: unknown, request: FastifyRequest, reply
   const { label = 'unknown', rawBody } = request.routeOptions.config;
   if (rawBody === true) metrics.refusals.inc({ code: error.code });
   const problem = oipProblem(error);
-  // What is left of a refused body is not read: the connection ends with the answer.
-  if (error.code === 'payload_too_large') reply.header('connection', 'close');
+  if (isTooLongToDiscard(request)) reply.header('connection', 'close');
   countAnswer(label, problem.status);
   reply
     .code(problem.status)

@@ -25,7 +25,7 @@ import { secured } from '../route-schema.ts';
 import { responseWaiter, type WaitedCall, WaitedCalls } from '../waited-call.ts';
 import { failures } from './openai-answer.ts';
 
-/** 2,048 inputs of 8,192 tokens, and as much again. */
+/** 2,048 inputs of 8,192 tokens, and as much again, where the server's limit of JSON bodies is raised to it. */
 const BODY_BYTES_MAX = 128 * 2 ** 20;
 
 type Route = {
@@ -57,7 +57,7 @@ export const taskRoutes: Routes = (app, room) => {
     app.post<{ Body: Buffer | undefined }>(
       url,
       {
-        bodyLimit: Math.min(BODY_BYTES_MAX, room.settings.bodyBytesMax),
+        bodyLimit: Math.min(BODY_BYTES_MAX, room.settings.bodyBytesMax, room.settings.jsonBytesMax),
         config: { scope: 'call', rawBody: true, label },
         // A validator before the parser would look at every token twice.
         validatorCompiler: () => () => true,

@@ -18,8 +18,10 @@ beforeEach(async () => {
   server = createServer((incoming, response) => {
     collectBody(
       incoming,
-      LIMIT,
-      () => new Error('too large'),
+      {
+        ...{ limitBytes: LIMIT, tooLarge: () => new Error('too large') },
+        ...{ isShared: true, held: null, underWay: new Set() },
+      },
       (error, body) => {
         resolve({ error, body });
         response.writeHead(200, { connection: 'close' }).end();
