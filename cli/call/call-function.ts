@@ -1,6 +1,7 @@
 /** What `sluice call` does once its options are known. */
 import { readFileSync } from 'node:fs';
 import type { CallHandle, CallInput, CallOptions, Sluice } from '../../sdk/index.ts';
+import { exactJson, isExactNumber } from '../../shared/arrow/index.ts';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
 import { CommandError, UsageError } from '../failure.ts';
 import { counted, jsonValue } from '../print.ts';
@@ -16,7 +17,7 @@ export type CallRequest = {
 
 const parsed = (text: string): unknown => {
   try {
-    return JSON.parse(text);
+    return exactJson(text).value;
   } catch {
     return undefined;
   }
@@ -43,7 +44,7 @@ export const rowOf = (values: readonly string[]): Record<string, unknown> => {
 export const inputOf = (text: string, where: string): CallInput => {
   const whole = parsed(text);
   if (Array.isArray(whole)) return whole;
-  if (typeof whole === 'object' && whole !== null) {
+  if (typeof whole === 'object' && whole !== null && !isExactNumber(whole)) {
     const { rows, columns } = whole as { rows?: CallInput; columns?: CallInput };
     return rows ?? columns ?? [whole];
   }

@@ -1,9 +1,11 @@
 /** JSON Lines: an object a line, streamed. */
 import { statSync } from 'node:fs';
-import type { FieldJson, TypeJson } from '../../shared/domain/function.ts';
+import { exactJson, isExactNumber } from '../../shared/arrow/index.ts';
+import type { FieldJson } from '../../shared/domain/function.ts';
 import { CommandError } from '../failure.ts';
 import type { RowRequest, RowSource } from './row-source.ts';
 import { CHUNK_BYTES_MAX } from './row-streams.ts';
+import { refuseRounded, sampledType } from './sampled-type.ts';
 import { type LineBlock, textLines } from './text-file.ts';
 import { typedStream } from './typed-rows.ts';
 
@@ -26,13 +28,14 @@ function* objects(file: string, { texts, from }: LineBlock): Generator<Placed, v
 const rowOf = (text: string, where: () => string): Row => {
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = exactJson(text).value;
   } catch (error) {
     throw new CommandError(
       `${where()}, is not JSON (${error instanceof Error ? error.message : error}); correct or remove it.`,
     );
   }
-  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Row;
+  if (typeof value === 'object' && value !== null && !Array.isArray(value) && !isExactNumber(value))
+    return value as Row;
   throw new CommandError(`${where()}, is not an object; each line must be one, such as {"text": "a"}.`);
 };
 
@@ -41,16 +44,6 @@ const sample = async (file: string): Promise<Row[]> => {
   for await (const block of textLines(file))
     for (const { row } of objects(file, block)) if (rows.push(row) === SAMPLE_ROWS) return rows;
   return rows;
-};
-
-/** The narrowest of bool, int64, float64, utf8 that the sample fits, else json. */
-export const sampledType = (values: readonly unknown[]): TypeJson => {
-  const given = values.filter((value) => value !== null && value !== undefined);
-  if (given.length === 0) return 'json';
-  if (given.every((value) => typeof value === 'boolean')) return 'bool';
-  if (given.every((value) => typeof value === 'string')) return 'utf8';
-  if (given.every((value) => Number.isSafeInteger(value))) return 'int64';
-  return given.every((value) => typeof value === 'number') ? 'float64' : 'json';
 };
 
 export const jsonLinesSource = async (file: string): Promise<RowSource> => {
@@ -83,10 +76,14 @@ export const jsonLinesSource = async (file: string): Promise<RowSource> => {
 
   async function* rows(request: RowRequest): AsyncGenerator<Uint8Array, void, undefined> {
     const fields = request.columns.map((name) => fieldOf(name, request));
+    const floats = fields.filter(
+      ({ name, type }) => type === 'float64' && request.types.get(name)?.type !== type,
+    );
     let [waiting, characters, isEmpty]: [Placed[], number, boolean] = [[], 0, true];
     for await (const block of textLines(file, read))
       for (const next of objects(file, block)) {
         if (request.isWhole) checkKnown(next);
+        refuseRounded(next.row, floats, () => `${file}, line ${next.line}`);
         waiting.push(next);
         characters += next.characters;
         isEmpty = false;

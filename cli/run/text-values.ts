@@ -1,4 +1,5 @@
 /** Texts of CSV files as values of a column's type. */
+import { exactJson } from '../../shared/arrow/index.ts';
 import type { FieldJson } from '../../shared/domain/function.ts';
 export type TextReader = (text: string) => unknown;
 
@@ -27,7 +28,7 @@ const bool = (text: string): unknown =>
 
 const json = (text: string): unknown => {
   try {
-    return JSON.parse(text);
+    return exactJson(text).value;
   } catch {
     return undefined;
   }

@@ -1,4 +1,6 @@
 /** Values of text files as Arrow streams of their columns' types. */
+
+import { settled } from '../../shared/arrow/exact-values.ts';
 import { rowsToStream } from '../../shared/arrow/index.ts';
 import { checkOf, explain } from '../../shared/arrow/value-check.ts';
 import type { FieldJson } from '../../shared/domain/function.ts';
@@ -31,5 +33,5 @@ export const typedStream = async (
 
 const misfits = (field: FieldJson): ((value: unknown) => boolean) => {
   const check = checkOf(field);
-  return (value) => !check(value);
+  return (value) => !check(value) && !check(settled(field.type, value));
 };

@@ -6,7 +6,8 @@ import { RecordBatchFileWriter, tableFromArrays, tableToIPC } from 'apache-arrow
 import { parquetWriteBuffer } from 'hyparquet-writer';
 import { afterAll, describe, expect, it } from 'vitest';
 import { openSource, type RowRequest } from '../../../cli/run/row-source.ts';
-import { streamToColumns } from '../../../shared/arrow/index.ts';
+import { sampledType } from '../../../cli/run/sampled-type.ts';
+import { exactJson, rowsToStream, streamToColumns } from '../../../shared/arrow/index.ts';
 import type { FieldJson } from '../../../shared/domain/function.ts';
 
 const directory = mkdtempSync(path.join(os.tmpdir(), 'sluice-sources-'));
@@ -133,6 +134,46 @@ describe('JSON Lines', () => {
       '\n\n',
     );
     await expect(read(file('d.jsonl', changed))).rejects.toThrow(/d\.jsonl, line 2001: column "a" is "text"/);
+  });
+
+  it('keeps the digits of numbers that a double would round', async () => {
+    const row = (id: string, wide: string, d: string): string =>
+      `{"id":${id},"wide":${wide},"meta":{"id":${id}},"d":${d},"x":0.10000000000000001}\n`;
+    const lines = [
+      row('9007199254740993', '12345678901234567890123', '90071992547409.93'),
+      row('9007199254740995', '1', '1.5'),
+    ];
+    const { chunks } = await read(file('exact.jsonl', lines.join('')), {
+      types: types(field('d', { decimal: [38, 2], bits: 128 })),
+    });
+    expect(chunks).toEqual([
+      {
+        id: [9007199254740993n, 9007199254740995n],
+        wide: ['12345678901234567890123', '1'],
+        meta: [{ id: 9007199254740993n }, { id: 9007199254740995n }],
+        d: ['90071992547409.93', '1.50'],
+        x: [0.1, 0.1],
+      },
+    ]);
+  });
+
+  it('keeps numbers as json where no type of the sample has their digits', () => {
+    const values = '[12345678901234567890.12,1.5]';
+    const type = sampledType(exactJson(values).value as unknown[]);
+    const stream = rowsToStream({ a: exactJson(values).value as unknown[] }, [field('a', type)]);
+    expect(type).toBe('json');
+    expect(Buffer.from(stream).includes('12345678901234567890.12')).toBe(true);
+  });
+
+  it('refuses what the type of its first rows would round', async () => {
+    const late = (first: string, last: string): string =>
+      Array.from({ length: 1001 }, (_, i) => `{"x":${i < 1000 ? first : last}}`).join('\n');
+    await expect(read(file('rounded.jsonl', late('0.5', '90071992547409.93')))).rejects.toThrow(
+      /line 1001: column "x" has 90071992547409\.93, .* would round/,
+    );
+    await expect(read(file('wide.jsonl', late('1', '9223372036854775808')))).rejects.toThrow(
+      /line 1001: column "x" is 9223372036854775808, expected int64/,
+    );
   });
 
   it('may have line separators of Unicode in its texts, and lines longer than what is read at once', async () => {
