@@ -239,6 +239,7 @@ describeWithRedis('a link to a cluster', () => {
   it('runs scripts in every slot and hears every node', async () => {
     const link = linkTo(cluster.url);
     const heard = await heardBy(link, 'c');
+    expect(await link.listeners('c')).toBe(1);
     const keys = Array.from({ length: 60 }, (_, n) => `{f:${n}}:k`);
     const replies = await Promise.all(
       keys.map((key) => link.runText("redis.call('SET', KEYS[1], 'x'); return KEYS[1]", [key], [])),
