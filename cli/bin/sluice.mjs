@@ -39,8 +39,8 @@ const runWith = (node) => {
   const pass = (signal) => process.on(signal, () => child.kill(signal));
   pass('SIGTERM');
   pass('SIGHUP');
-  // A terminal sends Ctrl-C to the whole process group; a second copy would read as "stop at once".
-  if (process.stdin.isTTY) process.on('SIGINT', () => {});
+  // A terminal sends Ctrl-C to the whole process group; a second copy would read as "stop at once". Input may be piped there.
+  if (process.stdin.isTTY || process.stdout.isTTY || process.stderr.isTTY) process.on('SIGINT', () => {});
   else pass('SIGINT');
   child.on('error', (error) => {
     console.error(`sluice: ${node} could not be started: ${error.message}. Run \`npm install\` again.`);
