@@ -30,18 +30,20 @@ export const makeRetention = (
     sweep: async ({ now, limit }) => {
       if (context.clock.fault() !== null) return false;
       const fns = [...new Set([...context.functions.owned(), ...removed])];
-      const sweeping = fns.map((fn) => runScript<number>(context, 'sweep', fn, now, [limit]));
+      const sweeping = fns.map((fn) =>
+        runScript<[calls: number, more: number]>(context, 'sweep', fn, now, [limit]),
+      );
       const swept = await Promise.all(sweeping);
       bump(
         context,
         'calls_swept',
-        swept.reduce((sum, calls) => sum + calls, 0),
+        swept.reduce((sum, [calls]) => sum + calls, 0),
       );
       if (now >= forgotAt + FORGET_MS) {
         forgotAt = now;
         removed = await registry.forget(now);
       }
-      if (swept.some((calls) => calls === limit)) return true;
+      if (swept.some(([, more]) => more === 1)) return true;
       // Last, since a bucket that does not answer must hold up nothing of the above.
       const deleting = fns.map((fn) => context.largeBytes.sweep(fn, now));
       return (await Promise.all(deleting)).includes(true);

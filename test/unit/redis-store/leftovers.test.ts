@@ -1,8 +1,9 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { serialOfId } from '../../../shared/store/redis/layout.ts';
 import { LIMITS } from '../../contract/factory.ts';
 import { describeWithRedis, RedisServer } from '../../support/redis-servers.ts';
 import { makeShop, newPrefix } from './homes.ts';
-import { FENCE, QueueRig, UnreliableDispatch } from './queue-rig.ts';
+import { FENCE, QueueRig, RETENTION_MS, UnreliableDispatch } from './queue-rig.ts';
 
 let server: RedisServer;
 
@@ -64,6 +65,65 @@ describeWithRedis('a store over time', () => {
     expect(await rig.expire()).toMatchObject({ leases: 1, more: true });
     expect(await rig.expire()).toMatchObject({ leases: 1, more: false });
     expect(await rig.lease(2)).toMatchObject([{ claims: 1 }, { claims: 1 }]);
+  });
+
+  it('releases the records of a call with many parts in steps that are short for all others, each once', async () => {
+    await using rig = await QueueRig.open(server.url, 'records');
+    const base = await rig.keys();
+    const withTtl = async (): Promise<number> => {
+      let count = 0;
+      for (const key of await rig.keys())
+        if (key.startsWith('output:') && (await rig.command<number>('PTTL', key)) > 0) count += 1;
+      return count;
+    };
+    const [call, small] = [await rig.admit(601), await rig.admit(2)];
+    const slices = [
+      { callId: call, from: 299, count: 3 },
+      { callId: small, from: 0, count: 1 },
+    ];
+    const { now, versionId } = rig;
+    const single = async (from: number): Promise<void> => {
+      await rig.seal(call, from, 1);
+    };
+    for (let from = 0; from < 299; from += 1) await single(from);
+    await rig.queue.seal({ now, versionId, slices, reason: 'size', fence: FENCE });
+    for (let from = 302; from < 601; from += 1) await single(from);
+    const batches = [...(await rig.lease(1000))];
+    const shared = batches.splice(299, 1)[0]!;
+    const error = { code: 'handler_error', message: 'no' } as const;
+    const outcomes = [
+      { callId: call, from: 299, count: 1, state: 'ok', outputRow: 0 },
+      { callId: call, from: 300, count: 1, state: 'failed', error },
+      { callId: call, from: 301, count: 1, state: 'ok', outputRow: 2 },
+      { callId: small, from: 0, count: 1, state: 'ok', outputRow: 3 },
+    ] as const;
+    const run = { continuations: [], output: new Uint8Array(8), startedAt: now, handlerMs: 1 };
+    const { batchId, token } = shared;
+    await rig.queue.settle({ now, batchId, token, outcomes, ...run });
+    for (const batch of batches) await rig.settle(batch);
+    // The last one has no call that is not finished; the others are looked at by the sweep.
+    expect(await withTtl()).toBe(1);
+    expect(await rig.sweep()).toEqual([0, 1]);
+    expect(await withTtl()).toBe(300);
+    expect(await rig.sweep()).toEqual([0, 1]);
+    expect(await rig.sweep()).toEqual([0, 0]);
+    expect(await withTtl()).toBe(598);
+    const record = `output:${serialOfId(batchId)}`;
+    expect(await rig.command('HMGET', record, 'r', 'u')).toEqual([Buffer.from('2'), Buffer.from('1')]);
+    await rig.seal(small, 1, 1);
+    await rig.settle((await rig.lease())[0]!);
+    expect(await withTtl()).toBe(600);
+
+    rig.now += RETENTION_MS;
+    expect(await rig.sweep()).toEqual([2, 1]);
+    expect(await rig.command('HGET', record, 'r')).toEqual(Buffer.from('1'));
+    expect(await rig.queue.call(call)).toBe('gone');
+    for (const left of [299, 1]) {
+      expect(await rig.sweep()).toEqual([0, 1]);
+      expect((await rig.keys()).filter((key) => key.startsWith('output:'))).toHaveLength(left);
+    }
+    expect(await rig.sweep()).toEqual([0, 0]);
+    expect(await rig.keys()).toEqual([...base, 'queue', 'told', 'waiting'].toSorted());
   });
 
   it.each([

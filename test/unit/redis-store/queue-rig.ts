@@ -19,7 +19,7 @@ import { okOutcomes } from '../../contract/workshop.ts';
 export const FENCE = 'fence';
 const GENERATION = 'generation';
 const FN = 7;
-const RETENTION_MS = 3_600_000;
+export const RETENTION_MS = 3_600_000;
 
 /** Gives every job twice, the later ones first. */
 export class UnreliableDispatch implements Dispatch {
@@ -177,9 +177,9 @@ export class QueueRig {
   }
 
   /** Drops what is past its retention. */
-  sweep(): Promise<number> {
+  sweep(): Promise<[calls: number, more: number]> {
     const key = this.layout.key(FN, 'generation');
-    return this.link.run<number>('sweep', [key], [GENERATION, this.now, RETENTION_MS, 1000]);
+    return this.link.run<[number, number]>('sweep', [key], [GENERATION, this.now, RETENTION_MS, 1000]);
   }
 
   async passRetention(): Promise<void> {

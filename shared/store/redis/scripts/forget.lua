@@ -15,6 +15,6 @@ end
 local is_removed = redis.call('HEXISTS', key('function'), 'removed') == 1
 if not is_removed then return 0 end
 -- Objects that are still to be deleted (parts/objects) are named nowhere else, and calls that are to be swept name some.
-if redis.call('EXISTS', key('versions'), key('uploads'), key('unnamed'), key('expiries')) > 0 then return 2 end
+if redis.call('EXISTS', key('versions'), key('uploads'), key('unnamed'), key('expiries'), key('releasing')) > 0 then return 2 end
 redis.call('DEL', key('function'), key('waiting'), key('retired'))
 return 1

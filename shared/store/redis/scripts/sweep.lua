@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
--- Drops calls that are past their retention. A swept call is gone until its number falls to the floor, then unknown:
+-- Releases the records of calls with many parts, then drops calls that are past their retention. A swept call is gone until its number falls to the floor, then unknown:
 -- the highest number swept until a time becomes the floor one retention later, so nothing is kept for a swept call.
 -- KEYS  1 generation (see parts/base)
 -- ARGV  1-3 see parts/base; 4 calls at most
--- Result  calls that were dropped
+-- Result  { calls that were dropped, 1 where more is due }
 -- include: base
 -- include: calls
 -- include: objects
@@ -21,15 +21,57 @@ local function drop_idempotency(name, n)
   if named == n then redis.call('DEL', key('idempotency', name)) end
 end
 
+local function drop_record(m)
+  drop_object(redis.call('HGET', key('output', m), 's'))
+  redis.call('UNLINK', key('output', m), key('bytes', m))
+end
+
+-- Counts a call off a record, once: its parts in one record need not be neighbours, and a step sees a few of them.
+local function release(m, n, why)
+  local field = why == ON_SWEEP and 'r' or 'u'
+  if redis.call('HEXISTS', key('output', m), field) == 0 then return end
+  if redis.call('HSETNX', key('output', m), field .. n, 1) == 0 then return end
+  if redis.call('HINCRBY', key('output', m), field, -1) > 0 then return end
+  if why == ON_SWEEP then drop_record(m) else expire_record(m) end
+end
+
+-- The next parts of the call that stands first in `releasing`. Swept parts go; finished ones stay, and their ranks with them.
+local function release_step(why, n, rank, record)
+  local most = RELEASED_MAX - released
+  local parts = redis.call('ZRANGE', key('parts', n), rank, rank + most - 1)
+  for _, packed in ipairs(parts) do
+    local part = cmsgpack.unpack(packed)
+    if part[1] <= PART_FAILED and part[4] ~= record then release(part[4], n, why) end
+  end
+  released = released + #parts
+  if why == ON_SWEEP then redis.call('ZREMRANGEBYRANK', key('parts', n), 0, most - 1) else rank = rank + #parts end
+  if #parts == most then
+    redis.call('LSET', key('releasing'), 0, cmsgpack.pack({ why, n, rank, record }))
+  else
+    redis.call('LPOP', key('releasing'))
+    if why == ON_FINISH then redis.call('PEXPIRE', key('parts', n), retention + TTL_SLACK) end
+  end
+end
+
+-- In the order in which they came: a call's records are released as those of a finished one first.
+local function release_parts()
+  while released < RELEASED_MAX do
+    local first = redis.call('LINDEX', key('releasing'), 0)
+    if not first then return end
+    release_step(unpack(cmsgpack.unpack(first)))
+  end
+end
+
+local function is_releasing() return redis.call('EXISTS', key('releasing')) == 1 end
+
 local function drop(call)
   local head, n = call.head, call.n
-  for m in pairs(records_of(call)) do
-    if redis.call('HINCRBY', key('output', m), 'r', -1) <= 0 then
-      drop_object(redis.call('HGET', key('output', m), 's'))
-      redis.call('UNLINK', key('output', m), key('bytes', m))
+  if not release_later(ON_SWEEP, call) then
+    for m in pairs(records_of(call)) do
+      if redis.call('HINCRBY', key('output', m), 'r', -1) <= 0 then drop_record(m) end
     end
+    if head[PARTS] == true then redis.call('UNLINK', key('parts', n)) end
   end
-  if head[PARTS] == true then redis.call('UNLINK', key('parts', n)) end
   if head[IDEMPOTENCY] then drop_idempotency(head[IDEMPOTENCY], n) end
   local bucket = bucket_of(n)
   fields[bucket] = fields[bucket] or {}
@@ -86,7 +128,8 @@ local function drop_buckets()
   if low ~= counter('low') then set_counter('low', low) end
 end
 
-for _ = 1, limit do
+release_parts()
+for _ = 1, is_releasing() and 0 or limit do
   local entry = redis.call('ZRANGEBYSCORE', key('expiries'), '-inf', now, 'WITHSCORES', 'LIMIT', 0, 1)
   if swept == limit or not entry[1] then break end
   sweep_entry(entry[1], entry[2])
@@ -94,4 +137,4 @@ end
 move_floor()
 drop_buckets()
 flush_counters()
-return swept
+return { swept, (swept == limit or is_releasing()) and 1 or 0 }

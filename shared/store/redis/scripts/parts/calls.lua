@@ -197,3 +197,24 @@ local function records_of(call)
   end
   return records
 end
+
+local function expire_record(m)
+  redis.call('PEXPIRE', key('output', m), retention + TTL_SLACK)
+  redis.call('PEXPIRE', key('bytes', m), retention + TTL_SLACK)
+end
+
+-- A call that is finished or swept releases its records. Where it has many parts, the sweep does it step by step:
+--   releasing: list of MessagePack { why, call, rank of the next part, record to leave out or 0 }
+local ON_FINISH, ON_SWEEP = 0, 1
+-- Parts that one script releases: some milliseconds, in which all others wait.
+local RELEASED_MAX = 300
+local released = 0
+
+-- Whether the call's records are released later; else it is done now.
+local function release_later(why, call, record)
+  if call.head[PARTS] ~= true then return false end
+  released = released + redis.call('ZCARD', key('parts', call.n))
+  if released <= RELEASED_MAX then return false end
+  redis.call('RPUSH', key('releasing'), cmsgpack.pack({ why, call.n, 0, record or 0 }))
+  return true
+end

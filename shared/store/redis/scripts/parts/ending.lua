@@ -1,6 +1,6 @@
 -- How rows get their outcomes and calls end. Settling, lost leases and passed deadlines all end in `conclude`.
 --   output:M: hash, `o` the output, or `b` its bytes' count (they lie in bytes:M), or `s` a reference to it (parts/objects);
---       `e` the errors (JSON array), `r` calls that refer to it, `u` those unfinished
+--       `e` the errors (JSON array), `r` calls that refer to it, `u` those unfinished; `r7`, `u7`: call 7 is none of these any more
 --   expiries: sorted set, MessagePack list of calls that finished together → when their results go
 -- A batch's outcomes lie in the record of its own number; a part that settles while the rest keeps the batch's number
 -- gets another, so that a number never means two outputs.
@@ -19,11 +19,6 @@ local function status_of_end(head)
   if head[CANCELLED] > 0 then return IS_CANCELLED end
   if head[EXPIRED] > 0 then return IS_EXPIRED end
   return head[FAILED] > 0 and IS_FAILED or COMPLETED
-end
-
-local function expire_record(m)
-  redis.call('PEXPIRE', key('output', m), retention + TTL_SLACK)
-  redis.call('PEXPIRE', key('bytes', m), retention + TTL_SLACK)
 end
 
 -- Ends a call: rows without an outcome are cancelled or expired. `record`: its reference is counted by the caller.
@@ -48,10 +43,12 @@ local function finish(call, fill, record)
     redis.call('UNLINK', key('payload', call.n))
   end
   if head[IDEMPOTENCY] then redis.call('PEXPIRE', key('idempotency', head[IDEMPOTENCY]), retention + TTL_SLACK) end
-  if head[PARTS] == true then redis.call('PEXPIRE', key('parts', call.n), retention + TTL_SLACK) end
-  for m in pairs(records_of(call)) do
-    if m ~= record and redis.call('HINCRBY', key('output', m), 'u', -1) <= 0 then
-      expire_record(m)
+  if not release_later(ON_FINISH, call, record) then
+    if head[PARTS] == true then redis.call('PEXPIRE', key('parts', call.n), retention + TTL_SLACK) end
+    for m in pairs(records_of(call)) do
+      if m ~= record and redis.call('HINCRBY', key('output', m), 'u', -1) <= 0 then
+        expire_record(m)
+      end
     end
   end
   for _, m in ipairs(head[BATCHES] or {}) do emptied[m] = true end
