@@ -2,10 +2,13 @@
 import type { FunctionJson, Sluice } from '../../sdk/index.ts';
 import { pause } from '../../sdk/transport.ts';
 import { groupNameOf } from '../../shared/domain/model.ts';
+import { SluiceError } from '../../shared/errors/sluice-error.ts';
 import { reasonLine } from '../print.ts';
 
 /** Most calls are answered before the first look. */
 const LOOK_MS = 2000;
+/** One look at most; a server that answers does so in milliseconds. */
+const LOOK_LONGEST_MS = 5000;
 /** A state that comes and goes does not fill a terminal. */
 const SAY_MS = 10_000;
 
@@ -51,23 +54,35 @@ export type WaitingOptions = {
   readonly say?: (line: string) => void;
 };
 
-/** Looks until the function that it returns is called. A look that fails is no matter: the wait itself reports. */
+type Watched = Pick<WaitingOptions, 'functionName' | 'version'>;
+
+/** One look: what the calls wait for, null for nothing that is known. Why the server refuses a look is for the wait to report. */
+export const look = async (
+  client: Sluice,
+  { functionName, version }: Watched,
+  signal: AbortSignal,
+): Promise<string | null> => {
+  try {
+    return waitingState(await client.function(functionName).show(signal), version);
+  } catch (error) {
+    return error instanceof SluiceError ? null : 'the server does not answer, and is asked again';
+  }
+};
+
+/** Looks until the function that it returns is called. */
 export const watchWaiting = (client: Sluice, options: WaitingOptions): (() => void) => {
-  const { functionName, version, ending, say = (line) => process.stderr.write(line) } = options;
+  const { ending, say = (line) => process.stderr.write(line) } = options;
   const stop = new AbortController();
   const notice = new WaitingNotice();
-  const look = async (): Promise<void> => {
+  const watch = async (): Promise<void> => {
     for (;;) {
       await pause(LOOK_MS, stop.signal);
-      const fn = await client
-        .function(functionName)
-        .show(stop.signal)
-        .catch(() => null);
-      const state = fn === null ? null : waitingState(fn, version);
+      const signal = AbortSignal.any([stop.signal, AbortSignal.timeout(LOOK_LONGEST_MS)]);
+      const state = await look(client, options, signal);
       if (!stop.signal.aborted && notice.isNews(state, performance.now()))
         say(`waiting: ${state}; ${ending}\n`);
     }
   };
-  look().catch(() => undefined);
+  watch().catch(() => undefined);
   return () => stop.abort();
 };

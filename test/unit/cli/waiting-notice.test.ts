@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { WaitingNotice, waitingState } from '../../../cli/call/waiting-notice.ts';
+import { look, WaitingNotice, waitingState } from '../../../cli/call/waiting-notice.ts';
 import { ignoredLine } from '../../../cli/deploy/ignored-options.ts';
 import { counted, reasonLine } from '../../../cli/print.ts';
-import type { FunctionJson } from '../../../sdk/index.ts';
+import { type FunctionJson, Sluice } from '../../../sdk/index.ts';
 
 type Replica = FunctionJson['replicas'][number];
 
@@ -33,6 +33,16 @@ describe('what a call waits for', () => {
       [functionWith({ starting: 1 }, { name: 'f' }), 'f is starting (sluice functions show f)'],
     ];
     for (const [fn, state] of cases) expect(waitingState(fn, 'v1')).toBe(state);
+  });
+
+  it('is the server itself where that does not answer, at once or in time', async () => {
+    const fn = { functionName: 'f', version: 'v1' };
+    const says = (answer: typeof fetch, signal = new AbortController().signal) =>
+      look(new Sluice({ url: 'http://127.0.0.1:1', retries: 0, fetch: answer }), fn, signal);
+    const silent = 'the server does not answer, and is asked again';
+    expect(await says(() => Promise.reject(new TypeError('fetch failed')))).toBe(silent);
+    expect(await says(fetch, AbortSignal.abort(new Error('too late')))).toBe(silent);
+    expect(await says(async () => new Response('{"code":"unauthorized"}', { status: 401 }))).toBeNull();
   });
 
   it('is said at each change, and not more often than every ten seconds', () => {
