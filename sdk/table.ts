@@ -1,7 +1,8 @@
-/** Columns of Arrow streams taken apart and put together by their buffers; values are touched in dictionaries only. */
+/** Columns of Arrow streams taken apart and put together by their buffers; values are touched in dictionaries and views only. */
 import * as arrow from '@uwdata/flechette';
 import { SluiceError } from '../shared/errors/sluice-error.ts';
 import { tableBytes } from './input.ts';
+import { plainColumn } from './plain-column.ts';
 
 export type Compression = {
   readonly lz4: (bytes: Uint8Array) => Uint8Array;
@@ -15,17 +16,6 @@ export const setDecompression = ({ lz4, zstd }: Compression): void => {
   };
   arrow.setCompressionCodec(arrow.CompressionType.LZ4_FRAME, { encode: refuse, decode: lz4 });
   arrow.setCompressionCodec(arrow.CompressionType.ZSTD, { encode: refuse, decode: zstd });
-};
-
-/** Values in place of dictionary indices: batches with dictionaries of their own can be joined then. */
-const plainColumn = (column: arrow.Column<unknown>): arrow.Column<unknown> => {
-  const { type } = column;
-  if (type.typeId !== arrow.Type.Dictionary) return column;
-  const values = (type as unknown as { dictionary: arrow.DataType }).dictionary;
-  const batches = column.data.flatMap((batch) => [
-    ...(arrow.columnFromArray(Array.from(batch), values) as arrow.Column<unknown>).data,
-  ]);
-  return new arrow.Column(batches as never, values as never) as arrow.Column<unknown>;
 };
 
 export type Selection = { readonly column: string; readonly as: string };

@@ -2,8 +2,8 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { zstdDecompressSync } from 'node:zlib';
 import { type Selection, selectColumns, setDecompression } from '../../sdk/table.ts';
-import { FlatBuffer } from '../../shared/arrow/flat-table.ts';
-import { readSchema, type Schema, schemaMessage } from '../../shared/arrow/schema-message.ts';
+import { FlatBuffer, type FlatTable } from '../../shared/arrow/flat-table.ts';
+import { SluiceError } from '../../shared/errors/sluice-error.ts';
 import { CommandError } from '../failure.ts';
 import type { RowRequest, RowSource } from './row-source.ts';
 import { packed } from './row-streams.ts';
@@ -12,6 +12,7 @@ type Message = { readonly kind: number; readonly bytes: Uint8Array };
 
 const KIND_SCHEMA = 1;
 const KIND_DICTIONARY = 2;
+const VERSION_5 = 4;
 const METADATA_BYTES_MAX = 16 * 1024 * 1024;
 const END = new Uint8Array([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
 
@@ -20,7 +21,7 @@ type Place = { readonly offset: number; readonly bytes: number };
 
 /** What stands before every batch, and where the rest lies; a stream tells the places as it goes. */
 type Head = {
-  readonly schema: Schema;
+  readonly columns: readonly string[];
   readonly message: Uint8Array;
   readonly places: readonly Place[] | null;
 };
@@ -63,8 +64,7 @@ class ArrowFile {
     this.at = message.bytes.length;
     const length = new DataView(message.bytes.buffer).getInt32(4, true);
     const table = new FlatBuffer(message.bytes.subarray(8, 8 + length), 'the schema').root().table(2);
-    if (table === null) throw this.broken('its schema is empty');
-    return { schema: readSchema(table), message: message.bytes, places: null };
+    return { columns: this.#columns(table), message: message.bytes, places: null };
   }
 
   /** The file format has everything in its footer; some writers put the schema nowhere else. */
@@ -73,21 +73,26 @@ class ArrowFile {
     const length = new DataView(tail.buffer).getInt32(0, true);
     if (length <= 0 || length > METADATA_BYTES_MAX || length > this.#size - 18)
       throw this.broken('it has no footer, so that its end is missing');
-    const flat = new FlatBuffer(await this.#bytes(this.#size - 10 - length, length), 'the footer');
-    const footer = flat.root();
-    const table = footer.table(1);
-    if (table === null) throw this.broken('its footer has no schema');
-    const schema = readSchema(table);
+    const bytes = await this.#bytes(this.#size - 10 - length, length);
+    const footer = new FlatBuffer(bytes, 'the footer').root();
+    const columns = this.#columns(footer.table(1));
     const places = [2, 3].flatMap((slot) => {
       const blocks = footer.vector(slot, 24);
       return Array.from({ length: blocks.length }, (_, i): Place => {
         const at = blocks.start + i * 24;
         const offset = footer.int64At(at, 'the offset of a block');
-        const metadata = flat.u32(at + 8);
+        const metadata = new DataView(bytes.buffer).getUint32(at + 8, true);
         return { offset, bytes: metadata + footer.int64At(at + 16, 'the body length of a block') };
       });
     });
-    return { schema, message: schemaMessage(schema.nodes), places };
+    return { columns, message: footerMessage(bytes), places };
+  }
+
+  /** The names only: what the other columns hold is asked of those that the run uses. */
+  #columns(schema: FlatTable | null): string[] {
+    if (schema === null) throw this.broken('it has no schema');
+    if (schema.i16(0) !== 0) throw this.broken('it is big-endian');
+    return schema.tables(1, (field) => field.string(0) ?? '');
   }
 
   /** Dictionaries and record batches in their order. */
@@ -126,15 +131,44 @@ class ArrowFile {
   }
 }
 
+/**
+ * The schema of a footer as the message of a stream, types and all: a table `Message` of its own that points into the
+ * footer behind it (arrow/format/Message.fbs).
+ */
+const footerMessage = (footer: Uint8Array): Uint8Array => {
+  const from = new DataView(footer.buffer, footer.byteOffset);
+  const root = from.getUint32(0, true);
+  const entry = root + from.getUint16(root - from.getInt32(root, true) + 6, true);
+  const schema = entry + from.getUint32(entry, true);
+  const [vtable, table, metadataBytes] = [4, 16, 32];
+  const padded = (footer.length + 7) & ~7;
+  const message = Buffer.alloc(8 + metadataBytes + padded);
+  message.writeUInt32LE(0xffffffff, 0);
+  message.writeUInt32LE(metadataBytes + padded, 4);
+  const metadata = message.subarray(8);
+  metadata.writeUInt32LE(table, 0);
+  // Where the members lie in the table: version, type and place of the header; no body.
+  new Uint16Array(metadata.buffer, metadata.byteOffset + vtable, 6).set([12, 12, 8, 10, 4, 0]);
+  metadata.writeInt32LE(table - vtable, table);
+  metadata.writeUInt32LE(metadataBytes + schema - (table + 4), table + 4);
+  metadata.writeInt16LE(VERSION_5, table + 8);
+  metadata.writeUInt8(KIND_SCHEMA, table + 10);
+  metadata.set(footer, metadataBytes);
+  return new Uint8Array(message);
+};
+
 const allowCompression = async (): Promise<void> => {
   const { decompress } = await import('lz4js');
   setDecompression({ lz4: (bytes) => decompress(bytes), zstd: (bytes) => zstdDecompressSync(bytes) });
 };
 
+const explained = (file: string, error: unknown): unknown =>
+  error instanceof SluiceError ? new CommandError(`${file}: ${error.message}`) : error;
+
 export const arrowSource = async (file: string): Promise<RowSource> => {
-  const columns = await ArrowFile.with(file, async (arrow) =>
-    (await arrow.head()).schema.fields.map(({ name }) => name),
-  );
+  const { columns } = await ArrowFile.with(file, (arrow) => arrow.head()).catch((error: unknown) => {
+    throw explained(file, error);
+  });
   await allowCompression();
   let share = 0;
 
@@ -162,10 +196,18 @@ export const arrowSource = async (file: string): Promise<RowSource> => {
     }
   }
 
+  async function* rows(request: RowRequest): AsyncGenerator<Uint8Array, void, undefined> {
+    try {
+      yield* packed(batches(request), request.rowsMax);
+    } catch (error) {
+      throw explained(file, error);
+    }
+  }
+
   return {
     columns,
     rowsTotal: null,
-    rows: (request) => packed(batches(request), request.rowsMax),
+    rows,
     readShare: () => share,
   };
 };
