@@ -7,6 +7,9 @@ import { CommandError } from '../failure.ts';
 import type { RowRequest, RowSource } from './row-source.ts';
 import { CHUNK_BYTES_MAX, packed } from './row-streams.ts';
 
+/** The magic number twice, and the length of the footer. */
+const SIZE_BYTES_MIN = 12;
+
 const unreadable = (file: string, error: unknown): CommandError =>
   new CommandError(
     `${file} cannot be read as Parquet (${error instanceof Error ? error.message : String(error)}); check that it is whole.`,
@@ -14,6 +17,7 @@ const unreadable = (file: string, error: unknown): CommandError =>
 
 export const parquetSource = async (file: string): Promise<RowSource> => {
   const blob = await openAsBlob(file);
+  if (blob.size < SIZE_BYTES_MIN) throw unreadable(file, `it has ${blob.size} bytes`);
   const metadata = await parquetMetadataAsync(await asyncBufferFromFile(file)).catch((error: unknown) => {
     throw unreadable(file, error);
   });

@@ -68,7 +68,7 @@ const notUtf8 = async (file: string, from: number, bytes: Buffer): Promise<Comma
     position += chunk.length;
   }
   return new CommandError(
-    `${file}, line ${line}, is not UTF-8 at byte ${at - lineFrom + 1}; save the file as UTF-8 (\`iconv -t UTF-8\`).`,
+    `${file}, line ${line}, is not UTF-8 at byte ${at - lineFrom + 1}; save it as UTF-8.`,
   );
 };
 

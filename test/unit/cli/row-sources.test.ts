@@ -92,7 +92,7 @@ describe('CSV', () => {
 describe('a text file that is not UTF-8', () => {
   const wrong = (bytes: Buffer): RegExp =>
     new RegExp(
-      `line ${bytes.toString('latin1').split('\n').length}, is not UTF-8 at byte 4; save the file as UTF-8`,
+      `line ${bytes.toString('latin1').split('\n').length}, is not UTF-8 at byte 4; save it as UTF-8`,
     );
 
   it.each(['csv', 'jsonl'])('is refused with line and byte (%s)', async (ending) => {
@@ -226,6 +226,9 @@ describe('Arrow and Parquet', () => {
     await expect(read(file('b.arrows', bytes.slice(0, bytes.length - 40)))).rejects.toThrow('cut off');
     await expect(read(file('c.arrows', 'this is not Arrow at all'))).rejects.toThrow(
       'cannot be read as Arrow',
+    );
+    await expect(read(file('none.parquet', ''))).rejects.toThrow(
+      'none.parquet cannot be read as Parquet (it has 0 bytes); check that it is whole.',
     );
     await expect(read(file('b.parquet', 'PAR1 this is not Parquet PAR1'))).rejects.toThrow(
       'cannot be read as Parquet',
