@@ -36,6 +36,7 @@ export {
   tableStream,
   textColumn,
   valueColumn,
+  valueColumns,
 } from './picked-rows.ts';
 export { rowsToStream, streamToColumns, type TypedArray } from './plain-columns.ts';
 export { type ResultOptions, resultArrow } from './result-arrow.ts';

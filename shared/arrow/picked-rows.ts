@@ -2,7 +2,7 @@
 import type { FieldJson, TypeJson } from '../domain/function.ts';
 import { BugError } from '../errors/sluice-error.ts';
 import { type ArrayData, type Node, noBytes, nodesOf } from './array-node.ts';
-import type { Piece } from './column-join.ts';
+import { type Piece, wholePiece } from './column-join.ts';
 import { columnOf, type JoinedColumn, joinedColumns, plainField, structArray } from './joined-stream.ts';
 import { NUMBER_ARRAYS, type Numbers } from './number-arrays.ts';
 import { type ArrowStream, openStream } from './stream.ts';
@@ -119,6 +119,15 @@ export function valueColumn(parts: readonly PickedRows[], field: FieldJson): Joi
     ),
   );
   return { field, pieces };
+}
+
+/** The columns of a stream, which are as many, each with the type that it is to have. */
+export function valueColumns(bytes: Uint8Array, fields: readonly FieldJson[]): readonly JoinedColumn[] {
+  const { batches } = openStream(bytes);
+  return fields.map((field, at) => ({
+    field,
+    pieces: batches.map(({ columns }) => wholePiece(written(columns[at]!))),
+  }));
 }
 
 const MILLISECONDS: TypeJson = { timestamp: 'ms', tz: null };

@@ -1,8 +1,10 @@
-/** Parquet from Arrow streams (parquet-wasm: docs/decisions/0004-parquet.md). Encoding is synchronous: use it in a thread. */
+/** Parquet from Arrow streams, in the types of parquet-type.ts (parquet-wasm: docs/decisions/0004-parquet.md). Encoding is synchronous: use it in a thread. */
 import { createWriteStream } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { openStream, sameType, tableStream, valueColumns } from '../arrow/index.ts';
+import { parquetField } from './parquet-type.ts';
 
 /** Rows and bytes of a row group at most: readers skip by row groups, and the writer holds one in memory. */
 const ROW_GROUP_ROWS = 100_000;
@@ -20,6 +22,14 @@ const propertiesOf = (parquet: Awaited<ReturnType<typeof load>>) =>
     .setStatisticsEnabled(parquet.EnabledStatistics.Chunk)
     .setCreatedBy('sluice');
 
+/** What has no logical type in Parquet, as what has one. */
+const castStream = (bytes: Uint8Array): Uint8Array => {
+  const { fields } = openStream(bytes);
+  const wanted = fields.map(parquetField);
+  if (wanted.every(({ type }, i) => sameType(type, fields[i]!.type))) return bytes;
+  return tableStream(valueColumns(bytes, wanted), openStream(bytes).rows);
+};
+
 /**
  * Writes the rows of streams with one schema.
  * @throws Error, or a text, for a type that Parquet does not hold
@@ -30,13 +40,13 @@ export const writeParquetFile = async (parts: AsyncIterable<Uint8Array>, file: s
   const iterator = parts[Symbol.asyncIterator]();
   const first = await iterator.next();
   if (first.done) return;
-  const head = parquet.Table.fromIPCStream(first.value);
+  const head = parquet.Table.fromIPCStream(castStream(first.value));
   // The streaming writer takes its schema from the first batch; the part of an empty input has none.
   if (head.numBatches === 0) return writeFile(file, parquet.writeParquet(head, properties));
   async function* batches() {
     yield* head.recordBatches();
     for (let next = await iterator.next(); !next.done; next = await iterator.next())
-      yield* parquet.Table.fromIPCStream(next.value).recordBatches();
+      yield* parquet.Table.fromIPCStream(castStream(next.value)).recordBatches();
   }
   const bytes = await parquet.transformParquetStream(ReadableStream.from(batches()) as never, properties);
   await pipeline(Readable.fromWeb(bytes as never), createWriteStream(file));
