@@ -17,7 +17,8 @@ type RunOptions = ConnectionOptions & {
 
 const ABOUT = `
 Formats go by the file names: .parquet, .csv, .tsv, .jsonl (.ndjson), .arrow (.feather, .ipc), .arrows in; .parquet, .arrow
-(.feather, .ipc), .arrows out.
+(.feather, .ipc), .arrows out. Cells of CSV for binary inputs are base64. Parquet has no times in whole seconds and no date64:
+they become milliseconds and timestamps, and dictionaries become their values; .arrow keeps them.
 
 The output has the input's rows in their order: the other columns of the input (ids stay beside their results), then
 "result". --keep id keeps only the columns named, --keep none keeps none, --keep all also keeps those that were sent.

@@ -42,7 +42,9 @@ const bigInt = (min: bigint, max: bigint): Check => {
   };
 };
 
-const isBinary: Check = (v) => (typeof v === 'string' ? BASE64.test(v) : v instanceof Uint8Array);
+/** Padded, since a plain word is of the same alphabet: most words are not of 4 characters, or 8. */
+const isBase64 = (text: string): boolean => text.length % 4 === 0 && BASE64.test(text);
+const isBinary: Check = (v) => (typeof v === 'string' ? isBase64(v) : v instanceof Uint8Array);
 const isDate: Check = (v) =>
   typeof v === 'string'
     ? v.length <= 13 && parseTimestamp(v, 's') !== null
@@ -189,11 +191,13 @@ function explainAt(field: FieldJson, value: unknown, path: string): string {
   return `${at}is ${excerpt(value)}, expected ${typeText(field.type)}${hint === '' ? '' : ` (${hint})`}`;
 }
 
+const BASE64_HINT = 'base64, padded with =';
+
 const HINTS: Readonly<Record<string, string>> = {
   int64: 'an integer; beyond ±2^53 a string of digits',
   uint64: 'a non-negative integer; beyond 2^53 a string of digits',
-  binary: 'base64',
-  large_binary: 'base64',
+  binary: BASE64_HINT,
+  large_binary: BASE64_HINT,
   date32: 'YYYY-MM-DD',
   date64: 'YYYY-MM-DD, or milliseconds since 1970',
 };

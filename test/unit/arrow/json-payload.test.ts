@@ -93,7 +93,9 @@ test.each<[TypeJson, unknown, string]>([
   ['float64', JSON.parse('1e999'), 'is Infinity, expected float64'],
   ['float32', 1e39, 'is 1e+39, expected float32'],
   [list('float16'), [1, 70_000], '[1] is 70000, expected float16'],
-  ['binary', 'no!', 'is "no!", expected binary (base64)'],
+  ['binary', 'no!=', 'is "no!=", expected binary (base64, padded with =)'],
+  ['binary', 'hello', 'is "hello", expected binary (base64, padded with =)'],
+  ['large_binary', 'aGk', 'is "aGk", expected large_binary (base64, padded with =)'],
   ['date32', '2026-02-30', 'is "2026-02-30", expected date32 (YYYY-MM-DD)'],
   [
     { timestamp: 'ms', tz: null },
@@ -146,11 +148,29 @@ test('JSON values of every kind, null included, pass a json column', () => {
   expect(streamToColumns(bytes).x).toEqual(values);
 });
 
-test('lone surrogates do not meet across rows', () => {
-  const values = ['a\ud83d', '\ude00b', 'ü'];
-  const { payload } = jsonToPayload({ columns: { text: values } }, inputs);
-  const { bytes } = buildInput([{ payload, from: 0, count: 3 }], inputs)[0]!;
-  expect(streamToColumns(bytes).text).toEqual(['a\ufffd', '\ufffdb', 'ü']);
+describe('what JSON can write and no reader takes as it is', () => {
+  const deep = (levels: number) => JSON.parse(`${'['.repeat(levels)}${']'.repeat(levels)}`);
+  const json = [field('x', 'json')];
+  const text = [field('x', 'utf8')];
+
+  test.each<[string, readonly FieldJson[] | null, unknown, string]>([
+    ['depth', json, deep(257), 'json (at most 256 levels)'],
+    ['depth', json, { a: deep(4000) }, 'json (at most 256 levels)'],
+    ['an infinite number', json, { v: JSON.parse('1e400') }, 'json (numbers that a double holds)'],
+    ['a lone surrogate', json, [{ v: 'a\ud800' }], 'json (text without lone surrogates)'],
+    ['a lone surrogate', json, { '\udfff': 1 }, 'json (text without lone surrogates)'],
+    ['a lone surrogate', text, '\ud800', 'utf8 (text without lone surrogates)'],
+    ['a lone surrogate', null, '\ud800', 'utf8 (text without lone surrogates)'],
+    ['an infinite number', null, JSON.parse('1e400'), 'float64'],
+    ['an infinite number', [field('x', 'any')], [JSON.parse('-1e400')], 'float64'],
+  ])('%s is refused', (_, fields, value, expected) => {
+    expect(refusal({ columns: { x: [value] } }, fields)).toMatch(/^invalid_request: column "x", row 0: /);
+    expect(refusal({ columns: { x: [value] } }, fields)).toContain(`, expected ${expected}`);
+  });
+
+  test('what is just below passes', () => {
+    expect(refusal({ columns: { x: [deep(256), '\ud83d\ude00', 1e308] } }, json)).toBe('accepted');
+  });
 });
 
 describe('large calls and open types', () => {
