@@ -53,10 +53,13 @@ const ROLLED_BACK = /^the update to version \S+ was rolled back/;
 /** The last line, where a traceback has its error. */
 export const lastLine = (text: string): string => text.trim().split('\n').at(-1) ?? '';
 
-/** A reason in one line: what happened, and of a traceback its error. */
+/** First lines that tell less than the last: a traceback's, and that of a command that failed, such as pip. */
+const IS_HEADING = /^Traceback|ended with code \d+$/;
+
+/** A reason in one line: what happened, and of a traceback or a command's output its error. */
 export const reasonLine = (reason: string): string => {
   const [first = ''] = reason.trim().split('\n');
   const dropped = ROLLED_BACK.exec(first);
   if (dropped) return dropped[0];
-  return first.startsWith('Traceback') ? lastLine(reason) : first;
+  return IS_HEADING.test(first) ? lastLine(reason) : first;
 };

@@ -95,3 +95,11 @@ export const errorTexts = (bytes: Uint8Array): Map<number, string> => {
     });
   return texts;
 };
+
+/** The rows that are null in a column; none where there is no such column. */
+export const nullRows = (bytes: Uint8Array, name: string): ReadonlySet<number> => {
+  const column = arrow.tableFromIPC(bytes).getChild(name);
+  const rows = new Set<number>();
+  for (let row = 0; row < (column?.length ?? 0); row++) if (column?.at(row) === null) rows.add(row);
+  return rows;
+};

@@ -15,4 +15,4 @@ export const ignoredOf = (client: Sluice, functionName: string): Promise<readonl
 
 /** `cpu=2` is honoured in part, and its text is a sentence of its own. */
 export const ignoredLine = (name: string, option: string): string =>
-  option.startsWith('cpu=') ? `${name}: ${option}.\n` : `${name} runs without ${option} here.\n`;
+  option.startsWith('cpu=') ? `${name}: ${option}.\n` : `${name}: not honoured here: ${option}.\n`;

@@ -1,7 +1,6 @@
 /** The rows of a chunk that the server has not refused, where a refused row becomes null with its error. */
-import * as arrow from '@uwdata/flechette';
 import { refusalOf, refusedColumn, refusedRow } from '../../sdk/refused-row.ts';
-import { besideColumns, errorTexts, selectColumns } from '../../sdk/table.ts';
+import { besideColumns, errorTexts, nullRows, selectColumns } from '../../sdk/table.ts';
 import { pickedStream, rowsToStream } from '../../shared/arrow/index.ts';
 
 export class OpenChunk {
@@ -30,12 +29,11 @@ export class OpenChunk {
   refuse(error: unknown): boolean {
     const named = refusedRow(error);
     if (named === null || named >= this.#open.length) return false;
-    const column = arrow.tableFromIPC(this.bytes).getChild(refusedColumn(error) ?? '');
-    const isNull = (at: number): boolean => column?.at(at) === null;
-    const isOut = isNull(named) ? isNull : (at: number): boolean => at === named;
+    const nulls = nullRows(this.bytes, refusedColumn(error) ?? '');
+    const out = nulls.has(named) ? nulls : new Set([named]);
     const left: number[] = [];
     for (const [at, row] of this.#open.entries()) {
-      if (isOut(at)) this.#refused.set(row, JSON.stringify(refusalOf(error, this.#fromRow + row)));
+      if (out.has(at)) this.#refused.set(row, JSON.stringify(refusalOf(error, this.#fromRow + row)));
       else left.push(at);
     }
     this.bytes = pickedStream(

@@ -1,4 +1,4 @@
-/** How a run shows itself: a bar with rows/s and time left on a terminal, else nothing until the end. */
+/** How a run shows itself: a bar with rows/s and time left on a terminal, a line now and then elsewhere. */
 import { Presets, SingleBar } from 'cli-progress';
 import { span } from '../print.ts';
 
@@ -31,11 +31,51 @@ export class Rate {
   }
 }
 
-export const makeProgress = (isShown: boolean): Progress => {
-  if (!isShown) return SILENT;
+/** Logs of a pipeline show that it goes on, and are not filled. */
+const LINE_MS = 30_000;
+
+const texts = (rows: number, total: number, perSecond: number | null): { rate: string; left: string } => ({
+  rate: perSecond === null ? '' : `${Math.round(perSecond).toLocaleString('en')} rows/s`,
+  left: perSecond === null || perSecond <= 0 ? '' : `${span(((total - rows) / perSecond) * 1000)} left`,
+});
+
+/** A line each half minute. `now`: monotonic milliseconds. */
+export const makeLines = (
+  say: (line: string) => unknown = (line) => process.stderr.write(line),
+  now: () => number = () => performance.now(),
+): Progress => {
+  const rate = new Rate();
+  let saidAt = now();
+  return {
+    update: (rows, total) => {
+      const at = now();
+      const { rate: speed, left } = texts(rows, total, rate.add(rows, at));
+      if (at - saidAt < LINE_MS) return;
+      saidAt = at;
+      const counts = `${rows.toLocaleString('en')} of ${total.toLocaleString('en')} rows`;
+      say(`${[counts, speed, left].filter((text) => text !== '').join(', ')}\n`);
+    },
+    say,
+    stop: () => undefined,
+  };
+};
+
+/** Columns of the longest texts beside a bar, of a file of some hundred million rows. */
+const TEXT_COLUMNS = 58;
+
+/** The numbers come first, and the bar has what is left of the line: a terminal cuts what is too long. */
+export const barLayout = (columns: number): { format: string; barsize: number } => {
+  if (columns < TEXT_COLUMNS + 8) return { format: '{percentage}%  {value} rows  {left}', barsize: 0 };
+  return {
+    format: '{percentage}%  {value}/{total} rows  {rate}  {left}  {bar}',
+    barsize: Math.min(40, columns - TEXT_COLUMNS),
+  };
+};
+
+const makeBar = (): Progress => {
   const bar = new SingleBar(
     {
-      format: '{bar} {percentage}%  {value}/{total} rows  {rate}  {left}',
+      ...barLayout(process.stderr.columns || 80),
       stream: process.stderr,
       clearOnComplete: true,
       etaBuffer: 10,
@@ -50,13 +90,16 @@ export const makeProgress = (isShown: boolean): Progress => {
       if (!isStarted) bar.start(Math.max(total, rows, 1), rows, { rate: '', left: '' });
       isStarted = true;
       bar.setTotal(Math.max(total, rows, 1));
-      bar.update(rows, {
-        rate: perSecond === null ? '' : `${Math.round(perSecond).toLocaleString('en')} rows/s`,
-        left: perSecond === null || perSecond <= 0 ? '' : `${span(((total - rows) / perSecond) * 1000)} left`,
-      });
+      bar.update(rows, texts(rows, total, perSecond));
     },
     // The bar draws itself again below at its next tick.
     say: (line) => process.stderr.write(`\r\u001b[K${line}`),
     stop: () => bar.stop(),
   };
+};
+
+/** A bar moves the cursor: a file, a pipe, TERM=dumb and NO_COLOR are for plain lines. */
+export const makeProgress = (isJson: boolean): Progress => {
+  if (isJson) return SILENT;
+  return process.stderr.isTTY && process.stderr.hasColors() ? makeBar() : makeLines();
 };

@@ -64,7 +64,7 @@ class Run {
     this.#writer = new OutputWriter(parts.path('output.partial'), request.output, (error) =>
       stop.abort(error),
     );
-    this.#progress = makeProgress(!request.isJson && process.stderr.isTTY === true);
+    this.#progress = makeProgress(request.isJson);
   }
 
   /** A line beside the bar. */

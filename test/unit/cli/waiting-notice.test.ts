@@ -63,6 +63,10 @@ describe('words', () => {
   it('of a reason are one line', () => {
     const traceback = 'Traceback (most recent call last):\n  File "m.py", line 1\nValueError: no number\n';
     expect(reasonLine(traceback)).toBe('ValueError: no number');
+    const pip =
+      '/e/bin/python ended with code 1\nCollecting nope\nERROR: No matching distribution found for nope';
+    expect(reasonLine(pip)).toBe('ERROR: No matching distribution found for nope');
+    expect(reasonLine('/e/bin/python ended with code 1')).toBe('/e/bin/python ended with code 1');
     expect(reasonLine(`the update to version 3 was rolled back: ${traceback}`)).toBe(
       'the update to version 3 was rolled back',
     );
@@ -77,7 +81,7 @@ describe('words', () => {
   });
 
   it('of what a function runs without are a sentence', () => {
-    expect(ignoredLine('f', 'apt_install ffmpeg')).toBe('f runs without apt_install ffmpeg here.\n');
+    expect(ignoredLine('f', 'apt_install ffmpeg')).toBe('f: not honoured here: apt_install ffmpeg.\n');
     expect(ignoredLine('f', 'cpu=2 sets thread counts here, it is no limit')).toBe(
       'f: cpu=2 sets thread counts here, it is no limit.\n',
     );
