@@ -5,7 +5,7 @@ import { SluiceError } from '../errors/sluice-error.ts';
 import { type ArrayData, isValidAt } from './array-node.ts';
 import type { ArrowStream } from './stream.ts';
 import { hasAny, sameType, TIME_UNITS, typeText } from './type-text.ts';
-import { dictionaryEntry, firstInvalidJson } from './value-text.ts';
+import { dictionaryEntry, firstJsonMisfit } from './value-text.ts';
 
 const listText = (fields: readonly FieldJson[]): string =>
   fields.map((f) => `"${f.name}" ${typeText(f.type)}${f.nullable ? '' : ' not null'}`).join(', ') || 'none';
@@ -62,8 +62,8 @@ function matchInput(stream: ArrowStream, input: FieldJson, inputs: readonly Fiel
     const row = input.nullable ? -1 : firstNull(column);
     if (row >= 0) mismatch(`column "${name}" is not nullable, but row ${batch.from + row} is null`, name);
     // Found here, a bad text costs its caller a refusal; in the handler it would cost its whole batch.
-    const bad = type === 'json' && !isStruct(actual) ? firstInvalidJson(column) : -1;
-    if (bad >= 0) mismatch(`column "${name}", row ${batch.from + bad}: the text is not valid JSON`, name);
+    const bad = type === 'json' && !isStruct(actual) ? firstJsonMisfit(column) : null;
+    if (bad !== null) mismatch(`column "${name}", row ${batch.from + bad.row}: the text ${bad.why}`, name);
   }
 }
 

@@ -238,11 +238,21 @@ function columnsPayload(
   const fields = [...columns].map(([name, values]) => inferField(name, values, left));
   const given = [...columns.values()];
   const values = hasExact ? settledColumns(fields, given) : given;
+  fields.forEach((field, i) => {
+    checkInferred(field, values[i]!);
+  });
   return arrowPayload(fields, values, rows ?? values[0]?.length ?? 0, schemaKeyOf(fields));
 }
 
 const settledColumns = (fields: readonly FieldJson[], columns: readonly unknown[][]): unknown[][] =>
   columns.map((column, i) => column.map((value) => settled(fields[i]!.type, value)));
+
+/** Inference looks at kinds: a number may be infinite yet, and a text without UTF-8. */
+function checkInferred(field: FieldJson, values: readonly unknown[]): void {
+  const check = checkOf({ ...field, nullable: true }, true);
+  const bad = values.findIndex((value) => !check(value));
+  if (bad >= 0) badValue(field, bad, values[bad]);
+}
 
 /** Inputs of which some are "any": those are inferred, the others as declared. */
 function openPayload(
@@ -257,6 +267,9 @@ function openPayload(
     return { ...inferField(field.name, values[i]!, left), nullable: field.nullable };
   });
   const exact = hasExact ? settledColumns(fields, values) : values;
+  fields.forEach((field, i) => {
+    if (field !== plan.fields[i]) checkInferred(field, exact[i]!);
+  });
   return arrowPayload(fields, exact, count, schemaKeyOf(fields));
 }
 

@@ -2,7 +2,9 @@
 import type { TypeJson } from '../domain/function.ts';
 import { type ArrayData, isValidAt, offsetAt } from './array-node.ts';
 import { indexAt } from './array-reader.ts';
+import { exactJson } from './exact-json.ts';
 import { DAY_MS, dateText, decimalText, timestampText, timeText } from './time-text.ts';
+import { jsonMisfit } from './value-check.ts';
 
 /** JSON text of row `row`. */
 export type TextAt = (row: number) => string;
@@ -191,12 +193,36 @@ function joinOf(item: ArrayData): (start: number, end: number) => string {
 
 /** First row whose text is no JSON, -1 when all are. */
 export function firstInvalidJson(array: ArrayData): number {
+  return firstJson(array, JSON.parse, () => false);
+}
+
+/** First row whose text a handler could not read, or would read as another value; null where there is none. */
+export function firstJsonMisfit(array: ArrayData): { readonly row: number; readonly why: string } | null {
+  let misfit: string | null = null;
+  const row = firstJson(
+    array,
+    (text) => exactJson(text).value,
+    (value) => {
+      misfit = jsonMisfit(value);
+      return misfit !== null;
+    },
+  );
+  return row < 0
+    ? null
+    : { row, why: misfit === null ? 'is not valid JSON' : `is JSON, but not with ${misfit}` };
+}
+
+function firstJson(
+  array: ArrayData,
+  parse: (text: string) => unknown,
+  isBad: (value: unknown) => boolean,
+): number {
   const write = textOf(array);
   const isText = array.node.type !== 'json';
   for (let row = 0; row < array.length; row++) {
     try {
-      const value: unknown = JSON.parse(write(row));
-      if (isText && value !== null) JSON.parse(value as string);
+      const value = isText ? (JSON.parse(write(row)) as unknown) : write(row);
+      if (value !== null && isBad(parse(value as string))) return row;
     } catch {
       return row;
     }

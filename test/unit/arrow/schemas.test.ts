@@ -117,6 +117,17 @@ describe('columns', () => {
     expect(outcome(() => matchInputs(stream, [field('a', 'utf8')]))).toBe('accepted');
   });
 
+  test.each([
+    [`${'['.repeat(5000)}${']'.repeat(5000)}`, 'is JSON, but not with at most 256 levels'],
+    ['{"v": 1e400}', 'is JSON, but not with numbers that a double holds'],
+    ['"\\ud800"', 'is JSON, but not with text without lone surrogates'],
+  ])('texts of a json input must be read alike by all', (text, why) => {
+    const stream = readStream(rowsToStream({ a: [`1${'0'.repeat(400)}`, text] }));
+    expect(outcome(() => matchInputs(stream, [field('a', 'json')]))).toBe(
+      `schema_mismatch: column "a", row 1: the text ${why}`,
+    );
+  });
+
   test('open inputs get a key of the actual schema, whatever the order of columns', () => {
     const [a, b] = [field('a', 'utf8'), field('b', 'int8')];
     const key = matchInputs(streamOf(a, b), null).schemaKey;
