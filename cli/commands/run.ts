@@ -18,13 +18,14 @@ type RunOptions = ConnectionOptions & {
 const ABOUT = `
 Formats go by the file names: .parquet, .csv, .tsv, .jsonl (.ndjson), .arrow (.feather, .ipc), .arrows in; .parquet, .arrow
 (.feather, .ipc), .arrows out. Cells of CSV for binary inputs are base64. Parquet has no times in whole seconds and no date64:
-they become milliseconds and timestamps, and dictionaries become their values; .arrow keeps them.
+they become milliseconds and timestamps, and dictionaries become their values; .arrow keeps them. CSV and JSON Lines are UTF-8, and
+the columns of JSON Lines are those of its first 1,000 rows.
 
 The output has the input's rows in their order: the other columns of the input (ids stay beside their results), then
 "result". --keep id keeps only the columns named, --keep none keeps none, --keep all also keeps those that were sent.
 With --on-error null a column "error" says what became of the rows whose result is null: those that the function failed, and those
 that the server refused, as for a null in a column that takes none. A cell of a text file that is not of its column's type ends
-the run in any case. Messages count rows from 0, without the header.
+the run in any case. Messages count rows from 0, without the header, and lines of text files from 1.
 
 A run that was cut off goes on where it was when the same command is given again: finished chunks lie in OUTPUT.parts,
 each under the digest of its rows and the function's version. The output appears in one step when all is done, and
