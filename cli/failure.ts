@@ -34,11 +34,13 @@ const FILE_PROBLEMS: Readonly<Record<string, string>> = {
   EISDIR: 'is a directory',
   ENOTDIR: 'lies below something that is not a directory',
   ENOSPC: 'lies on a full disk; free space, then run the command again',
+  EFBIG: 'is larger than this user may write; raise the limit (ulimit -f), then run the command again',
 };
 
 const fileSentence = (error: NodeJS.ErrnoException): string | null => {
   const problem = FILE_PROBLEMS[error.code ?? ''];
-  return problem && error.path !== undefined ? `${error.path} ${problem}.` : null;
+  // An error of an open file has no path.
+  return problem ? `${error.path ?? 'A file that the command has open'} ${problem}.` : null;
 };
 
 const { function_not_found, call_not_found, model_not_found, scaling_group_not_found, engine_not_found } =

@@ -16,6 +16,7 @@ export type ModuleManifest =
     }
   | { readonly error: string };
 
+const SDK = path.resolve(import.meta.dirname, '../../sdk');
 const SOURCE_BYTES_MAX = 64 * 1024 * 1024;
 
 const described = (file: string): Promise<ModuleManifest> =>
@@ -47,9 +48,15 @@ export const commonFolder = (files: readonly string[]): string =>
     return shared;
   });
 
+/** The package is installed by its path: it is in no registry. */
+const importProblem = (file: string, error: string): string =>
+  /Cannot find (package|module) '@sluice\/sdk'/.test(error)
+    ? `${file} imports @sluice/sdk, which is not installed beside it; run \`npm install '${SDK}'\` in ${path.dirname(file)}.`
+    : `${file} could not be imported: ${error}`;
+
 export const moduleSpecs = async (file: string): Promise<readonly SpecJson[]> => {
   const manifest = await described(file);
-  if ('error' in manifest) throw new CommandError(`${file} could not be imported: ${manifest.error}`);
+  if ('error' in manifest) throw new CommandError(importProblem(file, manifest.error));
   const files = [...new Set([file, ...manifest.files])].sort();
   const root = commonFolder(files);
   const relative = (name: string): string => path.relative(root, name).split(path.sep).join('/');

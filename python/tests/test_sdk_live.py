@@ -62,6 +62,19 @@ def test_a_function_takes_rows_in_every_form(remote):
     assert remote.function("measure")(pa.table({"x": [1], "y": [True]})).to_pylist() == [2]
 
 
+def test_an_error_tells_a_caller_of_python_what_to_do(remote):
+    with pytest.raises(sluice.ServerError) as caught:
+        remote.function("upper")(pa.table({"txt": ["a"]}))
+    assert str(caught.value) == (
+        'column "txt" is no input of the function; its inputs are "text" utf8 not null (schema_mismatch)'
+    )
+    handle = remote.function("upper").defer_batch(["a"], idempotency_key="one")
+    handle.get()
+    with pytest.raises(sluice.ServerError) as caught:
+        remote.function("upper").defer_batch(["b"], idempotency_key="one")
+    assert str(caught.value).count("use a new key") + str(caught.value).count("Use a new key") == 1
+
+
 def test_a_frame_of_whole_numbers_calls_a_function_of_floats(remote):
     numbers = pd.DataFrame({"left": np.array([1, 2], np.int32), "right": [3, 2**40]})
     assert remote.function("add")(numbers).to_pylist() == [4, 2 + 2**40]

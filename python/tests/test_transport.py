@@ -109,11 +109,11 @@ def test_two_submissions_have_two_keys(scripted):
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 410, 413, 422])
 def test_what_is_wrong_is_not_sent_again(scripted, status):
-    server = scripted(problem(status, "schema_mismatch", False))
+    server = scripted(problem(status, "invalid_request", False))
     with pytest.raises(sluice.ServerError) as caught:
         sluice.Remote(server.url).call("c1").show()
-    assert (caught.value.status, caught.value.code, caught.value.retryable) == (status, "schema_mismatch", False)
-    assert str(caught.value) == "It is schema_mismatch. (schema_mismatch) Wait."
+    assert (caught.value.status, caught.value.code, caught.value.retryable) == (status, "invalid_request", False)
+    assert str(caught.value) == "It is invalid_request. (invalid_request) Wait."
     assert len(server.seen) == 1
 
 

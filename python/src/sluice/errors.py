@@ -15,6 +15,15 @@ _NAMED_ROW = re.compile(r'\A((?:column ".*?"(?:,| is not nullable, but) )?row )(
 """How the server names a row that it refuses."""
 
 
+_WAYS_ON = {
+    "schema_mismatch": None,
+    "idempotency_mismatch": None,
+    "unauthorized": "Give api_key= or set SLUICE_API_KEY; `sluice keys create NAME` makes a key.",
+    "not_found": "Check the name, and the server that url= or SLUICE_URL names.",
+}
+"""In place of the server's, which are for whoever speaks HTTP; None where the detail has the way on."""
+
+
 class SluiceError(Exception):
     """The base of all errors of this package. ``code`` is one of the catalogue where the server said so."""
 
@@ -47,7 +56,7 @@ class ServerError(SluiceError):
         self.status = status
         self.detail = detail
         self.retryable = bool(self.problem.get("retryable", False))
-        fix = self.problem.get("fix")
+        fix = _WAYS_ON.get(code, self.problem.get("fix"))
         super().__init__(f"{detail} ({code}){f' {fix}' if fix else ''}")
 
     def __reduce__(self) -> Any:

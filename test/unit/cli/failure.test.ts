@@ -59,6 +59,20 @@ describe('the way on after an error', () => {
     expect(plain).toMatch(/^Scaling group g cannot serve: no numpy\. See `[^\n]*$/);
   });
 
+  it('says what is wrong with a file, also where the system names none', () => {
+    const full = Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' });
+    expect(explain(full)).toBe(
+      'A file that the command has open lies on a full disk; free space, then run the command again.',
+    );
+    const large = Object.assign(new Error('EFBIG: file too large, write'), {
+      code: 'EFBIG',
+      path: 'out.parquet',
+    });
+    expect(explain(large)).toBe(
+      'out.parquet is larger than this user may write; raise the limit (ulimit -f), then run the command again.',
+    );
+  });
+
   it("is the error's own where it has one", () => {
     const error = new SluiceError('internal', 'There is nothing at redis.', { fix: 'Check --from.' });
     expect(explain(error)).toBe('There is nothing at redis. Check --from.');
