@@ -3,6 +3,7 @@ import path from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { makeServices, type Services } from '../services/main.ts';
 import { type Settings, settingsRoles } from '../shared/config/settings.ts';
+import { SluiceError } from '../shared/errors/sluice-error.ts';
 import type { Log } from '../shared/runtime/log.ts';
 import { artifactsOptionsOf, artifactsWarning, openArtifacts } from '../shared/store/artifacts/index.ts';
 import { bucketOf } from '../shared/store/bucket/bucket-settings.ts';
@@ -16,8 +17,11 @@ export type RunningServer = {
   readonly healthAddress: string | null;
   /** `host:port` of gRPC. */
   readonly grpcAddress: string | null;
-  /** Leaves within the grace, that of the settings where it is left out. */
-  readonly stop: (graceMs?: number) => Promise<void>;
+  /**
+   * Leaves within the grace, that of the settings where it is left out. False: a shared store did not answer at its end, and things
+   * that wait for it are still open; what was accepted is in the store, and leases end by themselves.
+   */
+  readonly stop: (graceMs?: number) => Promise<boolean>;
   /** Resolves with what happened when the store's data is lost; only a new process can go on then. */
   readonly lost: Promise<string>;
 };
@@ -98,19 +102,55 @@ const modelStorage = (settings: Settings) => {
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
+/** Without holding the process. */
+const pass = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms).unref());
+
+/** A store that is there answers in a few milliseconds; a slow disk may hold one answer up. */
+const PROBE_MS_MIN = 250;
+
+/** A store that is closed already, and is waited for all the same, has not answered what it was asked. */
+const isOfAnswer = (error: unknown): boolean =>
+  !(error instanceof SluiceError && ['store_unavailable', 'shutting_down'].includes(error.code));
+
+/** Resolves once a shared store does not answer; looked at from the end of the grace on, less what closing takes. */
+const silence = async (ask: Services['reachStore'], afterMs: number, probeMs: number): Promise<void> => {
+  if (ask === null) return Promise.withResolvers<void>().promise;
+  await pass(afterMs);
+  for (;;) {
+    const asked = ask().then(() => true, isOfAnswer);
+    const probe = pass(probeMs);
+    const isThere = await Promise.race([asked, probe.then(() => false)]);
+    if (!isThere) return;
+    await probe;
+  }
+};
+
 /**
  * Readiness falls, and stays fallen while all goes on, for balancers to notice. Then claims stop, buffers are handed
- * over, and what runs finishes while the door still answers polls, or is handed back at no cost; then the door closes.
+ * over, and what runs finishes while the door still answers polls, or is handed back at no cost; then the door closes. At the
+ * grace's end nothing waits for a store that does not answer.
  */
-const stopParts = async ({ server, services, workers }: Parts, grace: number, pauseMs: number) => {
+const stopParts = async (
+  { server, services, workers }: Parts,
+  grace: number,
+  pauseMs: number,
+): Promise<boolean> => {
   const deadline = performance.now() + grace;
   const left = (): number => Math.max(0, deadline - performance.now());
   await services.leave();
   await pause(Math.min(pauseMs, grace / 2));
   const closingMs = Math.min(CLOSING_MS_MAX, grace / 5);
-  await Promise.all([workers?.stop(Math.max(0, left() - closingMs)), services.handOver()]);
-  await services.stop(left());
-  await server.close();
+  const silent = silence(services.reachStore, left() - closingMs, Math.max(closingMs / 3, PROBE_MS_MIN));
+  const handing = Promise.all([workers?.stop(Math.max(0, left() - closingMs)), services.handOver()]);
+  await Promise.race([handing, silent]);
+  const closing = services
+    .stop(left())
+    .then(() => handing)
+    .then(() => server.close());
+  return Promise.race([
+    closing.then(() => true),
+    silent.then(() => pass(left() - closingMs / 4)).then(() => false),
+  ]);
 };
 
 /**

@@ -42,6 +42,8 @@ export type Services = {
   /** `host:port` of gRPC, once started; null where there is none. */
   readonly grpcAddress: () => string | null;
   readonly healthAddress: () => string | null;
+  /** Ends when the store has answered; null where it is this process's own. */
+  readonly reachStore: (() => Promise<unknown>) | null;
   /** The last step of a start: the whole process takes work. */
   readonly enter: () => void;
   /** The first step of a stop: readiness falls while everything is still done. */
@@ -141,6 +143,7 @@ export const makeServices = ({ settings, server, log, roles, onLost }: ServicesO
     address: () => ingress?.address() ?? null,
     grpcAddress: () => ingress?.grpcAddress() ?? null,
     healthAddress: () => health?.address() ?? null,
+    reachStore: store.coordination.exclusive ? null : () => store.retention.usage(),
     start: async () => {
       await health?.start();
       await buffer?.start();

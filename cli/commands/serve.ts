@@ -126,7 +126,15 @@ const untilStopped = ({ stop, lost }: RunningServer, graceMs: number): Promise<v
     const leave = (withinMs: number): void => {
       stopping = true;
       setTimeout(() => process.exit(process.exitCode ?? 1), withinMs + OVERTIME_MS).unref();
-      stop(withinMs).then(resolve, reject);
+      stop(withinMs).then((isClosed) => {
+        if (!isClosed) {
+          process.stderr.write(
+            'sluice: the store does not answer; leaving without it. What was accepted is kept there.\n',
+          );
+          process.exit(process.exitCode ?? 0);
+        }
+        resolve();
+      }, reject);
     };
     const onSignal = (signal: NodeJS.Signals): void => {
       if (stopping) process.exit(signal === 'SIGINT' ? 130 : 143);

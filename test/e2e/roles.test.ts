@@ -1,5 +1,6 @@
 /** Processes of one role each, two of every role, as they run on several machines: who does what, and how each may go. */
 import { afterEach, describe, expect, it } from 'vitest';
+import { RedisServer } from '../support/redis-servers.ts';
 import { eventually, type Home, SluiceServer } from '../support/sluice-process.ts';
 import { onRedis } from '../support/stores.ts';
 
@@ -141,6 +142,21 @@ onRedis((store) => {
       process.kill(owner.pid, 'SIGCONT');
       const values = Array.from({ length: 500 }, (_, n) => n);
       expectDoubled(await doubled(() => ingresses, 'after', values), values);
+    });
+  });
+
+  describe('processes whose store does not answer', () => {
+    it('leave within the grace and with 0, since all that was accepted is in the store', async () => {
+      await using redis = await RedisServer.start();
+      home = { command: 'serve', args: ['--store', redis.url], remove: async () => undefined };
+      const roles = ['ingress', 'buffer', 'worker'];
+      const all = await Promise.all(roles.map((role) => start(role, '--grace', '1500')));
+      await all[0]!.deploy('test/fixtures/functions/double.py');
+      expectDoubled(await doubled(() => all.slice(0, 1), 'a', [1, 2]), [1, 2]);
+      redis.signal('SIGSTOP');
+      // What does not end within the grace is ended with 1 some seconds later.
+      const codes = await Promise.all(all.map((process) => process.kill('SIGTERM')));
+      expect(codes, all.map(({ log }) => log).join('\n')).toEqual([0, 0, 0]);
     });
   });
 

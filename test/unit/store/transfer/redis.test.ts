@@ -79,7 +79,9 @@ describeWithRedis('with a Redis server', () => {
       await shop.close();
       const source = openRedisSource(server.url, prefix);
       await eventually('nobody serves it', () => source.begin({ now: shop.now, to: 'embedded:/x' }));
-      await expect(source.calls(null).next()).rejects.toThrow(/nothing at the errors of batch/);
+      await expect(source.calls(null)[Symbol.asyncIterator]().next()).rejects.toThrow(
+        /nothing at the errors of batch/,
+      );
       await source.close();
     });
 
