@@ -116,8 +116,8 @@ export const exactJson = (text: string, numbers: ExactNumbers = 'all'): ExactJso
 const noSource = (value: number): never => {
   throw new SluiceError(
     'not_acceptable',
-    `The result has an integer near ${value}, which this version of JavaScript rounds as it reads JSON; use Node 22 or a later ` +
-      'browser, or read the Arrow stream of handle.arrow().',
+    `The result has an integer near ${value}, which this version of JavaScript rounds as it reads JSON; use Node 22 or ` +
+      'later, or read the Arrow stream of handle.arrow().',
   );
 };
 

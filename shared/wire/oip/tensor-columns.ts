@@ -2,6 +2,8 @@
 import { isUtf8 } from 'node:buffer';
 import { isValidAt, type Node, noBytes, nodesOf } from '../../arrow/array-node.ts';
 import { BatchSink, joinBytes } from '../../arrow/batch-sink.ts';
+import { exactJson } from '../../arrow/exact-json.ts';
+import { settled } from '../../arrow/exact-values.ts';
 import { castsTo, matchInputs } from '../../arrow/input-match.ts';
 import { END_OF_STREAM } from '../../arrow/message-frame.ts';
 import { schemaMessage } from '../../arrow/schema-message.ts';
@@ -263,7 +265,7 @@ const reader = (tensor: Tensor, type: TypeJson): ((index: number) => unknown) =>
   if (typeof type === 'string' || WORDS.test(typeText(type))) return text;
   return (index) => {
     try {
-      return JSON.parse(text(index)) as unknown;
+      return settled(type, exactJson(text(index)).value);
     } catch {
       return refuseInput(name, `has no JSON of ${typeText(type)} in element ${index}`);
     }

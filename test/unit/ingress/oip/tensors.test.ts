@@ -205,6 +205,12 @@ describe('types that no tensor has', () => {
     expect(readStream(bytes).fields[0]!.name).toBe('x');
   });
 
+  it('keep integers beyond 2^53 inside of the JSON', () => {
+    const type: TypeJson = { struct: [field('int64', 'a')] };
+    const { bytes } = tensorRows([tensor('BYTES', [1], ['{"a":9007199254740993}'])], [field(type)]);
+    expect(streamToColumns(bytes).x).toEqual([{ a: 9007199254740993n }]);
+  });
+
   it('answer with the text that a JSON answer has', () => {
     const type: TypeJson = { timestamp: 's', tz: 'UTC' };
     const { bytes } = tensorRows([tensor('BYTES', [1], ['2026-01-02T03:04:05Z'])], [field(type)]);
