@@ -89,6 +89,17 @@ export const admissionSuite = (factory: StoreFactory): void => {
     await expect(shop.admit(1, { bytes: 37 })).resolves.toBeGreaterThan(id);
   });
 
+  it('refuses for good what alone is more than its limits', async () => {
+    await using shop = await Workshop.make(factory, { queueRowsMax: 10, queueBytesMax: 100 });
+    await expect(shop.admit(11)).rejects.toEqual(refusal('payload_too_large', { retryable: false }));
+    await expect(shop.admit(1, { bytes: 101 })).rejects.toEqual(refusal('payload_too_large'));
+    await shop.admit(9);
+    await expect(shop.admit(11)).rejects.toThrow(
+      'The call alone has 11 rows, more than queueRowsMax (10) allows function "f" in all; send it as several calls, or raise the limit.',
+    );
+    await expect(shop.admit(2)).rejects.toEqual(refusal('queue_full'));
+  });
+
   it('hands the same payload to a run after a long wait', async () => {
     await using shop = await Workshop.make(factory);
     for (const payload of [

@@ -1,6 +1,7 @@
 /** The verb `admit`, for many calls at once. Each is checked, then written; a refusal leaves nothing behind. */
 import { writeSync } from 'node:fs';
 import { SluiceError } from '../../errors/sluice-error.ts';
+import { bytesFull, rowsFull } from '../queue-refusals.ts';
 import { finish } from './ending.ts';
 import { isDiskError, isNoSpace, toErrorMessage } from './errors.ts';
 import type { Ledger } from './ledger.ts';
@@ -13,21 +14,11 @@ import {
   INLINE_BYTES_MAX,
   type PackedPayload,
 } from './messages.ts';
-import {
-  type FunctionState,
-  isInSegment,
-  type LiveCall,
-  type StoredPayload,
-  unsealed,
-  type VersionState,
-} from './model.ts';
+import { isInSegment, type LiveCall, type StoredPayload, unsealed, type VersionState } from './model.ts';
 import type { ClientPort } from './outbox.ts';
 import { use } from './retiring.ts';
 import { statusOf } from './views.ts';
 import { watchCall } from './watching.ts';
-
-/** What a refused caller waits: long enough that a refusal costs less than it saves, short against any queue. */
-const RETRY_AFTER_SECONDS = 2;
 
 type Admission = {
   readonly now: number;
@@ -168,27 +159,14 @@ const attached = (ledger: Ledger, { idempotency, keyId, version }: Admission): n
 
 const checkLimits = (ledger: Ledger, { version, rows, bytes }: Admission): void => {
   const { owner } = version;
-  const { queueRowsMax, queueBytesMax, limitBytes } = ledger.options;
-  // Sealed rows count: those in a long back-off are as many as those that wait.
-  if (owner.waitingRows + owner.sealedRows + rows > queueRowsMax) {
-    throw queueFull(
-      owner,
-      `${owner.waitingRows} rows wait and ${owner.sealedRows} are in batches, ${rows} more would pass queueRowsMax (${queueRowsMax})`,
-    );
+  const { options } = ledger;
+  const asked = { functionName: owner.name, rows, bytes };
+  if (owner.waitingRows + owner.sealedRows + rows > options.queueRowsMax) {
+    throw rowsFull(asked, options, owner.waitingRows, owner.sealedRows);
   }
-  if (owner.openBytes + bytes > queueBytesMax) {
-    throw queueFull(
-      owner,
-      `its unfinished rows have ${Math.round(owner.openBytes)} bytes, ${bytes} more would pass queueBytesMax (${queueBytesMax})`,
-    );
-  }
-  if (ledger.isRefusing || ledger.disk.isFullFor(bytes)) throw diskFull(limitBytes);
+  if (owner.openBytes + bytes > options.queueBytesMax) throw bytesFull(asked, options, owner.openBytes);
+  if (ledger.isRefusing || ledger.disk.isFullFor(bytes)) throw diskFull(options.limitBytes);
 };
-
-const queueFull = (owner: FunctionState, detail: string): SluiceError =>
-  new SluiceError('queue_full', `The queue of function "${owner.name}" is full: ${detail}.`, {
-    retry_after_seconds: RETRY_AFTER_SECONDS,
-  });
 
 export const diskFull = (limitBytes: number): SluiceError =>
   new SluiceError(

@@ -46,7 +46,8 @@ export type Admission = {
 
 /**
  * `attached`: the idempotency key named a call with the same body. Refusals are SluiceErrors of the catalogue:
- * idempotency_mismatch (422), queue_full (429), disk_full (507), function_not_found (404).
+ * idempotency_mismatch (422), queue_full (429), payload_too_large (413: alone more than the limits), disk_full (507),
+ * function_not_found (404).
  */
 export type Admitted = { readonly callId: number; readonly attached: boolean; readonly status: CallStatus };
 

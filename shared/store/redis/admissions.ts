@@ -3,6 +3,7 @@ import type { CallStatus } from '../../domain/call.ts';
 import { BugError, SluiceError } from '../../errors/sluice-error.ts';
 import { atTurnEnd } from '../../runtime/turn-end.ts';
 import type { Admission, Admitted } from '../ports/queue.ts';
+import { bytesFull, rowsFull } from '../queue-refusals.ts';
 import { dropAsides, isForAside, setAside } from './aside.ts';
 import { tooLong } from './large-bytes.ts';
 import { callIdOf, functionOfVersion, isFunctionNumber, serialOfVersion } from './layout.ts';
@@ -12,8 +13,6 @@ import { bump, noVersion, type QueueContext, runScript } from './queue-context.t
 /** Calls and payload bytes in one script: some milliseconds, in which all others wait. */
 const SCRIPT_CALLS_MAX = 256;
 const SCRIPT_BYTES_MAX = 2 ** 20;
-/** What a refused caller waits: long enough that a refusal costs less than it saves, short against any queue. */
-const RETRY_AFTER_SECONDS = 2;
 /** Numbers of an answer: code, a, b (scripts/admit.lua). */
 const ANSWER_WIDTH = 3;
 const CODE = {
@@ -168,13 +167,9 @@ export class Admissions {
     reject(this.#refusal(admission, code, a, b));
   }
 
-  #refusal(
-    { functionName, versionId, rows, bytes, idempotency }: Admission,
-    code: number,
-    a: number,
-    b: number,
-  ) {
-    const { queueRowsMax, queueBytesMax } = this.#context.limits;
+  #refusal(admission: Admission, code: number, a: number, b: number): SluiceError {
+    const { functionName, versionId, idempotency } = admission;
+    const { limits } = this.#context;
     if (code === CODE.noVersion)
       return new SluiceError(
         'function_not_found',
@@ -187,12 +182,6 @@ export class Admissions {
         `The Idempotency-Key "${idempotency?.key}" was used with another body; use a new key for a new body.`,
         { field: 'Idempotency-Key' },
       );
-    const detail =
-      code === CODE.rowsFull
-        ? `${a} rows wait and ${b} are in batches, ${rows} more would pass queueRowsMax (${queueRowsMax})`
-        : `its unfinished rows have ${a} bytes, ${bytes} more would pass queueBytesMax (${queueBytesMax})`;
-    return new SluiceError('queue_full', `The queue of function "${functionName}" is full: ${detail}.`, {
-      retry_after_seconds: RETRY_AFTER_SECONDS,
-    });
+    return code === CODE.rowsFull ? rowsFull(admission, limits, a, b) : bytesFull(admission, limits, a);
   }
 }
