@@ -4,10 +4,13 @@ import { RowsFailedError, VersionChangedError } from './chunk-calls.ts';
 
 export const INTERRUPTED = Symbol('interrupted');
 
-/** Rows are kept in `parts`, and the same command goes on behind them. */
+/** Finished rows are kept in `parts`, and the same command goes on behind them. Without any, there is no such folder. */
 const wayOn = (error: unknown, rowsDone: number, parts: string): string => {
   const kept = `${rowsDone.toLocaleString('en')} finished rows are kept in ${parts}`;
-  if (error === INTERRUPTED) return `Interrupted; ${kept}. Run the same command again to go on.`;
+  if (error === INTERRUPTED)
+    return rowsDone === 0
+      ? 'Interrupted before any row was finished. Run the same command again to start anew.'
+      : `Interrupted; ${kept}. Run the same command again to go on.`;
   const onward = rowsDone === 0 ? '' : `; ${kept}`;
   if (error instanceof RowsFailedError)
     return `${explain(error)} Correct the row and run the same command again, or go on without such rows with --on-error null${onward}.`;

@@ -326,7 +326,7 @@ onEveryStore((store) => {
       child.kill('SIGINT');
       const { code, stderr } = await ended;
       expect(code).toBe(130);
-      expect(stderr).toContain('Run the same command again to go on');
+      expect(stderr).toContain('Run the same command again to start anew.');
       for (const { call_id } of inFlight)
         expect((await client.call(call_id).status()).status).toBe('cancelled');
       await client.resume('vector');

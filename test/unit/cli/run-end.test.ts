@@ -37,5 +37,8 @@ describe('a run that stops', () => {
     const end = runEnd(INTERRUPTED, 1200, 'out.parquet.parts');
     expect((end as Error).message).toBe(`Interrupted; ${KEPT}. Run the same command again to go on.`);
     expect(exitCodeOf(end)).toBe(130);
+    expect(said(INTERRUPTED, 0)).toBe(
+      'Interrupted before any row was finished. Run the same command again to start anew.',
+    );
   });
 });
