@@ -11,7 +11,7 @@ import { bump, dispatchReady, type QueueContext, runScript } from './queue-conte
 
 /** Calls cancelled in one script: some milliseconds, in which all others wait. */
 const STEP_CALLS = 500;
-/** Buckets of 128 calls that one script looks at: about a millisecond where all their calls have ended. */
+/** Buckets of 128 calls that one script looks at: two milliseconds where all their calls have ended (measured: 0.2 s for 10 million). */
 const STEP_BUCKETS = 1000;
 
 type Lost = [
