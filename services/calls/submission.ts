@@ -16,7 +16,7 @@ import {
 import type { FunctionRecord } from '../../shared/domain/function.ts';
 import { isTooDeep } from '../../shared/errors/nesting.ts';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
-import type { Admission } from '../../shared/store/ports/queue.ts';
+import type { Admission, Admitted, QueueStore } from '../../shared/store/ports/queue.ts';
 import {
   bodyOptions,
   headerOptions,
@@ -74,6 +74,43 @@ const digestOf = (form: BodyForm, options: SubmitOptions, body: Buffer): string 
   return createHash('sha256').update(head).update('\n').update(body).digest('hex');
 };
 
+/** `refusal`: why it can be no new call. Its key may name one of an earlier version, which took the same body. */
+export type CompiledSubmission = { readonly admission: Admission; readonly refusal: SluiceError | null };
+
+/** More than any store takes: such a call attaches to the one that its idempotency key names, or is refused. */
+const NO_NEW_CALL: Rows = {
+  rows: Number.MAX_SAFE_INTEGER,
+  bytes: 0,
+  schemaKey: '',
+  payload: { kind: 'json', text: '[]' },
+};
+
+/** Admits the call, or attaches to the one of its key. @throws SluiceError of the store, or the submission's own refusal */
+export const admitSubmission = async (
+  queue: Pick<QueueStore, 'admit'>,
+  { admission, refusal }: CompiledSubmission,
+): Promise<Admitted> => {
+  if (refusal === null) return queue.admit(admission);
+  try {
+    return await queue.admit(admission);
+  } catch (error) {
+    throw error instanceof SluiceError && error.code === 'payload_too_large' ? refusal : error;
+  }
+};
+
+/** The rows, or why there are none: thrown at once where no key can name an earlier call. */
+const rowsOrRefusal = (
+  compile: () => Rows,
+  key: string | null,
+): { readonly rows: Rows; readonly refusal: SluiceError | null } => {
+  try {
+    return { rows: compile(), refusal: null };
+  } catch (error) {
+    if (key === null || !(error instanceof SluiceError)) throw error;
+    return { rows: NO_NEW_CALL, refusal: error };
+  }
+};
+
 /**
  * The admission of a request's body. `watch`: the caller will wait for the call's end.
  * @throws SluiceError of the catalogue, naming field and value
@@ -85,17 +122,20 @@ export const compileSubmission = (
   headers: IncomingHttpHeaders,
   caller: Caller,
   watch: boolean,
-): Admission => {
+): CompiledSubmission => {
   const fromHeaders = headerOptions(headers);
   const { inputs, model } = record.current.spec;
   const json = form === 'json' ? exactObject(body, exactNumbersFor(inputs)) : null;
   const parsed = json === null ? null : (json.value as JsonSubmission);
   const options = parsed === null ? fromHeaders : bodyOptions(parsed, fromHeaders);
-  if (parsed !== null && inputs !== null && model != null) checkNamed(parsed, inputs);
-  const rows = parsed === null ? arrowRows(body, record) : jsonToPayload(parsed, inputs, json?.hasExact);
   const key = idempotencyKey(headers);
+  const { rows, refusal } = rowsOrRefusal(() => {
+    if (parsed === null) return arrowRows(body, record);
+    if (inputs !== null && model != null) checkNamed(parsed, inputs);
+    return jsonToPayload(parsed, inputs, json?.hasExact);
+  }, key);
   const now = Date.now();
-  return {
+  const admission: Admission = {
     now,
     functionName: record.name,
     versionId: record.current.id,
@@ -109,7 +149,8 @@ export const compileSubmission = (
     payload: rows.payload,
     idempotency: key === null ? null : { key, bodyDigest: digestOf(form, options, body) },
     metadata: options.metadata,
-    traceparent: startCallSpan(record.name, rows.rows, headers),
+    traceparent: startCallSpan(record.name, refusal === null ? rows.rows : 0, headers),
     watch,
   };
+  return { admission, refusal };
 };

@@ -14,7 +14,7 @@ import { ARROW_STREAM, type CallJson } from '../../shared/wire/api.ts';
 import { presentCall } from '../../shared/wire/present.ts';
 import * as wire from '../../shared/wire/schemas.ts';
 import { preferredWaitMs } from '../calls/prefer.ts';
-import { compileSubmission } from '../calls/submission.ts';
+import { admitSubmission, compileSubmission } from '../calls/submission.ts';
 import { type ResultForm, resultForm } from '../results/negotiation.ts';
 import { writeAnswer } from './answer.ts';
 import { expectedError, internalError, problemOf, writeProblem } from './problem.ts';
@@ -82,7 +82,7 @@ const submit = (
   const isArrow = headers['content-type']?.startsWith(ARROW_STREAM) === true;
   if (request.body === undefined) throw new SluiceError('unsupported_media_type', NO_BODY);
   const caller = identityOf(request);
-  const admission = compileSubmission(
+  const compiled = compileSubmission(
     record,
     isArrow ? 'arrow' : 'json',
     request.body,
@@ -92,10 +92,9 @@ const submit = (
   );
   if (waitMs > 0) room.waits.check();
   reply.hijack();
-  const submission = new Submission(room, record, keptOf(admission), reply.raw, request.id);
+  const submission = new Submission(room, record, keptOf(compiled.admission), reply.raw, request.id);
   const { held } = request;
-  room.store.queue
-    .admit(admission)
+  admitSubmission(room.store.queue, compiled)
     .then((admitted) => {
       held?.free();
       return submission.admitted(admitted, waitMs, form);

@@ -98,6 +98,14 @@ export const admissionSuite = (factory: StoreFactory): void => {
       'The call alone has 11 rows, more than queueRowsMax (10) allows function "f" in all; send it as several calls, or raise the limit.',
     );
     await expect(shop.admit(2)).rejects.toEqual(refusal('queue_full'));
+    // Attaching to a call takes no room: how services/calls asks for one of an earlier version.
+    const idempotency = { key: 'k', bodyDigest: 'd' };
+    const { callId } = await shop.admitted(1, { idempotency });
+    const never = { rows: Number.MAX_SAFE_INTEGER, bytes: 0 };
+    await expect(shop.admitted(1, { idempotency, ...never })).resolves.toMatchObject({
+      callId,
+      attached: true,
+    });
   });
 
   it('hands the same payload to a run after a long wait', async () => {

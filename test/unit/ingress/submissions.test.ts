@@ -212,6 +212,20 @@ describe('a body', () => {
 });
 
 describe('an idempotency key', () => {
+  it('names its call also where a newer version takes no such body', async () => {
+    const key = { 'idempotency-key': 'before' };
+    await rig.deploy('renamed');
+    const first = await rig.post('/v1/functions/renamed/calls', text('a'), key);
+    const inputs = [{ name: 'other', type: 'int32', nullable: false }];
+    await rig.deploy('renamed', { inputs });
+    const again = await rig.post('/v1/functions/renamed/calls', text('a'), key);
+    expect([again.status, again.json.call_id]).toEqual([202, first.json.call_id]);
+    const changed = await rig.post('/v1/functions/renamed/calls', text('b'), key);
+    expect([changed.status, changed.json.code]).toEqual([422, 'idempotency_mismatch']);
+    const fresh = await rig.post('/v1/functions/renamed/calls', text('a'), { 'idempotency-key': 'after' });
+    expect([fresh.status, fresh.json.code]).toEqual([400, 'schema_mismatch']);
+  });
+
   it('attaches the same body to the same call, and refuses another', async () => {
     const key = { 'idempotency-key': 'once' };
     const first = await rig.post(CALLS, text('a'), key);
