@@ -10,8 +10,8 @@ import { dictionaryEntry, firstJsonMisfit } from './value-text.ts';
 const listText = (fields: readonly FieldJson[]): string =>
   fields.map((f) => `"${f.name}" ${typeText(f.type)}${f.nullable ? '' : ' not null'}`).join(', ') || 'none';
 
-const mismatch = (detail: string, field: string): never => {
-  throw new SluiceError('schema_mismatch', detail, { field });
+const mismatch = (detail: string, field: string, row?: number): never => {
+  throw new SluiceError('schema_mismatch', detail, row === undefined ? { field } : { field, row });
 };
 
 /** Columns by name in a fixed order, since the order in which a caller sends them says nothing. */
@@ -39,7 +39,7 @@ export function matchInputs(stream: ArrowStream, inputs: readonly FieldJson[] | 
       extra.name,
     );
   for (const input of inputs) matchInput(stream, input, inputs);
-  return { schemaKey: inputs.some(hasAny) ? schemaKeyOf(stream.fields) : '' };
+  return { schemaKey: inputs.some((input) => hasAny(input.type)) ? schemaKeyOf(stream.fields) : '' };
 }
 
 function matchInput(stream: ArrowStream, input: FieldJson, inputs: readonly FieldJson[]): void {
@@ -60,10 +60,20 @@ function matchInput(stream: ArrowStream, input: FieldJson, inputs: readonly Fiel
   for (const batch of stream.batches) {
     const column = batch.columns[at]!;
     const row = input.nullable ? -1 : firstNull(column);
-    if (row >= 0) mismatch(`column "${name}" is not nullable, but row ${batch.from + row} is null`, name);
+    if (row >= 0)
+      mismatch(
+        `column "${name}" is not nullable, but row ${batch.from + row} is null`,
+        name,
+        batch.from + row,
+      );
     // Found here, a bad text costs its caller a refusal; in the handler it would cost its whole batch.
     const bad = type === 'json' && !isStruct(actual) ? firstJsonMisfit(column) : null;
-    if (bad !== null) mismatch(`column "${name}", row ${batch.from + bad.row}: the text ${bad.why}`, name);
+    if (bad !== null)
+      mismatch(
+        `column "${name}", row ${batch.from + bad.row}: the text ${bad.why}`,
+        name,
+        batch.from + bad.row,
+      );
   }
 }
 

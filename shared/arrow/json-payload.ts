@@ -45,18 +45,18 @@ function compile(inputs: readonly FieldJson[]): Compiled {
       fields: inputs,
       checks: inputs.map((field) => checkOf(field, true)),
       index: new Map(inputs.map((field, i) => [field.name, i])),
-      open: inputs.some(hasAny),
+      open: inputs.some((field) => hasAny(field.type)),
     };
     compiled.set(inputs, found);
   }
   return found;
 }
 
-const refuse = (detail: string, field: string): never => {
-  throw new SluiceError('invalid_request', detail, { field });
+const refuse = (detail: string, field: string, row?: number): never => {
+  throw new SluiceError('invalid_request', detail, row === undefined ? { field } : { field, row });
 };
-const mismatch = (detail: string, field: string): never => {
-  throw new SluiceError('schema_mismatch', detail, { field });
+const mismatch = (detail: string, field: string, row?: number): never => {
+  throw new SluiceError('schema_mismatch', detail, row === undefined ? { field } : { field, row });
 };
 
 /**
@@ -158,7 +158,7 @@ function exactValue(field: FieldJson, check: Check, row: number, value: unknown)
 }
 
 function badValue(field: FieldJson, row: number, value: unknown): never {
-  return refuse(`column "${field.name}", row ${row}: ${explain(field, value)}`, field.name);
+  return refuse(`column "${field.name}", row ${row}: ${explain(field, value)}`, field.name, row);
 }
 
 function takeRows(plan: Compiled, rows: unknown): unknown[][] {
@@ -168,7 +168,7 @@ function takeRows(plan: Compiled, rows: unknown): unknown[][] {
   for (let row = 0; row < rows.length; row++) {
     const object: unknown = rows[row];
     if (!isObject(object))
-      return refuse(`row ${row} is ${excerpt(object)}, expected an object`, `rows[${row}]`);
+      return refuse(`row ${row} is ${excerpt(object)}, expected an object`, `rows[${row}]`, row);
     let found = 0;
     for (let i = 0; i < fields.length; i++) {
       let value = ownValue(object, fields[i]!.name);
@@ -185,7 +185,7 @@ function takeRows(plan: Compiled, rows: unknown): unknown[][] {
 }
 
 const missingValue = (plan: Compiled, field: FieldJson, row: number): never =>
-  mismatch(`row ${row} lacks "${field.name}"; the inputs are ${expectedText(plan)}`, field.name);
+  mismatch(`row ${row} lacks "${field.name}"; the inputs are ${expectedText(plan)}`, field.name, row);
 
 function unknownMember(plan: Compiled, object: Record<string, unknown>, row: number): void {
   const unknown = Object.keys(object).find((name) => !plan.index.has(name));
@@ -193,6 +193,7 @@ function unknownMember(plan: Compiled, object: Record<string, unknown>, row: num
   mismatch(
     `row ${row} has "${unknown}", which is no input of the function; its inputs are ${expectedText(plan)}`,
     unknown,
+    row,
   );
 }
 
@@ -216,7 +217,7 @@ function columnsOf(columns: unknown, left: Allowance): Map<string, unknown[]> {
 function rowObjects(rows: unknown): readonly Record<string, unknown>[] {
   if (!Array.isArray(rows)) return refuse(`"rows" is ${excerpt(rows)}, expected an array of objects`, 'rows');
   const bad = rows.findIndex((row) => !isObject(row));
-  if (bad >= 0) return refuse(`row ${bad} is ${excerpt(rows[bad])}, expected an object`, `rows[${bad}]`);
+  if (bad >= 0) return refuse(`row ${bad} is ${excerpt(rows[bad])}, expected an object`, `rows[${bad}]`, bad);
   return rows;
 }
 
@@ -263,7 +264,7 @@ function openPayload(
 ): JsonPayload {
   const left = allowance();
   const fields = plan.fields.map((field, i) => {
-    if (!hasAny(field)) return field;
+    if (!hasAny(field.type)) return field;
     return { ...inferField(field.name, values[i]!, left), nullable: field.nullable };
   });
   const exact = hasExact ? settledColumns(fields, values) : values;

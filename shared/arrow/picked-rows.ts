@@ -76,8 +76,9 @@ export function pickedStream({ streams, runs }: PickedRows, inputs: readonly Fie
 
 /** The declared inputs, with what the stream has in place of `any`. */
 const actualFields = (inputs: readonly FieldJson[] | null, stream: ArrowStream): readonly FieldJson[] =>
-  inputs?.map((input) => (hasAny(input) ? (stream.fields[columnOf(stream, input.name)] ?? input) : input)) ??
-  stream.fields;
+  inputs?.map((input) =>
+    hasAny(input.type) ? (stream.fields[columnOf(stream, input.name)] ?? input) : input,
+  ) ?? stream.fields;
 
 /** The columns of picked rows: the declared inputs with actual types in place of `any`, or whatever there is. */
 export const pickedFields = (

@@ -163,13 +163,12 @@ function unit(value: unknown, where: string): TimeUnit {
 }
 
 /** True when the type or one inside of it is "any". */
-export function hasAny(field: FieldJson): boolean {
-  const { type } = field;
+export function hasAny(type: TypeJson): boolean {
   if (typeof type === 'string') return type === 'any';
-  if ('dictionary' in type) return hasAny({ ...field, type: type.dictionary });
-  if ('list' in type) return hasAny(type.list);
-  if ('large_list' in type) return hasAny(type.large_list);
-  if ('fixed_size_list' in type) return hasAny(type.fixed_size_list);
-  if ('struct' in type) return type.struct.some(hasAny);
-  return 'map' in type && type.map.some(hasAny);
+  if ('dictionary' in type) return hasAny(type.dictionary);
+  if ('list' in type) return hasAny(type.list.type);
+  if ('large_list' in type) return hasAny(type.large_list.type);
+  if ('fixed_size_list' in type) return hasAny(type.fixed_size_list.type);
+  if ('struct' in type) return type.struct.some((field) => hasAny(field.type));
+  return 'map' in type && type.map.some((field) => hasAny(field.type));
 }

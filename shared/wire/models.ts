@@ -1,5 +1,4 @@
 /** Models and their versions: what a registration says into the domain's words, and back. */
-import { hasAny } from '../arrow/type-text.ts';
 import type { FieldJson } from '../domain/function.ts';
 import type { Model, ModelVersion } from '../domain/model.ts';
 import { SluiceError } from '../errors/sluice-error.ts';
@@ -8,7 +7,7 @@ import type { ModelJson, ModelVersionJson } from './model-api.ts';
 import { importOf, presentImport } from './model-import.ts';
 import { imageOf, loaderOf, MODEL_NAME, MODEL_NAME_RULE, VERSIONS_MAX } from './model-members.ts';
 import { type Bag, bagOf, refuse, refusedAs } from './option-bag.ts';
-import { fieldsOf, handlerIn } from './spec.ts';
+import { fieldsOf, handlerIn, outputType } from './spec.ts';
 
 /** A virtual environment with more is described by a file. */
 const DEPENDENCIES_MAX = 1000;
@@ -80,13 +79,9 @@ export const compileRegistration = (value: unknown): Registration =>
 
 const outputsOf = (value: unknown): readonly FieldJson[] => {
   const fields = fieldsOf(value, 'outputs', true);
-  const index = fields.findIndex(hasAny);
-  if (index >= 0)
-    refuse(
-      `outputs[${index}].type`,
-      fields[index]!.type,
-      'a type of its own: answers are stored as one type',
-    );
+  fields.forEach(({ type }, i) => {
+    outputType(type, `outputs[${i}].type`);
+  });
   return fields;
 };
 

@@ -1,5 +1,6 @@
 /** A deploy's SPEC (docs/API.md) into a whole, validated FunctionSpec, and back. Errors name option, value and what is allowed. */
 import { parseType } from '../arrow/index.ts';
+import { hasAny } from '../arrow/type-text.ts';
 import {
   type Batching,
   type Environment,
@@ -11,6 +12,7 @@ import {
   type SourceFile,
   TASKS,
   type Task,
+  type TypeJson,
 } from '../domain/function.ts';
 import type { ContainerSpec } from '../domain/model.ts';
 import type { SpecJson } from './api.ts';
@@ -222,9 +224,13 @@ export const fieldsOf = (value: unknown, where: string, isNullable: boolean): re
 };
 
 const outputOf = (bag: Bag): FunctionSpec['output'] => ({
-  type: parseType(bag.raw('type'), 'output.type'),
+  type: outputType(parseType(bag.raw('type'), 'output.type'), 'output.type'),
   nullable: bag.flag('nullable', true),
 });
+
+/** The type, which is one type: `any` is an input's. */
+export const outputType = (type: TypeJson, where: string): TypeJson =>
+  hasAny(type) ? refuse(where, type, 'a type of its own: answers are stored as one type') : type;
 
 const NO_HANDLER = { file: '', attribute: '' };
 

@@ -74,6 +74,12 @@ describe('a spec', () => {
     ['inputs[1].name', { inputs: [...base.inputs, ...base.inputs] }, /no other/],
     ['inputs[0].type', { inputs: [{ name: 'x', type: 'text' }] }, /"text" is not a type/],
     ['output.type', { output: {} }, /type/],
+    ['output.type', { output: { type: 'any' } }, /a type of its own/],
+    [
+      'output.type',
+      { output: { type: { list: { name: 'item', type: 'any', nullable: true } } } },
+      /a type of its own/,
+    ],
     ['max_batching_size', { max_batching_size: 0 }, /from 1 to 1000000/],
     ['max_batching_size', { max_batching_size: 2.5 }, /2\.5/],
     ['max_buffer_duration', { max_buffer_duration: -1 }, /from 0/],
