@@ -19,6 +19,7 @@ import { dashboardRoutes } from './dashboard-routes.ts';
 import { driftRoutes } from './drift-routes.ts';
 import { engineRoutes } from './engine-routes.ts';
 import { eventRoutes } from './event-routes.ts';
+import { FreeConnections } from './free-connections.ts';
 import { functionRoutes } from './function-routes.ts';
 import { checkScope, type Identity } from './guard.ts';
 import { inferenceRoutes } from './inference-routes.ts';
@@ -34,7 +35,6 @@ import { countAnswer, type Room } from './room.ts';
 import { scalingGroupRoutes } from './scaling-group-routes.ts';
 import { serverRoutes } from './server-routes.ts';
 import { submitRoutes } from './submit-routes.ts';
-import { UnusedConnections } from './unused-connections.ts';
 import { useTypebox } from './validation.ts';
 
 /** A request's head must be there in this time, a request as a whole in that: slow senders hold a socket, not a thread. */
@@ -58,7 +58,7 @@ const requestId = (request: { headers: Record<string, string | string[] | undefi
 
 export type HttpServer = {
   readonly app: FastifyInstance;
-  /** Ends the connections that do nothing now; for a drain, again and again until all are gone. */
+  /** Ends the connections that do nothing now, and what waits for the rest of a body; for a drain, again and again until all are gone. */
   readonly closeIdle: () => void;
 };
 
@@ -88,9 +88,9 @@ export const makeHttpServer = async (
   app.decorateRequest('held', null);
   useTypebox(app);
   addBodyParsers(app, room.bodies);
-  const unused = new UnusedConnections(app.server);
+  const free = new FreeConnections(app.server);
   const answerNotFound = methodAnswers(app);
-  addHooks(app, room, unused, answerNotFound);
+  addHooks(app, room, free, answerNotFound);
   app.setNotFoundHandler(answerNotFound);
   app.setErrorHandler((error: FastifyError, request, reply) => answerError(room, error, request, reply));
   await addDocumentation(app, room);
@@ -116,7 +116,8 @@ export const makeHttpServer = async (
   }
   await app.ready();
   const closeIdle = (): void => {
-    unused.close();
+    room.bodies.cut();
+    free.close();
     app.server.closeIdleConnections();
   };
   return { app, closeIdle };
@@ -164,42 +165,54 @@ const answerError = (room: Room, thrown: unknown, request: FastifyRequest, reply
 const addHooks = (
   app: FastifyInstance,
   room: Room,
-  unused: UnusedConnections,
+  free: FreeConnections,
   answerNotFound: Answering,
 ): void => {
   app.addHook('onRequest', (request, reply, done) => {
-    unused.used(request.raw.socket);
+    free.used(request.raw.socket);
     if (room.state.isDraining) reply.raw.setHeader('connection', 'close');
+    const refuse = (error: Error): void => {
+      free.refused(request.raw, reply.raw);
+      done(error);
+    };
     // Nobody asks for the body: it is not read.
-    if (request.is404) return answerNotFound(request, reply);
-    const { scope } = request.routeOptions.config;
-    if (scope === undefined) {
-      expectBody(room, request, reply);
-      return done();
+    if (request.is404) {
+      free.refused(request.raw, reply.raw);
+      return answerNotFound(request, reply);
     }
-    const identity = room.guard.identify(request.headers);
-    if (identity instanceof Promise) {
-      identity.then((found) => enter(room, request, reply, found, scope)).then(() => done(), done);
-      return;
+    let entering: Promise<void> | undefined;
+    try {
+      entering = enter(room, request, reply);
+    } catch (error) {
+      return refuse(error as Error);
     }
-    enter(room, request, reply, identity, scope);
-    done();
+    if (entering === undefined) done();
+    else entering.then(() => done(), refuse);
   });
 };
 
-const enter = (
+/** At once where the caller is known, which it is but once in a few seconds. */
+const enter = (room: Room, request: FastifyRequest, reply: FastifyReply): Promise<void> | undefined => {
+  const { scope } = request.routeOptions.config;
+  if (scope === undefined) return expectBody(room, request, reply);
+  const identity = room.guard.identify(request.headers);
+  if (identity instanceof Promise) return identity.then((found) => allow(room, request, reply, found, scope));
+  return allow(room, request, reply, identity, scope);
+};
+
+const allow = (
   room: Room,
   request: FastifyRequest,
   reply: FastifyReply,
   identity: Identity,
   scope: Scope,
-): void => {
+): undefined => {
   checkScope(identity, scope);
   request.identity = identity;
-  expectBody(room, request, reply);
+  return expectBody(room, request, reply);
 };
 
-const expectBody = (room: Room, request: FastifyRequest, reply: FastifyReply): void => {
+const expectBody = (room: Room, request: FastifyRequest, reply: FastifyReply): undefined => {
   if (request.routeOptions.config.streamedBody !== true) request.held = room.bodies.expect(request, reply);
 };
 

@@ -1,4 +1,5 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -29,6 +30,33 @@ describe('a drain', () => {
     expect(await events.text()).toMatch(/^event: progress\n/);
     await closed;
     await expect(fetch(`${rig.address}/livez`)).rejects.toThrow();
+    await rig.stop();
+  });
+
+  it('waits for no body that has come in part, whether it is still wanted or not', async () => {
+    const rig = await startRig({ grace: '10min' });
+    await rig.deploy('f');
+    const begun = async (line: string, more: string): Promise<{ answer: string; ended: Promise<string> }> => {
+      const socket = connect(rig.port, '127.0.0.1');
+      let rest = '';
+      const ended = new Promise<string>((resolve) => socket.once('close', () => resolve(rest)));
+      const head = `host: localhost\r\ncontent-type: application/json\r\ncontent-length: 100\r\n${more}\r\n{"col`;
+      socket.write(`${line} HTTP/1.1\r\n${head}`);
+      const [first] = await once(socket, 'data');
+      socket.on('data', (chunk) => {
+        rest += String(chunk);
+      });
+      return { answer: String(first), ended };
+    };
+    const unwanted = await begun('POST /nope', '');
+    expect(unwanted.answer).toMatch(/^HTTP\/1\.1 404 /);
+    const wanted = await begun('POST /v1/functions/f/calls', 'expect: 100-continue\r\n');
+    expect(wanted.answer).toMatch(/^HTTP\/1\.1 100 /);
+    await rig.stopIngress();
+    expect(await unwanted.ended).toBe('');
+    const answer = await wanted.ended;
+    expect(answer).toMatch(/^HTTP\/1\.1 503 /);
+    expect(answer).toContain('"code":"shutting_down"');
     await rig.stop();
   });
 
