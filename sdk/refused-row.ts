@@ -2,17 +2,15 @@
 import { SluiceError } from '../shared/errors/sluice-error.ts';
 import type { RowErrorJson } from '../shared/wire/api.ts';
 
-/** How the server, and the check before sending, name a row: they count within what was sent. */
-const NAMED_ROW = /^((?:column ".*?"(?:,| is not nullable, but) )?row )(\d+)\b/s;
+/** Where the words name it, by the server and by the check before sending: they count within what was sent. */
+const NAMED_ROW = /^((?:column ".*?"(?:,| is not nullable, but) )?row )\d+\b/s;
 
 const isRefusal = (error: unknown): error is SluiceError =>
   error instanceof SluiceError && (error.code === 'invalid_request' || error.code === 'schema_mismatch');
 
-/** The row that a refusal names, from 0; null where it is another error or names none. */
-export const refusedRow = (error: unknown): number | null => {
-  const found = isRefusal(error) ? NAMED_ROW.exec(error.message) : null;
-  return found === null ? null : Number(found[2]);
-};
+/** The row that a refusal is of, from 0; null where it is another error or of no one row. */
+export const refusedRow = (error: unknown): number | null =>
+  isRefusal(error) && typeof error.extra.row === 'number' ? error.extra.row : null;
 
 /** The refusal as the error of one row, which `row` names to the caller. */
 export const refusalOf = (error: unknown, row: number): RowErrorJson => {

@@ -42,8 +42,9 @@ export function rowsToStream(
   return writeStream(used, values, rows);
 }
 
-const refuse = (name: string, what: string): never => {
-  throw new SluiceError('invalid_request', `column "${name}"${what}`, { field: name });
+const refuse = (name: string, what: string, row?: number): never => {
+  const at = row === undefined ? {} : { row };
+  throw new SluiceError('invalid_request', `column "${name}"${what}`, { field: name, ...at });
 };
 
 function checkedColumn(columns: Readonly<Record<string, Values>>, field: FieldJson): Values {
@@ -54,7 +55,7 @@ function checkedColumn(columns: Readonly<Record<string, Values>>, field: FieldJs
   for (let row = 0; row < values.length; row++) {
     if (check(values[row])) continue;
     const value = settled(field.type, values[row]);
-    if (!check(value)) return refuse(field.name, `, row ${row}: ${explain(field, values[row])}`);
+    if (!check(value)) return refuse(field.name, `, row ${row}: ${explain(field, values[row])}`, row);
     exact ??= Array.from(values);
     exact[row] = value;
   }

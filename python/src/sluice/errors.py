@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-_NAMED_ROW = re.compile(r'\A((?:column ".*?"(?:,| is not nullable, but) )?row )(\d+)\b', re.DOTALL)
-"""How the server names a row that it refuses."""
+_NAMED_ROW = re.compile(r'\A((?:column ".*?"(?:,| is not nullable, but) )?row )\d+\b', re.DOTALL)
+"""Where the words of a refusal name its row."""
 
 
 _WAYS_ON = {
@@ -64,9 +64,9 @@ class ServerError(SluiceError):
 
     @property
     def refused_row(self) -> int | None:
-        """The row that cannot be taken, counted from 0 within what was sent; None where the detail names none."""
-        found = _NAMED_ROW.match(self.detail) if self.code in ("invalid_request", "schema_mismatch") else None
-        return None if found is None else int(found[2])
+        """The row that cannot be taken, counted from 0 within what was sent; None where it is no one row's fault."""
+        row = self.problem.get("row") if self.code in ("invalid_request", "schema_mismatch") else None
+        return row if isinstance(row, int) else None
 
     def at_row(self, row: int) -> str:
         """The detail, with another number for the row that it names."""

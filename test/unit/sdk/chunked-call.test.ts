@@ -13,7 +13,7 @@ const target = (sent: Columns[] = [], isLate = false): Target => ({
     const { columns } = batch as { columns: Columns };
     const x = [...(columns.x as unknown[])];
     const bad = x.findIndex((value) => typeof value !== 'number');
-    const field = { field: 'x' };
+    const field = { field: 'x', row: bad };
     if (bad >= 0 && x[bad] === null)
       throw new SluiceError('schema_mismatch', `column "x" is not nullable, but row ${bad} is null`, field);
     if (bad >= 0) throw new SluiceError('invalid_request', `column "x", row ${bad}: is "a"`, field);
