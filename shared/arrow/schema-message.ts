@@ -2,12 +2,17 @@
 import { Builder } from 'flatbuffers';
 import type { FieldJson, TypeJson } from '../domain/function.ts';
 import { type Node, nodeOf } from './array-node.ts';
+import { extensionFits } from './extension-types.ts';
 import type { FlatTable } from './flat-table.ts';
 import { frameMessage, MESSAGE_SCHEMA } from './message-frame.ts';
 import { COLUMNS_MAX, DEPTH_MAX, NODES_MAX, TIME_UNITS, typeText } from './type-text.ts';
 
 /** Field metadata whose value `json` marks a utf8 column of JSON texts. */
 const TYPE_KEY = 'sluice.type';
+const EXTENSION_KEY = 'ARROW:extension:name';
+const EXTENSION_METADATA_KEY = 'ARROW:extension:metadata';
+const KEYS: ReadonlySet<string> = new Set([TYPE_KEY, EXTENSION_KEY, EXTENSION_METADATA_KEY]);
+const KEY_BYTES_MAX = EXTENSION_METADATA_KEY.length;
 
 export type Schema = { readonly fields: readonly FieldJson[]; readonly nodes: readonly Node[] };
 
@@ -51,9 +56,10 @@ function readField(table: FlatTable, walk: Walk, depth: number): FieldJson {
     flat.fail(`field "${name}" has more than ${COLUMNS_MAX} children`);
   const children = table.tables(5, (child) => readField(child, walk, depth + 1));
   let type = readType(table, children, name);
-  const mark = checkPairs(table, 6);
-  if (type === 'utf8' && mark === 'json') type = 'json';
+  const pairs = checkPairs(table, 6);
+  if (type === 'utf8' && pairs?.get(TYPE_KEY) === 'json') type = 'json';
   if (encoding !== null) type = readDictionary(encoding, type, name);
+  if (pairs !== null) checkExtension(table, pairs, type, name);
   return { name, type, nullable: table.u8(1) !== 0 };
 }
 
@@ -64,17 +70,33 @@ function readDictionary(encoding: FlatTable, values: TypeJson, name: string): Ty
   return { dictionary: values, index: type, ordered: encoding.u8(2) !== 0 };
 }
 
-/** Custom metadata, which other readers want whole; the value of our mark, null where there is none. */
-export function checkPairs(table: FlatTable, slot: number): string | null {
+/** Custom metadata, which other readers want whole; the first value of each of the keys that we know. */
+export function checkPairs(table: FlatTable, slot: number): ReadonlyMap<string, string> | null {
   if (!table.has(slot)) return null;
-  let mark: string | null = null;
+  const known = new Map<string, string>();
   table.tables(slot, (pair) => {
     const [key, value] = [pair.text(0), pair.text(1)];
     if (key === null || value === null) return pair.flat.fail('its custom metadata lacks a key or a value');
-    if (mark === null && key.length === TYPE_KEY.length && key.toString('latin1') === TYPE_KEY)
-      mark = value.toString('utf8');
+    if (key.length > KEY_BYTES_MAX) return;
+    const name = key.toString('latin1');
+    if (KEYS.has(name) && !known.has(name)) known.set(name, pair.string(1)!);
   });
-  return mark;
+  return known;
+}
+
+function checkExtension(
+  table: FlatTable,
+  pairs: ReadonlyMap<string, string>,
+  type: TypeJson,
+  name: string,
+): void {
+  const extension = pairs.get(EXTENSION_KEY);
+  if (extension === undefined || extensionFits(extension, type, pairs.get(EXTENSION_METADATA_KEY) ?? ''))
+    return;
+  table.flat.fail(
+    `field "${name}" has the extension type ${extension.slice(0, 64)}, which does not fit ${typeText(type)} or is not supported; ` +
+      'cast it to its storage type first',
+  );
 }
 
 function intType(table: FlatTable, name: string): string {

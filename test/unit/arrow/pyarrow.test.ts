@@ -64,6 +64,21 @@ const isAccepted = (bytes: Uint8Array): boolean => {
   }
 };
 
+type Accepted = { readonly name: string; readonly seed: number; readonly bytes: Uint8Array };
+
+function refusedByPyarrow(accepted: readonly Accepted[]): string[] {
+  const lengths = accepted.map(({ bytes }) => new Uint8Array(Uint32Array.of(bytes.length).buffer));
+  writeFileSync(
+    join(directory, 'accepted.bin'),
+    Buffer.concat(accepted.flatMap(({ bytes }, i) => [lengths[i]!, bytes])),
+  );
+  const refused = python('accept').split('\n').slice(0, -1);
+  return refused.map((line) => {
+    const { name, seed } = accepted[Number.parseInt(line, 10)]!;
+    return `${name}, seed ${seed}: ${line}`;
+  });
+}
+
 /** Odd and even offsets, within and across batches of 11 rows, all, none, the last row. */
 const ranges = (rows: number): [number, number][] => [
   [0, rows],
@@ -179,24 +194,23 @@ describe('with pyarrow on both sides', () => {
 
   test('mutations that are accepted are read by pyarrow as well', () => {
     const names = Object.keys(cases).filter((name) => cases[name]! > 0);
-    const accepted: { name: string; seed: number; bytes: Uint8Array }[] = [];
+    const accepted: Accepted[] = [];
     for (let seed = 1; seed <= MUTATIONS; seed++) {
       const name = names[seed % names.length]!;
       const bytes = mutated(load(name), seed);
       if (isAccepted(bytes)) accepted.push({ name, seed, bytes });
     }
     expect(accepted.length).toBeGreaterThan(MUTATIONS / 10);
-    const lengths = accepted.map(({ bytes }) => new Uint8Array(Uint32Array.of(bytes.length).buffer));
-    writeFileSync(
-      join(directory, 'accepted.bin'),
-      Buffer.concat(accepted.flatMap(({ bytes }, i) => [lengths[i]!, bytes])),
-    );
-    const refused = python('accept').split('\n').slice(0, -1);
-    const told = refused.map((line) => {
-      const { name, seed } = accepted[Number.parseInt(line, 10)]!;
-      return `${name}, seed ${seed}: ${line}`;
-    });
-    expect(told).toEqual([]);
+    expect(refusedByPyarrow(accepted)).toEqual([]);
+  });
+
+  test('extension types that are accepted are read by pyarrow as well', () => {
+    const files = readdirSync(directory).filter((file) => file.startsWith('extension'));
+    const streams = files.map((name) => ({ name, seed: 0, bytes: readFileSync(join(directory, name)) }));
+    const accepted = streams.filter(({ bytes }) => isAccepted(bytes));
+    expect(accepted.length).toBeGreaterThan(30);
+    expect(accepted.length).toBeLessThan(streams.length / 2);
+    expect(refusedByPyarrow(accepted)).toEqual([]);
   });
 
   test('64-bit integers keep every digit in JSON results', () => {

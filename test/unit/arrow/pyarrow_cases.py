@@ -110,6 +110,7 @@ def refused(directory):
 
 def write(directory):
     refused(directory)
+    extensions(directory)
     names = growing_dictionaries(directory)
     for name, array in cases():
         table = pa.table({"result": array})
@@ -164,6 +165,27 @@ def check(directory):
             difference = f"{type(error).__name__}: {error}"
         if difference:
             print(f"{item['file']}: {difference}")
+
+
+def extensions(directory):
+    """Fields whose metadata name an extension type, some of which does not fit: DIR/extension-N.arrow, a column of one null."""
+    tensors = [
+        '{"shape":[2,2]}', '{"shape": [4], "dim_names": ["a"]}', '{"shape":[2,2],"permutation":[1,0]}', '{"shape":[3]}',
+        '{"shape":[2.0,2]}', '{"shape":[2,2],"permutation":[0,0]}', '{"shape":[2,2],"permutation":[0]}', '{"shape":[-2,-2]}',
+        '{"shape":[2,2],"dim_names":["a"]}', '{"shape":[2,2],"dim_names":[1,2]}', '{"shape":4}', '{}', "[]", "{", "",
+        '{"shape":[4],"shape":[3]}', '{"shape":[3],"shape":[4]}', '{"shape":[2,2],"permutation":null}', '{"shape":[1e0,4]}',
+    ]  # fmt: skip
+    storages = [pa.binary(16), pa.binary(4), pa.utf8(), pa.large_utf8(), pa.int8(), pa.list_(pa.float32(), 4)]
+    storages += [pa.dictionary(pa.int8(), pa.utf8()), pa.struct([("a", pa.int8())]), pa.null()]
+    names = [f"arrow.{name}" for name in ("uuid", "json", "bool8", "opaque", "variable_shape_tensor", "none")] + ["geoarrow.wkb"]
+    found = [("arrow.fixed_shape_tensor", text, storages[5]) for text in tensors]
+    found += [(name, text, storage) for name in [*names, "arrow.fixed_shape_tensor"] for text in ("", "{") for storage in storages]
+    for place, (name, text, storage) in enumerate(found):
+        about = {"ARROW:extension:name": name, "ARROW:extension:metadata": text}
+        for depth, kind in enumerate((storage, pa.list_(pa.field("item", storage, metadata=about)))):
+            schema = pa.schema([pa.field("result", kind, metadata=None if depth else about)])
+            batch = pa.record_batch([pa.array([None], storage) if depth == 0 else pa.nulls(1, pa.list_(storage)).cast(kind)], schema=schema)
+            write_stream(directory / f"extension-{place}-{depth}.arrow", [batch], schema)
 
 
 # Times of no day and decimals of too many digits: numbers like others to the format, and to what reads a stream.
