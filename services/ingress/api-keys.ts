@@ -8,6 +8,24 @@ const PREFIX_CHARACTERS = 8;
 export const secretHash = (secret: string): string => hash('sha256', secret, 'hex');
 
 /**
+ * Keys without one that holds `admin` would leave nobody who may make or revoke any. The very last key may go: on loopback
+ * a server does without.
+ * @throws SluiceError `invalid_request`
+ */
+export const checkNotLast = async (keys: Keys, id: number): Promise<void> => {
+  const all = await keys.list();
+  const isAdmin = ({ scopes }: ApiKey): boolean => scopes.includes('admin');
+  const revoked = all.find((key) => key.id === id);
+  if (all.length === 1 || revoked === undefined || !isAdmin(revoked)) return;
+  if (all.filter(isAdmin).length > 1) return;
+  throw new SluiceError(
+    'invalid_request',
+    `k${id} is the last key with the scope admin, and there are others; make another with admin, or revoke those first.`,
+    { field: 'id' },
+  );
+};
+
+/**
  * Makes a key.
  * The first key must hold `admin`: from then on the server takes keys only, and nobody else could make more.
  * @throws SluiceError `invalid_request`

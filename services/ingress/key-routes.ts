@@ -3,7 +3,7 @@ import { SluiceError } from '../../shared/errors/sluice-error.ts';
 import type { Scope } from '../../shared/store/ports/keys.ts';
 import { presentKey } from '../../shared/wire/present.ts';
 import * as wire from '../../shared/wire/schemas.ts';
-import { createApiKey } from './api-keys.ts';
+import { checkNotLast, createApiKey } from './api-keys.ts';
 import { countAnswer, type Routes, sendJson } from './room.ts';
 import { answer, BODY_STATUSES, empty, problems, secured } from './route-schema.ts';
 
@@ -73,6 +73,7 @@ const addRevoke: Routes = (app, room) => {
     async (request, reply) => {
       const { id } = request.params;
       const number = /^k([1-9]\d{0,14})$/.exec(id)?.[1];
+      if (number !== undefined) await checkNotLast(room.store.keys, Number(number));
       if (number === undefined || !(await room.store.keys.revoke(Number(number)))) {
         throw new SluiceError('not_found', `There is no key ${JSON.stringify(id)}.`);
       }

@@ -138,6 +138,17 @@ describe('with keys, the server', () => {
     expect(other.json.call_id).not.toBe(first.json.call_id);
   });
 
+  it('keeps the last key that may administer, while there are others', async () => {
+    const made = await keyOf('second root', 'admin');
+    const { json } = await rig.ask('/v1/keys', { headers: bearer(admin) });
+    const root = json.keys.find(({ name }: { name: string }) => name === 'root');
+    const revoke = (id: string) => rig.ask(`/v1/keys/${id}`, { method: 'DELETE', headers: bearer(admin) });
+    expect((await revoke(made.id)).status).toBe(204);
+    const refused = await revoke(root.id);
+    expect([refused.status, refused.json.code, refused.json.field]).toEqual([400, 'invalid_request', 'id']);
+    expect((await rig.ask('/v1/keys', { headers: bearer(admin) })).status).toBe(200);
+  });
+
   it('forgets a revoked key at once, on every thread', async () => {
     const { secret, id } = await keyOf('short', 'call');
     const ask = () => rig.ask('/v1/functions', { headers: bearer(secret) });
