@@ -12,6 +12,7 @@ import {
   requestRows,
   rowField,
 } from '../../shared/wire/openai/task-request.ts';
+import { countAdmitted } from '../calls/admission-counts.ts';
 import { changeDocument } from '../registry/documents.ts';
 import { modelFunction } from '../registry/model-function.ts';
 import { answeredLine, refusedLine, type StopCode, stoppedLine } from './answer-lines.ts';
@@ -218,7 +219,9 @@ export class ChunkRun {
       // One that is there is found by its key; a new one would be expired, and never start.
       const admission = admissionOf(isStopped ? { ...order, deadlineAt: now - 1 } : order, now);
       try {
-        return await store.queue.admit(admission);
+        const admitted = await store.queue.admit(admission);
+        countAdmitted(admission, admitted);
+        return admitted;
       } catch (error) {
         if (!(error instanceof SluiceError) || !error.retryable) throw error;
         if (isStopped) return null;

@@ -13,6 +13,7 @@ import type { Admission, Admitted, CallEvent } from '../../shared/store/ports/qu
 import { ARROW_STREAM, type CallJson } from '../../shared/wire/api.ts';
 import { presentCall } from '../../shared/wire/present.ts';
 import * as wire from '../../shared/wire/schemas.ts';
+import { countAdmitted } from '../calls/admission-counts.ts';
 import { preferredWaitMs } from '../calls/prefer.ts';
 import { admitSubmission, compileSubmission } from '../calls/submission.ts';
 import { type ResultForm, resultForm } from '../results/negotiation.ts';
@@ -26,8 +27,6 @@ const NO_COUNTS = { ok: 0, failed: 0, cancelled: 0, expired: 0 };
 
 /** What is told of a call whose rows nobody needs any more, for as long as it is waited for. */
 type Kept = Omit<Admission, 'schemaKey' | 'payload' | 'idempotency' | 'watch'>;
-
-type Admittances = { readonly calls: { inc(): void }; readonly rows: { inc(by: number): void } };
 
 export const submitRoutes: Routes = (app, room) => {
   app.route<{ Params: { name: string }; Body: Buffer | undefined }>({
@@ -124,16 +123,6 @@ const refuseQuery = (url: string): void => {
   throw new SluiceError('invalid_request', `${name} is no query parameter of this route.`, { field: name });
 };
 
-const admittances = new Map<string, Admittances>();
-const admittancesOf = (name: string): Admittances => {
-  let found = admittances.get(name);
-  if (found === undefined) {
-    found = { calls: metrics.callsAdmitted.labels(name), rows: metrics.rowsAdmitted.labels(name) };
-    admittances.set(name, found);
-  }
-  return found;
-};
-
 /** One request from its admission to its answer. */
 class Submission {
   readonly #room: Room;
@@ -157,11 +146,7 @@ class Submission {
   }
 
   admitted(admitted: Admitted, waitMs: number, form: ResultForm): void | Promise<void> {
-    if (!admitted.attached) {
-      const { calls, rows } = admittancesOf(this.#admission.functionName);
-      calls.inc();
-      rows.inc(this.#admission.rows);
-    }
+    countAdmitted(this.#admission, admitted);
     if (waitMs === 0) return this.#accepted(admitted);
     if (this.#response.destroyed) return this.#forget(admitted);
     if (isFinished(admitted.status)) {

@@ -6,8 +6,8 @@ import type { ServerResponse } from 'node:http';
 import { isFinished } from '../../shared/domain/call.ts';
 import type { FunctionRecord } from '../../shared/domain/function.ts';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
-import { metrics } from '../../shared/runtime/metrics.ts';
 import type { Admission, CallEvent, ResultPart } from '../../shared/store/ports/queue.ts';
+import { countAdmitted } from '../calls/admission-counts.ts';
 import type { Output } from '../results/call-results.ts';
 import { OutputCache } from '../results/output-cache.ts';
 import type { Room } from './room.ts';
@@ -69,11 +69,9 @@ export class WaitedCalls {
   ): Promise<WaitedCall> {
     const { store, waits, state } = this.#room;
     waits.check();
-    const { callId, status, attached } = await store.queue.admit(admission);
-    if (!attached) {
-      metrics.callsAdmitted.labels(record.name).inc();
-      metrics.rowsAdmitted.labels(record.name).inc(admission.rows);
-    }
+    const admitted = await store.queue.admit(admission);
+    countAdmitted(admission, admitted);
+    const { callId, status, attached } = admitted;
     const isOwn = admission.idempotency === null;
     if (isFinished(status) || waiter.isGone()) {
       // The store watches the call for this thread since its admission; nobody waits for it any more.

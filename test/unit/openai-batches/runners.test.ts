@@ -14,6 +14,7 @@ import { RegistrySweep } from '../../../services/registry/registry-sweep.ts';
 import { rowsToStream } from '../../../shared/arrow/index.ts';
 import { SluiceError } from '../../../shared/errors/sluice-error.ts';
 import { silentLog } from '../../../shared/runtime/log.ts';
+import { metrics } from '../../../shared/runtime/metrics.ts';
 import { openArtifacts } from '../../../shared/store/artifacts/index.ts';
 import type { Artifacts } from '../../../shared/store/ports/artifacts.ts';
 import type { StoreServer } from '../../../shared/store/ports/server.ts';
@@ -31,6 +32,12 @@ const SPEC = {
 };
 const lineOf = (id: number): string =>
   `${JSON.stringify({ custom_id: `${id}`, method: 'POST', url: '/v1/embeddings', body: { model: 'embed', input: `t${id}` } })}\n`;
+
+/** By this process. */
+const rowsAdmitted = async (): Promise<number> => {
+  const { values } = await metrics.rowsAdmitted.get();
+  return values.find(({ labels }) => labels.function === 'embed')?.value ?? 0;
+};
 
 /** Seals, leases and settles what waits, as buffer and worker do it together. */
 const answerAll = async (store: Store, versionId: number): Promise<void> => {
@@ -134,6 +141,7 @@ onEveryOpenedStore((openStore) => {
   };
 
   it('a batch is one runner’s; what a stop leaves the next one goes on with, in the same calls', async () => {
+    const before = await rowsAdmitted();
     const { server, store, artifacts } = await open();
     const { record } = await store.registry.deploy({ now: Date.now(), spec: compileSpec(SPEC) });
     const file = await upload(
@@ -167,6 +175,7 @@ onEveryOpenedStore((openStore) => {
     await answerAll(store, record.current.id);
     const done = await ended(store, id);
     expect(done.counts).toEqual({ total: 2500, completed: 2500, failed: 0 });
+    expect((await rowsAdmitted()) - before).toBe(2500);
     expect(
       (
         await store.queue.list({
