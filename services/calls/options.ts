@@ -86,7 +86,7 @@ export const headerOptions = (headers: IncomingHttpHeaders): SubmitOptions => {
     priority: priority
       ? priorityOf('Sluice-Priority', numeric(text('Sluice-Priority', priority)))
       : PLAIN.priority,
-    lane: lane ? laneOf('Sluice-Lane', text('Sluice-Lane', lane)) : null,
+    lane: lane ? laneOf('Sluice-Lane', decodedText(text('Sluice-Lane', lane))) : null,
     deadlineMs: deadline
       ? deadlineOf('Sluice-Deadline-Ms', numeric(text('Sluice-Deadline-Ms', deadline)))
       : null,

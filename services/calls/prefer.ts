@@ -4,11 +4,16 @@ import { SluiceError } from '../../shared/errors/sluice-error.ts';
 /** The interface's longest wait; the setting `waitMaxMs` may be shorter and then cuts it. */
 export const WAIT_SECONDS_MAX = 600;
 
+/** Between commas, but for those in quotes; a quote that nothing ends lasts to the end. */
+const PREFERENCE = /(?:[^,"]|"(?:[^"\\]|\\.)*(?:"|\\?$))+/g;
+const preferencesIn = (text: string): readonly string[] =>
+  text.includes('"') ? (text.match(PREFERENCE) ?? []) : text.split(',');
+
 /** Milliseconds to wait; 0 when no wait is asked for. */
 export const preferredWaitMs = (header: string | string[] | undefined, waitMaxMs: number): number => {
   if (header === undefined) return 0;
   const text = typeof header === 'string' ? header : header.join(',');
-  for (const preference of text.split(',')) {
+  for (const preference of preferencesIn(text)) {
     const [name, value] = preference.split(';', 1)[0]!.split('=', 2);
     if (name!.trim().toLowerCase() !== 'wait') continue;
     const seconds = /^"?(\d{1,9}(?:\.\d{1,9})?)"?$/.exec(value?.trim() ?? '')?.[1];

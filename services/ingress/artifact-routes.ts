@@ -8,6 +8,7 @@ import type { ArtifactState } from '../../shared/store/ports/artifacts.ts';
 import * as wire from '../../shared/wire/schemas.ts';
 import { isTooLongToDiscard, refuseOtherTypes } from './body.ts';
 import { type ByteRange, byteRange } from './byte-range.ts';
+import { encodingOf } from './decoded-body.ts';
 import { countAnswer, type Routes } from './room.ts';
 import { empty, problems, secured } from './route-schema.ts';
 
@@ -152,8 +153,8 @@ const pieceOf = (request: FastifyRequest<Named>) => {
   const { headers, raw } = request;
   const offsetBytes = countOf(request, 'upload-offset');
   const bytes = countOf(request, 'upload-length');
-  const encoding = headers['content-encoding'] ?? 'identity';
-  if (encoding !== 'identity')
+  const encoding = encodingOf(headers['content-encoding']);
+  if (encoding !== null)
     throw new SluiceError(
       'unsupported_media_type',
       `content-encoding is ${JSON.stringify(encoding.slice(0, 40))}; pieces of an artifact are sent as they are.`,

@@ -1,5 +1,5 @@
 /** One thread's HTTP server: limits, errors, authentication and documentation around the routes of each area. */
-import type { ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import swagger from '@fastify/swagger';
 import {
@@ -29,7 +29,7 @@ import type { Inferences } from './oip/inference.ts';
 import { isOipPath, oipProblem } from './oip/oip-error.ts';
 import { oipRoutes, REPOSITORY_INDEX } from './oip/rest-routes.ts';
 import { openaiRoutes } from './openai/openai-routes.ts';
-import { expectedError, internalError, problemOf, rawProblem } from './problem.ts';
+import { expectedError, internalError, problemOf, rawProblem, writeProblem } from './problem.ts';
 import { resultRoutes } from './result-routes.ts';
 import { countAnswer, type Room } from './room.ts';
 import { scalingGroupRoutes } from './scaling-group-routes.ts';
@@ -114,6 +114,11 @@ export const makeHttpServer = async (
   ]) {
     app.register(async (scope) => add(scope, room));
   }
+  app.server.on('checkExpectation', ({ headers }: IncomingMessage, response: ServerResponse) => {
+    const detail = `Expect is ${JSON.stringify(headers.expect)}; give 100-continue, or none.`;
+    const error = new SluiceError('invalid_request', detail, { field: 'Expect' });
+    writeProblem(response, problemOf(error, 417), requestId({ headers }));
+  });
   await app.ready();
   const closeIdle = (): void => {
     room.bodies.cut();

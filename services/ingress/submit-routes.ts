@@ -78,7 +78,7 @@ const submit = (
   if (hasQuery(request.url)) refuseQuery(request.url);
   const waitMs = preferredWaitMs(headers.prefer, room.settings.waitMaxMs);
   const form = waitMs > 0 ? resultForm(headers.accept) : 'json';
-  const isArrow = headers['content-type']?.startsWith(ARROW_STREAM) === true;
+  const isArrow = headers['content-type']?.toLowerCase().startsWith(ARROW_STREAM) === true;
   if (request.body === undefined) throw new SluiceError('unsupported_media_type', NO_BODY);
   const caller = identityOf(request);
   const compiled = compileSubmission(

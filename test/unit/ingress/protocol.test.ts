@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { rowsToStream } from '../../../shared/arrow/index.ts';
 import { type Rig, raw, startRig } from './rig.ts';
 
 let rig: Rig;
@@ -100,6 +101,27 @@ describe('broken HTTP', () => {
   });
 });
 
+describe('headers', () => {
+  it('mean the same in capitals, in quotes, and in UTF-8', async () => {
+    const arrow = rowsToStream({ text: ['a'] }, [{ name: 'text', type: 'utf8', nullable: false }]);
+    const capital = { 'content-type': 'Application/vnd.Apache.Arrow.Stream' };
+    expect((await rig.post('/v1/functions/len/calls', arrow, capital)).status).toBe(202);
+    const identity = { 'content-encoding': 'Identity' };
+    expect((await rig.post('/v1/functions/len/calls', BODY, identity)).status).toBe(202);
+    const quoted = { prefer: 'foo="a, wait=wrong", respond-async' };
+    expect((await rig.post('/v1/functions/len/calls', BODY, quoted)).status).toBe(202);
+    const lane = Buffer.from('é', 'utf8').toString('latin1');
+    const answer = await rig.post('/v1/functions/len/calls', BODY, { 'sluice-lane': lane });
+    expect(answer.json.lane).toBe('é');
+  });
+
+  it('that expect what is not there are answered with a problem document', async () => {
+    const answer = await raw(rig.port, `${head('expect: wonders\r\n', 'GET /v1/functions HTTP/1.1')}`);
+    expect(statusOf(answer)).toBe(417);
+    expect(problemIn(answer).field).toBe('Expect');
+  });
+});
+
 describe('duplicate headers', () => {
   it('that change the meaning are refused', async () => {
     const text =
@@ -177,6 +199,8 @@ describe('the server itself', () => {
   it("gives each answer a request id, the caller's own where it is one", async () => {
     const own = await rig.post('/v1/functions/len/calls', BODY, { 'x-request-id': 'mine-1' });
     expect(own.headers.get('x-request-id')).toBe('mine-1');
+    for (const route of ['/v1/functions', '/v1/functions/len', '/v1/calls', '/v1/keys', '/v1/server'])
+      expect((await rig.ask(route)).headers.get('x-request-id'), route).not.toBeNull();
     const odd = await rig.post('/v1/functions/len/calls', BODY, { 'x-request-id': 'a b"c' });
     expect(odd.headers.get('x-request-id')).toMatch(/^[\w-]+$/);
   });
