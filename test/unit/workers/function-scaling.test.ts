@@ -29,7 +29,15 @@ const refusalOf = (workerId: string): ReplicaReport => {
   return refusal;
 };
 const loadOf = (waitingRows: number, waitingCalls = waitingRows) => ({
-  ...{ functionName: 'f', waitingRows, sealedRows: 0, waitingCalls, oldestAt: 0, oldestVersionId: 1, sealedVersions: [] },
+  ...{
+    functionName: 'f',
+    waitingRows,
+    sealedRows: 0,
+    waitingCalls,
+    oldestAt: 0,
+    oldestVersionId: 1,
+    sealedVersions: [],
+  },
 });
 const own = { versionId: 1, facts: [], lastBatchAt: 0 };
 
