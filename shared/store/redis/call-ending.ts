@@ -33,6 +33,8 @@ type ExpiredReply = [
   turn: number,
 ];
 
+type CancelReply = [calls: number, rows: number, next: number, witnesses: number[]];
+
 /**
  * Others come back to a server that was away within this: the longest back-off between two tries, and a connection that a
  * server takes its time for.
@@ -132,12 +134,15 @@ const cancelSpan = async (
   last: number,
 ): Promise<CancelAnswer> => {
   const sum = { calls: 0, rows: 0 };
+  let witnesses: number[] = [];
   for (let from = first; from > 0; ) {
-    const args = [from, last, STEP_CALLS, STEP_BUCKETS];
-    const [calls, rows, next] = await runScript<number[]>(context, 'cancel', fn, now, args);
-    sum.calls += calls!;
-    sum.rows += rows!;
-    from = next!;
+    const args = [from, last, STEP_CALLS, STEP_BUCKETS, first, pack(witnesses)];
+    const reply = await runScript<CancelReply>(context, 'cancel', fn, now, args);
+    sum.calls += reply[0];
+    sum.rows += reply[1];
+    from = reply[2];
+    // With them a step need not read batches again that are still in use.
+    witnesses = reply[3];
   }
   return sum;
 };

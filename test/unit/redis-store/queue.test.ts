@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import type { LeasedBatch } from '../../../shared/store/ports/queue.ts';
 import { describeWithRedis, RedisCluster, RedisServer } from '../../support/redis-servers.ts';
 import { eventually } from '../../support/sluice-process.ts';
-import { QueueRig, UnreliableDispatch } from './queue-rig.ts';
+import { FENCE, FN, GENERATION, QueueRig, UnreliableDispatch } from './queue-rig.ts';
 
 let server: RedisServer;
 let prefixes = 0;
@@ -225,6 +225,56 @@ describeWithRedis('the queue on Redis', () => {
     }) as typeof rig.link.run);
     expect(await rig.queue.cancel({ now: rig.now, functionName: 'f' })).toEqual({ calls: 700, rows: 700 });
     expect(await rig.queue.call(late)).toMatchObject({ status: 'pending' });
+  });
+
+  it('purges a large batch without reading its calls again in each step', async () => {
+    await using rig = await open();
+    const ids = await Promise.all(Array.from({ length: 3000 }, () => rig.admit(1)));
+    const slices = ids.toReversed().map((callId) => ({ callId, from: 0, count: 1 }));
+    const { now, versionId } = rig;
+    await rig.queue.seal({ now, versionId, slices, reason: 'size', fence: FENCE });
+    // Neither the first nor the last one that it holds says that it is empty.
+    for (const callId of [ids[0]!, ids[1500]!, ids[2999]!]) await rig.queue.cancel({ now, callId });
+    expect(await rig.command('HLEN', 'batches')).toBe(1);
+    await server.ask((redis) => redis.config('RESETSTAT'));
+    expect(await rig.queue.cancel({ now, functionName: 'f' })).toEqual({ calls: 2997, rows: 2997 });
+    const told = await server.ask((redis) => redis.info('commandstats'));
+    const reads = [...told.matchAll(/cmdstat_hm?get:calls=(\d+)/g)].map(([, calls]) => Number(calls));
+    expect(reads).toHaveLength(2);
+    expect(reads[0]! + reads[1]!).toBeLessThan(300);
+    expect(await rig.command('HLEN', 'batches')).toBe(0);
+  });
+
+  it('ends leases of one function while the node of another hangs', async () => {
+    await using rig = await open();
+    const other = rig.layout.key(8, 'generation');
+    await rig.link.command('SET', other, GENERATION);
+    vi.spyOn(rig.context.functions, 'owned').mockReturnValue([8, FN]);
+    const run = rig.link.run.bind(rig.link);
+    let release: () => void = () => undefined;
+    const hung = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    let looks = 0;
+    vi.spyOn(rig.link, 'run').mockImplementation((async (script: string, keys: string[], args: string[]) => {
+      if (keys[0] === other) {
+        looks += 1;
+        await hung;
+      }
+      return run(script, keys, args);
+    }) as typeof rig.link.run);
+    for (let claims = 0; claims < 2; claims += 1) {
+      await leaseOf(rig, await rig.admit(1));
+      rig.now += 30_000;
+      expect(await rig.expire()).toMatchObject({ leases: 1 });
+    }
+    expect(looks).toBe(1);
+    release();
+    // It is looked at again as soon as its node answers.
+    await vi.waitFor(async () => {
+      await rig.expire();
+      expect(looks).toBeGreaterThan(1);
+    });
   });
 
   it('takes a call through a cluster: each script keeps to one slot', async () => {

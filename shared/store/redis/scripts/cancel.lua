@@ -1,8 +1,10 @@
 #!lua flags=allow-oom
 -- Cancels the unfinished calls of a span of numbers, in steps: each looks at a bounded number of calls and buckets.
 -- KEYS  1 generation (see parts/base)
--- ARGV  1-3 see parts/base; 4 from this number on; 5 up to this number; 6 calls of a step; 7 buckets of a step at most
--- Result  { calls, rows that were cancelled, the number to go on from, or 0 at the end }
+-- ARGV  1-3 see parts/base; 4 from this number on; 5 up to this number; 6 calls of a step; 7 buckets of a step at most; 8 from which
+--       number on all calls below ARGV[4] were cancelled by the steps before; 9 what the step before told last (MessagePack)
+-- Result  { calls, rows that were cancelled, the number to go on from, or 0 at the end, { batch, a live call of it } of
+--         batches that lost calls and stay (flat) }
 -- include: base
 -- include: calls
 -- include: batches
@@ -33,5 +35,15 @@ for _, n in ipairs(numbers) do
     finish(call, PART_CANCELLED)
   end
 end
+ended_from, ended_to = tonumber(ARGV[8]), math.min(bucket * BUCKET - 1, to)
+local known = cmsgpack.unpack(ARGV[9])
+for i = 1, #known, 2 do witnesses[known[i]] = known[i + 1] end
 flush()
-return { cancelled, rows, bucket <= last and bucket * BUCKET or 0 }
+local told = {}
+for m in pairs(emptied) do
+  if witnesses[m] and #told < 2 * most then
+    told[#told + 1] = m
+    told[#told + 1] = witnesses[m]
+  end
+end
+return { cancelled, rows, bucket <= last and bucket * BUCKET or 0, told }

@@ -118,14 +118,19 @@ local function stop_ready(batch)
   return true
 end
 
-local function drop_batch(batch)
-  let_go(batch)
+-- Takes away a batch that no live call names.
+local function remove_batch(batch)
   end_lease(batch.m)
   if not stop_ready(batch) then redis.call('ZREM', key('delayed'), batch.m) end
   -- One that was added in this script has not been written yet.
   if redis.call('HDEL', key('batches'), batch.m) == 1 or changed_batches[batch.m] then count_open(batch, -1) end
   batches[batch.m] = false
   changed_batches[batch.m] = nil
+end
+
+local function drop_batch(batch)
+  let_go(batch)
+  remove_batch(batch)
 end
 
 -- Makes the batches ready whose back-off is over, at most `limit`; says how many.

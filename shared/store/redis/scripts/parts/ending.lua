@@ -12,6 +12,10 @@ local finished_ids = {}
 local told_record
 local expiring = {}
 local emptied = {}
+-- All calls from this number up to that one are known to have ended.
+local ended_from, ended_to = 1, 0
+-- A call for each batch that was live in it when somebody last looked.
+local witnesses = {}
 
 local function tell_advanced(call) advanced[#advanced + 1] = id_of(call.n) end
 
@@ -59,17 +63,43 @@ local function finish(call, fill, record)
   touch_call(call)
 end
 
-local function has_live_call(batch)
+-- Slices whose calls one look reads at most.
+local LOOK_MAX = 1000
+
+-- The number of a live call of the batch, or false. From the back, since calls mostly end from the front: often the first
+-- one read is live, and each look that finds none reads more.
+local function live_call_in(batch)
   local slices = batch.fields[SLICES]
-  for i = 1, #slices, 3 do if live_call(slices[i]) then return true end end
+  local at, most = #slices - 2, 1
+  while at > 0 do
+    local numbers = {}
+    while at > 0 and #numbers < most do
+      local n = slices[at]
+      if n < ended_from or n > ended_to then numbers[#numbers + 1] = n end
+      at = at - 3
+    end
+    preload(numbers, 1, 1)
+    for _, n in ipairs(numbers) do if live_call(n) then return n end end
+    most = math.min(most * 4, LOOK_MAX)
+  end
+  return false
+end
+
+-- Whether the call that was live in the batch before is so still: then nothing of the batch is read, which may be large.
+local function has_witness(m)
+  local call = witnesses[m] and live_call(witnesses[m])
+  for _, each in ipairs(call and call.head[BATCHES] or {}) do if each == m then return true end end
   return false
 end
 
 -- Batches whose calls have all ended go, unless a worker holds them: then their settle takes them away.
 local function drop_emptied()
   for m in pairs(emptied) do
-    local batch = batch_of(m)
-    if batch and not is_leased(m) and not has_live_call(batch) then drop_batch(batch) end
+    local batch = not has_witness(m) and not is_leased(m) and batch_of(m)
+    if batch then
+      witnesses[m] = live_call_in(batch) or nil
+      if not witnesses[m] then remove_batch(batch) end
+    end
   end
 end
 
