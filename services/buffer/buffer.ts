@@ -29,6 +29,8 @@ type Lane = {
   paused: boolean;
   free: { idle: number; prefetch: number };
   sealing: number;
+  /** Its window is to be filled: it need not be asked for again. */
+  willFill: boolean;
 };
 
 /** A failed seal leaves its rows waiting in the store; they are read again after this pause. */
@@ -149,12 +151,15 @@ export class Buffer implements Service {
   #onEnded(calls: readonly number[]): void {
     for (const lane of this.#lanes.values()) {
       for (const callId of calls) lane.window.drop(callId);
-      if (!lane.window.complete) void this.#next(() => this.#fill(lane));
+      if (lane.window.complete || lane.willFill) continue;
+      lane.willFill = true;
+      void this.#next(() => this.#fill(lane));
     }
   }
 
   /** Reads on where a window was cut and has room by now. */
   async #fill(lane: Lane): Promise<void> {
+    lane.willFill = false;
     await lane.window.fill();
     this.#pump(lane);
     this.#arm();
@@ -224,6 +229,7 @@ export class Buffer implements Service {
         paused: record.paused,
         free: { idle: free?.idle ?? 0, prefetch: free?.prefetch ?? 0 },
         sealing: 0,
+        willFill: false,
       };
       this.#lanes.set(version.id, lane);
     }
