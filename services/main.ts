@@ -143,7 +143,7 @@ export const makeServices = ({ settings, server, log, roles, onLost }: ServicesO
     address: () => ingress?.address() ?? null,
     grpcAddress: () => ingress?.grpcAddress() ?? null,
     healthAddress: () => health?.address() ?? null,
-    reachStore: store.coordination.exclusive ? null : () => store.retention.usage(),
+    reachStore: store.coordination.exclusive ? null : () => store.reach(),
     start: async () => {
       await health?.start();
       await buffer?.start();

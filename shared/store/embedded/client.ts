@@ -201,6 +201,9 @@ export const makeClient = ({ port, generation, durability }: ClientTicket): Stor
     coordination: SOLE_OWNER,
     lineage: { resolve: (former) => ask('resolveFormer', former) },
     counters: () => ask('counters'),
+    reach: async () => {
+      await ask('counters');
+    },
     close: () => connection.close(),
   };
 };

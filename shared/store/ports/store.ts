@@ -19,5 +19,7 @@ export interface Store {
   readonly coordination: Coordination;
   readonly lineage: Lineage;
   counters(): Promise<StoreCounters>;
+  /** Ends when the store has answered, whatever it would refuse; fails where it does not answer. */
+  reach(): Promise<void>;
   close(): Promise<void>;
 }

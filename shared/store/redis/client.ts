@@ -243,6 +243,9 @@ export const makeRedisClient = (ticket: RedisTicket, listeners?: ClientListeners
       await client.settled();
       return { ...context.counters };
     },
+    reach: async () => {
+      await client.link.command('PING');
+    },
     close: () => client.close(),
   };
 };
