@@ -16,7 +16,7 @@ export const makeCoordination = (
   exclusive: false,
   join: async ({ now, memberId, until }) => {
     // One whose clock is off is no member, and judges nobody by its time: what it owns is handed back.
-    if (context.clock.fault() !== null) {
+    if (await context.clock.isOff()) {
       await context.link.command('ZREM', context.layout.store('members'), memberId);
       return [];
     }
@@ -28,7 +28,7 @@ export const makeCoordination = (
   },
   own: async ({ now, memberId, functionName, leaseMs }): Promise<Ownership | null> => {
     const fn = await directory.anyNumber(functionName);
-    if (fn === undefined || context.clock.fault() !== null) return null;
+    if (fn === undefined || (await context.clock.isOff())) return null;
     // Heard before it is asked for, so that nothing is told between the two.
     await events.hear(fn);
     const until = now + leaseMs;

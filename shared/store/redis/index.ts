@@ -76,17 +76,28 @@ const serve = (
     for (const sentence of told) if (!before.has(sentence)) onWarning(sentence);
   };
   // All of a process have one clock: the first and the last that sees it say so.
-  let off = 0;
-  const onClock = (fault: SluiceError | null): void => {
-    if (fault !== null && off === 0) onWarning(`${fault.message} Until then this process takes no work.`);
-    off += fault === null ? -1 : 1;
-    if (off === 0) onWarning("This machine's clock is right again.");
+  const off = new Set<object>();
+  const sees = (seer: object, fault: SluiceError | null): void => {
+    if (fault !== null && off.size === 0)
+      onWarning(`${fault.message} Until then this process takes no work.`);
+    if (fault !== null) off.add(seer);
+    else if (off.delete(seer) && off.size === 0 && clients.size > 0)
+      onWarning("This machine's clock is right again.");
   };
   return {
     connect: () => {
+      const seer = {};
+      const onClock = (fault: SluiceError | null): void => sees(seer, fault);
       const client = makeRedisClient(ticket, { onClock, onSettings });
-      clients.add(client);
-      return client;
+      const close = async (): Promise<void> => {
+        await client.close();
+        clients.delete(connected);
+        // It looks no more; those that are left do.
+        onClock(null);
+      };
+      const connected: Store = { ...client, close };
+      clients.add(connected);
+      return connected;
     },
     ticket: () => ({ data: ticket, transfer: [] }),
     close: async () => {

@@ -1,6 +1,6 @@
 /** The queue port on Redis: each verb is a script (scripts/NAME.lua) or a few of them, and this is the list of them. */
 import { BugError } from '../../errors/sluice-error.ts';
-import type { FreeSlots, QueueStore, StoreEvents, Unwatch, WatchQuery } from '../ports/queue.ts';
+import type { FreeSlots, Offer, QueueStore, StoreEvents, Unwatch, WatchQuery } from '../ports/queue.ts';
 import { Admissions } from './admissions.ts';
 import { extend, lease, offer, release, settle } from './batching.ts';
 import { cancel, Expiry } from './call-ending.ts';
@@ -18,11 +18,37 @@ export interface QueueEvents {
   hearSlots(free: FreeSlots, order: number): void;
 }
 
+/** While this machine's clock is off its workers have no slots; what they offered meanwhile counts once it is right. */
+class Offers {
+  readonly #context: QueueContext;
+  /** The last of each worker and version, which a process has some of. */
+  readonly #withheld = new Map<string, Offer>();
+
+  constructor(context: QueueContext) {
+    this.#context = context;
+    context.clock.onRight(() => {
+      const withheld = [...this.#withheld.values()];
+      this.#withheld.clear();
+      // What is refused comes again with a heartbeat.
+      for (const asked of withheld) offer(context, asked).catch(() => undefined);
+    });
+  }
+
+  async offer(asked: Offer): Promise<void> {
+    const { clock } = this.#context;
+    const key = `${asked.versionId} ${asked.workerId}`;
+    this.#withheld.delete(key);
+    if (clock.fault() === null || !(await clock.isOff())) return offer(this.#context, asked);
+    const offered = { ...asked, now: clock.agreed(asked.now), until: clock.agreed(asked.until) };
+    if (asked.idle + asked.prefetch > 0) this.#withheld.set(key, offered);
+    return offer(this.#context, { ...offered, idle: 0, prefetch: 0 });
+  }
+}
+
 export const makeQueue = (context: QueueContext, events: QueueEvents): QueueStore => {
   const admissions = new Admissions(context);
   const expiry = new Expiry(context);
-  /** Then this client takes no work, and what it holds is extended by the server's time. */
-  const isOff = (): boolean => context.clock.fault() !== null;
+  const offers = new Offers(context);
   const seals = new Seals(context, (free, order) => events.hearSlots(free, order));
   /**
    * What was asked first goes first: admissions and seals wait for the end of their tick. Large payloads and outputs wait for their turn
@@ -45,13 +71,19 @@ export const makeQueue = (context: QueueContext, events: QueueEvents): QueueStor
       return admissions.admit(admission);
     },
     open: behind(open),
-    offer: behind(async (_, asked) => offer(context, isOff() ? { ...asked, idle: 0, prefetch: 0 } : asked)),
+    offer: behind((_, asked) => offers.offer(asked)),
     seal: (request) => {
       admissions.flush();
       return seals.seal(request);
     },
-    lease: behind(async (_, request) => (isOff() ? [] : lease(context, request))),
-    extend: behind((_, { now, ...held }) => extend(context, { ...held, now: context.clock.byServer(now) })),
+    // One whose clock is off takes no work, and extends what it holds by the time that was agreed.
+    lease: behind(async ({ clock }, request) =>
+      clock.fault() !== null && (await clock.isOff()) ? [] : lease(context, request),
+    ),
+    extend: behind(async ({ clock }, { now, ...held }) => {
+      if (clock.fault() !== null) await clock.isOff();
+      return extend(context, { ...held, now: clock.agreed(now) });
+    }),
     release: behind(release),
     settle: behind(settle),
     expired: behind((_, query) => expiry.expired(query)),
