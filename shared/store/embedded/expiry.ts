@@ -14,9 +14,9 @@ export const expired = (ledger: Ledger, query: ExpiredQuery): ExpiredAnswer => {
   const { now, claimsMax, limit, heartbeatMs } = query;
   const offersEnd = endOffers(ledger, now);
   const woken = wakeDelayed(ledger, now, limit);
-  const mayEnd = ledger.leaseWatch.mayEnd(now, heartbeatMs);
+  const until = ledger.leaseWatch.mayEndUntil(now, heartbeatMs);
   ledger.leaseWatch.looked(now);
-  const leases = mayEnd ? loseLeases(ledger, now, claimsMax, limit) : 0;
+  const leases = loseLeases(ledger, { now, claimsMax, limit, until });
   const calls = expireCalls(ledger, now, limit);
   const next = [offersEnd, nextLeaseEnd(ledger), ledger.delayed.peek()?.at ?? null, nextDeadline(ledger)];
   const times = next.filter((at) => at !== null);
@@ -28,9 +28,11 @@ export const expired = (ledger: Ledger, query: ExpiredQuery): ExpiredAnswer => {
   };
 };
 
-const loseLeases = (ledger: Ledger, now: number, claimsMax: number, limit: number): number => {
+/** Loses the leases whose end is not after `until`. */
+const loseLeases = (ledger: Ledger, query: ExpiredQuery & { readonly until: number }): number => {
+  const { now, claimsMax, limit, until } = query;
   let lost = 0;
-  for (let at = nextLeaseEnd(ledger); at !== null && at <= now && lost < limit; at = nextLeaseEnd(ledger)) {
+  for (let at = nextLeaseEnd(ledger); at !== null && at <= until && lost < limit; at = nextLeaseEnd(ledger)) {
     const batch = ledger.leaseEnds.peek()!.item;
     ledger.leaseEnds.pop();
     loseLease(ledger, batch, now, claimsMax);

@@ -189,7 +189,7 @@ export type ExpiredQuery = {
   readonly limit: number;
   /**
    * How often holders extend their leases. Where this client has not looked for about as long (it or the store was away), or
-   * has just taken the function, leases end only after there was time for it. Left out: they end at once.
+   * has just taken the function, leases end only after there was time for it, or three leases late. Left out: they end at once.
    */
   readonly heartbeatMs?: number;
 };

@@ -41,16 +41,35 @@ type CancelReply = [calls: number, rows: number, next: number, witnesses: number
  */
 const REACH_MS = 2000;
 
+/**
+ * A round of looks waits this long after its first answer for the others: less than what makes a gap in the looks at a
+ * function that answered (shared/domain/lease-watch.ts).
+ */
+const LATE_MS = 250;
+
 /** What the looks at one function carry on, from its taking to its giving up. */
-type Looks = { readonly watch: LeaseWatch; turn: number };
+type Looks = {
+  readonly watch: LeaseWatch;
+  turn: number;
+  /** The look that runs; it never fails. */
+  running: Promise<void> | null;
+  /** Its node of a cluster hangs, or is slow: rounds do not wait for its looks until one has gone through. */
+  isLate: boolean;
+};
 
 /**
  * What falls due in the functions that this process owns. A batch that became ready before the last look and has no job
  * yet was left by a crash between the two: it is dispatched again.
+ *
+ * Each function is looked at on its own, one look at a time: a node of a cluster that hangs delays no others' leases.
  */
 export class Expiry {
   readonly #context: QueueContext;
   readonly #looks = new Map<number, Looks>();
+  /** What looks found that no round has told yet, late ones as well: one answer for each at most. */
+  readonly #answers: ExpiredAnswer[] = [];
+  /** The first failure of a look that no round has told yet. */
+  #failure: { readonly error: unknown } | null = null;
 
   constructor(context: QueueContext) {
     this.#context = context;
@@ -61,7 +80,15 @@ export class Expiry {
     const isOff = this.#context.clock.fault() !== null;
     const owned = isOff ? [] : this.#context.functions.owned();
     for (const fn of this.#looks.keys()) if (!owned.includes(fn)) this.#looks.delete(fn);
-    const answers = await Promise.all(owned.map((fn) => this.#expireFunction(fn, query)));
+    await this.#round(owned.map((fn) => this.#look(fn, query)));
+    const answers = this.#answers.splice(0);
+    const isIdle = answers.every(({ leases, calls, more }) => leases + calls === 0 && !more);
+    const failure = this.#failure;
+    // What the others found is told first.
+    if (failure !== null && isIdle) {
+      this.#failure = null;
+      throw failure.error;
+    }
     const times = answers.flatMap(({ nextAt }) => (nextAt === null ? [] : [nextAt]));
     return {
       leases: answers.reduce((sum, { leases }) => sum + leases, 0),
@@ -71,14 +98,51 @@ export class Expiry {
     };
   }
 
-  async #expireFunction(fn: number, query: ExpiredQuery): Promise<ExpiredAnswer> {
+  /** Waits for the looks of functions that answer in time. */
+  async #round(all: readonly Looks[]): Promise<void> {
+    const waited = all.filter(({ isLate }) => !isLate);
+    if (waited.length === 0) return;
+    const running = waited.map((looks) => looks.running);
+    await Promise.race(running);
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, LATE_MS);
+    });
+    await Promise.race([Promise.all(running), late]);
+    clearTimeout(timer);
+    for (const looks of waited) looks.isLate = looks.running !== null;
+  }
+
+  /** Begins a look at the function, unless one runs. */
+  #look(fn: number, query: ExpiredQuery): Looks {
+    const looks = this.#looks.get(fn) ?? {
+      watch: new LeaseWatch(REACH_MS),
+      turn: 0,
+      running: null,
+      isLate: false,
+    };
+    this.#looks.set(fn, looks);
+    looks.running ??= this.#expireFunction(fn, looks, query)
+      .then((answer) => {
+        this.#answers.push(answer);
+        looks.isLate = false;
+      })
+      .catch((error: unknown) => {
+        this.#failure ??= { error };
+      })
+      .finally(() => {
+        looks.running = null;
+      });
+    return looks;
+  }
+
+  async #expireFunction(fn: number, looks: Looks, query: ExpiredQuery): Promise<ExpiredAnswer> {
     const { now, claimsMax, limit, heartbeatMs } = query;
     const context = this.#context;
-    const looks = this.#looks.get(fn) ?? { watch: new LeaseWatch(REACH_MS), turn: 0 };
-    this.#looks.set(fn, looks);
-    const mayEnd = looks.watch.mayEnd(now, heartbeatMs) ? 1 : 0;
+    // Scores of leases are above 0.
+    const mayEndUntil = Math.max(0, looks.watch.mayEndUntil(now, heartbeatMs));
     const run = async (decisions: readonly unknown[]): Promise<ExpiredReply> => {
-      const args = [limit, pack(decisions), looks.turn, mayEnd];
+      const args = [limit, pack(decisions), looks.turn, mayEndUntil];
       const reply = unpack<ExpiredReply>(await runScript<Buffer>(context, 'expired', fn, now, args));
       await dispatchReady(context, fn, reply[5]);
       return reply;

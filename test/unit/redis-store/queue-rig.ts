@@ -17,8 +17,8 @@ import type { QueueContext } from '../../../shared/store/redis/queue-context.ts'
 import { okOutcomes } from '../../contract/workshop.ts';
 
 export const FENCE = 'fence';
-const GENERATION = 'generation';
-const FN = 7;
+export const GENERATION = 'generation';
+export const FN = 7;
 export const RETENTION_MS = 3_600_000;
 
 /** Gives every job twice, the later ones first. */

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import type { LeasedBatch } from '../../../shared/store/ports/queue.ts';
 import { describeWithRedis, RedisCluster, RedisServer } from '../../support/redis-servers.ts';
 import { eventually } from '../../support/sluice-process.ts';
-import { FENCE, QueueRig, UnreliableDispatch } from './queue-rig.ts';
+import { FENCE, FN, GENERATION, QueueRig, UnreliableDispatch } from './queue-rig.ts';
 
 let server: RedisServer;
 let prefixes = 0;
@@ -243,6 +243,44 @@ describeWithRedis('the queue on Redis', () => {
     expect(reads).toHaveLength(2);
     expect(reads[0]! + reads[1]!).toBeLessThan(300);
     expect(await rig.command('HLEN', 'batches')).toBe(0);
+  });
+
+  it('ends leases of one function while the node of another hangs', async () => {
+    await using rig = await open();
+    const other = rig.layout.key(8, 'generation');
+    await rig.link.command('SET', other, GENERATION);
+    vi.spyOn(rig.context.functions, 'owned').mockReturnValue([8, FN]);
+    const run = rig.link.run.bind(rig.link);
+    let release: () => void = () => undefined;
+    const hung = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    let looks = 0;
+    vi.spyOn(rig.link, 'run').mockImplementation((async (script: string, keys: string[], args: string[]) => {
+      if (keys[0] === other) {
+        looks += 1;
+        await hung;
+      }
+      return run(script, keys, args);
+    }) as typeof rig.link.run);
+    for (let claims = 0; claims < 2; claims += 1) {
+      await leaseOf(rig, await rig.admit(1));
+      rig.now += 30_000;
+      expect(await rig.expire()).toMatchObject({ leases: 1 });
+    }
+    expect(looks).toBe(1);
+    release();
+    // It is looked at again as soon as its node answers.
+    await vi.waitFor(async () => {
+      await rig.expire();
+      expect(looks).toBeGreaterThan(1);
+    });
+    // A look that fails is told of, after what the others found.
+    await rig.link.command('SET', other, 'another');
+    await leaseOf(rig, await rig.admit(1));
+    rig.now += 30_000;
+    expect(await rig.expire()).toMatchObject({ leases: 1 });
+    await expect(rig.expire()).rejects.toMatchObject({ code: expect.any(String) });
   });
 
   it('takes a call through a cluster: each script keeps to one slot', async () => {

@@ -4,19 +4,21 @@
 -- KEYS  1 generation (see parts/base)
 -- ARGV  1-3 see parts/base; 4 leases, calls and retries at most; 5 MessagePack list of decisions: { number, token,
 --       outcomes, errors (JSON), parts }; 6 batches that became ready up to this turn and have no job yet are named again;
---       7 1 where leases may end
+--       7 leases whose end is not after this time may end
 -- Result  MessagePack { { lost: number, token, version, attempts, claims, mode, slices }, leases ended, calls ended,
 --       1 where the limit cut, next time or 0, { added }, turn given last }
 -- include: base
 local decisions = cmsgpack.unpack(ARGV[5])
-local may_end = ARGV[7] == '1'
+local may_end_until = tonumber(ARGV[7])
 
 -- When the first of what falls due does so; 0: nothing will.
 local function next_time()
   local at = 0
-  for _, name in ipairs({ 'offer-ends', 'delayed', 'deadlines', may_end and 'lease-ends' or nil }) do
-    local first = redis.call('ZRANGE', key(name), 0, 0, 'WITHSCORES')[2]
-    if first and (at == 0 or tonumber(first) < at) then at = tonumber(first) end
+  for _, name in ipairs({ 'offer-ends', 'delayed', 'deadlines', 'lease-ends' }) do
+    local first = tonumber(redis.call('ZRANGE', key(name), 0, 0, 'WITHSCORES')[2])
+    -- A lease that may not end yet is due so much later.
+    if first and name == 'lease-ends' then first = first + now - may_end_until end
+    if first and (at == 0 or first < at) then at = first end
   end
   return at
 end
@@ -36,8 +38,8 @@ end
 local limit = tonumber(ARGV[4])
 local lost = {}
 
-local function due(name)
-  return redis.call('ZRANGEBYSCORE', key(name), '-inf', now, 'LIMIT', 0, limit)
+local function due(name, at)
+  return redis.call('ZRANGEBYSCORE', key(name), '-inf', at or now, 'LIMIT', 0, limit)
 end
 
 local function end_offers()
@@ -56,7 +58,7 @@ local is_lost_cut = false
 -- Leases that are over; a batch of which nothing is left ends here.
 local function name_lost()
   local looked = 0
-  for _, m in ipairs(due('lease-ends')) do
+  for _, m in ipairs(due('lease-ends', may_end_until)) do
     local batch = batch_of(tonumber(m))
     local lease = redis.call('HGET', key('leases'), m)
     if not batch or not lease then
@@ -84,7 +86,7 @@ end
 local function lose(decision)
   local batch = held_batch(decision[1], decision[2])
   local ends = redis.call('ZSCORE', key('lease-ends'), decision[1])
-  if not batch or not ends or tonumber(ends) > now then return 0 end
+  if not batch or not ends or tonumber(ends) > may_end_until then return 0 end
   local outcomes = decision[3]
   preload(outcomes, 2, 5)
   for i = 1, #outcomes, 5 do
@@ -123,7 +125,7 @@ end
 local leases, expired = 0, 0
 end_offers()
 local woken = wake_delayed(limit)
-if #decisions == 0 and may_end then name_lost() end
+if #decisions == 0 then name_lost() end
 for _, decision in ipairs(decisions) do leases = leases + lose(decision) end
 if #lost == 0 then
   for _, n in ipairs(due('deadlines')) do
