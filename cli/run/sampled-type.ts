@@ -1,5 +1,5 @@
 /** Types for columns of JSON Lines that no input declares, from the values of a sample. */
-import { isDoublePrint, isExactNumber, isInteger } from '../../shared/arrow/index.ts';
+import { isDoublePrint, isExactNumber, isInt64, isInteger } from '../../shared/arrow/index.ts';
 import type { FieldJson, TypeJson } from '../../shared/domain/function.ts';
 import { CommandError } from '../failure.ts';
 
@@ -11,8 +11,6 @@ const integerText = (value: unknown): string | null => {
   if (Number.isSafeInteger(value)) return String(value);
   return isExactNumber(value) && isInteger(value.rawJSON) ? value.rawJSON : null;
 };
-
-const isInt64 = (text: string): boolean => BigInt.asIntN(64, BigInt(text)) === BigInt(text);
 
 const isDouble = (value: unknown): boolean =>
   typeof value === 'number' || (isExactNumber(value) && isDoublePrint(value.rawJSON));

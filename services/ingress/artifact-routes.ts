@@ -6,7 +6,7 @@ import { Type } from 'typebox';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
 import type { ArtifactState } from '../../shared/store/ports/artifacts.ts';
 import * as wire from '../../shared/wire/schemas.ts';
-import { isTooLongToDiscard, refuseOtherTypes } from './body.ts';
+import { refuseOtherTypes } from './body.ts';
 import { type ByteRange, byteRange } from './byte-range.ts';
 import { encodingOf } from './decoded-body.ts';
 import { countAnswer, type Routes } from './room.ts';
@@ -75,15 +75,9 @@ const addPatch: Routes = (app, room) => {
     // The body is a stream, and the headers are checked below, in words of their own.
     validatorCompiler: () => () => true,
     handler: async (request, reply) => {
-      try {
-        const state = await room.artifacts.append(pieceOf(request));
-        countAnswer(label, 204);
-        return withState(reply, state).code(204).send();
-      } catch (error) {
-        // Refused in the middle of a long body, the rest is not waited for.
-        if (isTooLongToDiscard(request)) reply.header('connection', 'close');
-        throw error;
-      }
+      const state = await room.artifacts.append(pieceOf(request));
+      countAnswer(label, 204);
+      return withState(reply, state).code(204).send();
     },
   });
 };

@@ -115,10 +115,11 @@ export const refuseOtherTypes = (app: FastifyInstance, wanted: string): void => 
   });
 };
 
-/** Whether so much is left of a body, or nobody knows how much, that the connection ends with the answer. */
-export const isTooLongToDiscard = ({ raw, headers }: FastifyRequest): boolean => {
-  if (raw.readableEnded) return false;
-  return (
-    headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > DISCARDED_BYTES_MAX
-  );
+/** Where much is left of a refused body, or nobody knows how much, the connection ends with the answer. */
+export const closeUnlessRead = ({ raw, headers }: FastifyRequest, reply: FastifyReply): void => {
+  if (raw.readableEnded) return;
+  const isLong =
+    headers['transfer-encoding'] !== undefined ||
+    Number(headers['content-length'] ?? 0) > DISCARDED_BYTES_MAX;
+  if (isLong) reply.header('connection', 'close');
 };

@@ -13,7 +13,7 @@ import { SluiceError } from '../../shared/errors/sluice-error.ts';
 import { metrics } from '../../shared/runtime/metrics.ts';
 import type { Scope } from '../../shared/store/ports/keys.ts';
 import { artifactRoutes } from './artifact-routes.ts';
-import { addBodyParsers, isTooLongToDiscard } from './body.ts';
+import { addBodyParsers, closeUnlessRead } from './body.ts';
 import { callRoutes } from './call-routes.ts';
 import { dashboardRoutes } from './dashboard-routes.ts';
 import { driftRoutes } from './drift-routes.ts';
@@ -158,7 +158,7 @@ const answerError = (room: Room, thrown: unknown, request: FastifyRequest, reply
   if (request.method === 'POST' && request.routeOptions.config.rawBody)
     metrics.refusals.inc({ code: error.code });
   const problem = problemOf(error);
-  if (isTooLongToDiscard(request)) reply.header('connection', 'close');
+  closeUnlessRead(request, reply);
   reply
     .code(problem.status)
     .headers(problem.headers)
@@ -269,7 +269,7 @@ const methodAnswers = (app: FastifyInstance): Answering => {
         ? new SluiceError('not_found', `There is no ${shown}.`)
         : new SluiceError('method_not_allowed', `${shown} is not allowed; ${allow} are.`, { allow });
     const problem = isOipPath(path) ? oipProblem(error) : problemOf(error);
-    if (isTooLongToDiscard(request)) reply.header('connection', 'close');
+    closeUnlessRead(request, reply);
     reply
       .code(problem.status)
       .headers(problem.headers)

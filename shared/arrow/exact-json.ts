@@ -31,6 +31,9 @@ export const isExactNumber = (value: unknown): value is ExactNumber =>
 
 export const isInteger = (source: string): boolean => /^-?\d+$/.test(source);
 
+/** Of an integer's digits. */
+export const isInt64 = (digits: string): boolean => BigInt.asIntN(64, BigInt(digits)) === BigInt(digits);
+
 const NUMBER = /^(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/;
 
 /** Sign, digits and exponent, the same for all ways to write one number. */

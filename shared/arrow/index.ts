@@ -13,6 +13,7 @@ export {
   exactJson,
   isDoublePrint,
   isExactNumber,
+  isInt64,
   isInteger,
   jsonWithBigInts,
 } from './exact-json.ts';

@@ -11,7 +11,7 @@ const listText = (fields: readonly FieldJson[]): string =>
   fields.map((f) => `"${f.name}" ${typeText(f.type)}${f.nullable ? '' : ' not null'}`).join(', ') || 'none';
 
 const mismatch = (detail: string, field: string, row?: number): never => {
-  throw new SluiceError('schema_mismatch', detail, row === undefined ? { field } : { field, row });
+  throw new SluiceError('schema_mismatch', detail, { field, row });
 };
 
 /** Columns by name in a fixed order, since the order in which a caller sends them says nothing. */

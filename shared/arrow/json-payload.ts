@@ -53,10 +53,10 @@ function compile(inputs: readonly FieldJson[]): Compiled {
 }
 
 const refuse = (detail: string, field: string, row?: number): never => {
-  throw new SluiceError('invalid_request', detail, row === undefined ? { field } : { field, row });
+  throw new SluiceError('invalid_request', detail, { field, row });
 };
 const mismatch = (detail: string, field: string, row?: number): never => {
-  throw new SluiceError('schema_mismatch', detail, row === undefined ? { field } : { field, row });
+  throw new SluiceError('schema_mismatch', detail, { field, row });
 };
 
 /**

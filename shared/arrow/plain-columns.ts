@@ -43,8 +43,7 @@ export function rowsToStream(
 }
 
 const refuse = (name: string, what: string, row?: number): never => {
-  const at = row === undefined ? {} : { row };
-  throw new SluiceError('invalid_request', `column "${name}"${what}`, { field: name, ...at });
+  throw new SluiceError('invalid_request', `column "${name}"${what}`, { field: name, row });
 };
 
 function checkedColumn(columns: Readonly<Record<string, Values>>, field: FieldJson): Values {

@@ -2,7 +2,7 @@
  * that calls of one caller keep one schema. */
 import type { FieldJson, TypeJson } from '../domain/function.ts';
 import { SluiceError } from '../errors/sluice-error.ts';
-import { isDoublePrint, isExactNumber, isInteger } from './exact-json.ts';
+import { isDoublePrint, isExactNumber, isInt64, isInteger } from './exact-json.ts';
 import { COLUMNS_MAX, DEPTH_MAX, NODES_MAX, typeText } from './type-text.ts';
 import type { Values } from './value-builder.ts';
 import { excerpt, ownValue } from './value-check.ts';
@@ -117,7 +117,7 @@ function kindOf(value: unknown): string {
 /** What a double prints may be an integer of any size; other integers are ids, which are not rounded. */
 function kindOfExact(text: string): string {
   if (!isInteger(text)) return 'float64';
-  if (BigInt.asIntN(64, BigInt(text)) === BigInt(text)) return 'int64';
+  if (isInt64(text)) return 'int64';
   return isDoublePrint(text) ? 'float64' : 'too wide';
 }
 

@@ -8,7 +8,7 @@ import { metrics } from '../../../shared/runtime/metrics.ts';
 import { type InferAnswer, inferAnswer, inferRequest } from '../../../shared/wire/oip/index.ts';
 import * as wire from '../../../shared/wire/oip/schemas.ts';
 import { noQuery } from '../../../shared/wire/schemas.ts';
-import { isTooLongToDiscard } from '../body.ts';
+import { closeUnlessRead } from '../body.ts';
 import { expectedError, internalError } from '../problem.ts';
 import { countAnswer, identityOf, type Room, type Routes, sendJson } from '../room.ts';
 import { answer, BODY_STATUSES, secured } from '../route-schema.ts';
@@ -71,7 +71,7 @@ const answerError = (room: Room, thrown: unknown, request: FastifyRequest, reply
   const { label = 'unknown', rawBody } = request.routeOptions.config;
   if (rawBody === true) metrics.refusals.inc({ code: error.code });
   const problem = oipProblem(error);
-  if (isTooLongToDiscard(request)) reply.header('connection', 'close');
+  closeUnlessRead(request, reply);
   countAnswer(label, problem.status);
   reply
     .code(problem.status)

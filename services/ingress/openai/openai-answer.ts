@@ -4,7 +4,7 @@ import type { SluiceError } from '../../../shared/errors/sluice-error.ts';
 import { metrics } from '../../../shared/runtime/metrics.ts';
 import { openaiError, openaiStatus } from '../../../shared/wire/openai/openai-error.ts';
 import { openaiFailure } from '../../../shared/wire/openai/schemas.ts';
-import { isTooLongToDiscard } from '../body.ts';
+import { closeUnlessRead } from '../body.ts';
 import { expectedError, internalError, problemOf } from '../problem.ts';
 import { countAnswer, type Room } from '../room.ts';
 import { CallerGone } from '../waited-call.ts';
@@ -30,7 +30,7 @@ export const answerInOpenaiShape = (app: FastifyInstance, room: Room): void => {
     const { label = 'unknown', scope } = request.routeOptions.config;
     if (scope === 'call' && request.method === 'POST') metrics.refusals.inc({ code: error.code });
     const status = openaiStatus(error);
-    if (isTooLongToDiscard(request)) reply.header('connection', 'close');
+    closeUnlessRead(request, reply);
     countAnswer(label, status);
     reply
       .code(status)
