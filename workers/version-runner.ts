@@ -12,6 +12,7 @@ import type { FunctionVersion, ReplicaFacts } from '../shared/domain/function.ts
 import type { IsolationTrail as Trail } from '../shared/domain/retry.ts';
 import { IsolationTrail } from '../shared/domain/retry.ts';
 import type { Log } from '../shared/runtime/log.ts';
+import { Slab } from '../shared/runtime/slab.ts';
 import type { LeasedBatch, Settlement } from '../shared/store/ports/queue.ts';
 import type { Store } from '../shared/store/ports/store.ts';
 import type { Backend } from './backend.ts';
@@ -59,7 +60,7 @@ export class VersionRunner {
   /** null: no row of the version is sampled. */
   readonly #sampler: VersionSampler | null;
   readonly #trail: Trail = new IsolationTrail();
-  readonly #runs = new Set<BatchRun>();
+  readonly #runs = new Slab<BatchRun>();
   readonly #depth = new PrefetchDepth();
   #unsettledBytes = 0;
   #lastBatchAt = 0;
@@ -350,17 +351,17 @@ export class VersionRunner {
       return;
     }
     const run = new BatchRun(leased, best);
-    this.#runs.add(run);
+    const key = this.#runs.insert(run);
     this.#lastBatchAt = Date.now();
     this.#execute(run)
       .catch((error: unknown) =>
         this.#options.log.error({ err: error, batch: leased.batchId }, 'batch dropped'),
       )
-      .finally(() => this.#forget(run));
+      .finally(() => this.#forget(run, key));
   }
 
-  #forget(run: BatchRun): void {
-    this.#runs.delete(run);
+  #forget(run: BatchRun, key: number): void {
+    this.#runs.remove(key);
     if (![...this.#runs].some((other) => !other.dropped)) {
       this.#settled?.resolve();
       this.#settled = null;

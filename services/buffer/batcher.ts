@@ -9,6 +9,7 @@
  */
 import type { SealReason, Slice } from '../../shared/domain/call.ts';
 import type { Batching } from '../../shared/domain/function.ts';
+import { IdMap } from '../../shared/runtime/id-map.ts';
 
 /**
  * Rows at which an unbuffered call is cut: at 60 characters a row this is under a MiB of input, and a handler that
@@ -41,7 +42,7 @@ export class Batcher {
   /** A queue with a moving head; entries of dropped calls are emptied in place (from = end) and skipped. */
   #queue: Waiting[] = [];
   #head = 0;
-  #byCall = new Map<number, Waiting>();
+  readonly #byCall = new IdMap<Waiting>();
   #rows = 0;
   #bytes = 0;
   /** Set for a version that gets no new rows: what waits is due at once. */

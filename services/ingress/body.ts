@@ -3,6 +3,7 @@ import type { IncomingMessage } from 'node:http';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { flagOf, type Settings } from '../../shared/config/settings.ts';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
+import { Slab } from '../../shared/runtime/slab.ts';
 import { ARROW_STREAM } from '../../shared/wire/api.ts';
 import { parseJsonObject } from '../calls/submission.ts';
 import { BodyBudget, type HeldBody } from './body-budget.ts';
@@ -21,7 +22,7 @@ const DISCARDED_BYTES_MAX = 32 * 2 ** 20;
 export class Bodies {
   readonly #limits: Limits;
   readonly #budget: BodyBudget;
-  readonly #underWay = new Set<Cut>();
+  readonly #underWay = new Slab<Cut>();
 
   constructor(limits: Limits) {
     this.#limits = limits;

@@ -4,6 +4,7 @@
  */
 import type { IncomingMessage } from 'node:http';
 import { sharedBytes } from '../../shared/runtime/shared-bytes.ts';
+import type { Slab } from '../../shared/runtime/slab.ts';
 import type { HeldBody } from './body-budget.ts';
 
 /** Smaller ones travel as copies. */
@@ -24,7 +25,7 @@ export type Collecting = {
   /** null: it does not count. */
   readonly held: HeldBody | null;
   /** Bodies that are not whole yet. */
-  readonly underWay: Set<Cut>;
+  readonly underWay: Slab<Cut>;
 };
 
 /** What a body is collected in. */
@@ -89,7 +90,7 @@ export const collectBody = (payload: IncomingMessage, how: Collecting, done: Don
   }
   const sink = (length >= 0 ? ofLength(length, how.isShared) : null) ?? ofAnyLength(limitBytes);
   const finish = (error: Error | null): void => {
-    underWay.delete(finish);
+    underWay.remove(key);
     payload.off('data', add);
     payload.off('end', end);
     payload.off('error', fail);
@@ -104,7 +105,7 @@ export const collectBody = (payload: IncomingMessage, how: Collecting, done: Don
   };
   const end = (): void => finish(null);
   const fail = (error: Error): void => finish(cutShort(error.message));
-  underWay.add(finish);
+  const key = underWay.insert(finish);
   payload.on('data', add);
   payload.on('end', end);
   payload.on('error', fail);

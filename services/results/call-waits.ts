@@ -5,6 +5,7 @@
  */
 import { isFinished } from '../../shared/domain/call.ts';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
+import { Slab } from '../../shared/runtime/slab.ts';
 import type { CallEvent, QueueStore, StoreEvents, Unwatch } from '../../shared/store/ports/queue.ts';
 import { type Timeout, TimerWheel } from './timer-wheel.ts';
 
@@ -16,6 +17,8 @@ export type WaitEnd = (event: CallEvent | null) => void;
 
 export class CallWait {
   readonly #waits: CallWaits;
+  /** Its place among all waits. */
+  readonly key: number;
   /**
    * What the wait holds is let go at its end: hash tables that V8 has moved to the old generation keep their dead entries
    * until the next full collection, and would keep each request with them (measured: 4 KB a request).
@@ -24,8 +27,9 @@ export class CallWait {
   unwatch: Unwatch | null = null;
   timeout: Timeout | null = null;
 
-  constructor(waits: CallWaits, done: WaitEnd) {
+  constructor(waits: CallWaits, all: Slab<CallWait>, done: WaitEnd) {
     this.#waits = waits;
+    this.key = all.insert(this);
     this.#done = done;
   }
 
@@ -49,7 +53,7 @@ export class CallWait {
 export class CallWaits {
   readonly #queue: QueueStore;
   readonly #wheel = new TimerWheel();
-  readonly #waits = new Set<CallWait>();
+  readonly #waits = new Slab<CallWait>();
   #isDraining = false;
   #lost: SluiceError | null = null;
 
@@ -64,8 +68,7 @@ export class CallWaits {
   /** Waits for the call's end, and mostly for its result. `done` never comes before this returns. */
   wait(callId: number, waitMs: number, done: WaitEnd, interest: 'end' | 'result' = 'result'): CallWait {
     this.check();
-    const wait = new CallWait(this, done);
-    this.#waits.add(wait);
+    const wait = new CallWait(this, this.#waits, done);
     if (this.#isDraining) {
       queueMicrotask(() => wait.end(null));
       return wait;
@@ -80,8 +83,7 @@ export class CallWaits {
   /** Tells of each advance; `done(null)` at a drain. The follower ends itself with `cancel`. */
   follow(callId: number, onEvent: (event: CallEvent) => void, done: WaitEnd): CallWait {
     this.check();
-    const wait = new CallWait(this, done);
-    this.#waits.add(wait);
+    const wait = new CallWait(this, this.#waits, done);
     wait.unwatch = this.#queue.watch({ kind: 'call', callId }, onEvent);
     if (this.#isDraining) queueMicrotask(() => wait.end(null));
     return wait;
@@ -102,7 +104,7 @@ export class CallWaits {
   }
 
   forget(wait: CallWait): void {
-    this.#waits.delete(wait);
+    this.#waits.remove(wait.key);
     if (wait.timeout !== null) this.#wheel.cancel(wait.timeout);
   }
 

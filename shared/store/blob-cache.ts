@@ -25,6 +25,11 @@ export class BlobCache {
     this.#bytesMax = bytesMax;
   }
 
+  /** A look that does not count as a use. */
+  has(key: number): boolean {
+    return this.#entries.has(key);
+  }
+
   get(key: number): Uint8Array | undefined {
     const entry = this.#entries.get(key);
     if (entry !== undefined) {

@@ -1,5 +1,6 @@
 /** One thread's client: all verbs of a tick travel in one message, and answers and events come back in one. */
 import { BugError, SluiceError } from '../../errors/sluice-error.ts';
+import { IdMap } from '../../runtime/id-map.ts';
 import { type DocumentBytes, type DocumentName, makeDocuments, type StoredBytes } from '../documents.ts';
 import type { Coordination } from '../ports/coordination.ts';
 import type { Keys } from '../ports/keys.ts';
@@ -49,7 +50,7 @@ type WaitingAdmission = Waiter & { readonly admission: Admission };
 class Connection {
   readonly subscriptions = new Subscriptions((verb, args) => this.#push({ id: 0, verb, args }));
   readonly #port: Port;
-  readonly #waiters = new Map<number, Waiter>();
+  readonly #waiters = new IdMap<Waiter>();
   #admissions: WaitingAdmission[] = [];
   #requests: Request[] = [];
   #nextId = 1;

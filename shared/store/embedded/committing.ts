@@ -274,7 +274,7 @@ const recover = (ledger: Ledger, group: readonly Asked[]): void => {
     if (batch === undefined) continue;
     batch.lease = lease;
     batch.version.ready.delete(batch);
-    ledger.leaseEnds.push(lease.until, batch);
+    ledger.leaseEnds.push(lease.until, id);
   }
   // Buffers may know rows and seals that are undone: they read everything again.
   if (group.some(({ wasAnswered }) => wasAnswered)) {

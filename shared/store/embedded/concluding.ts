@@ -6,7 +6,17 @@
 import { dropBatch, finish, forgetBatch } from './ending.ts';
 import type { Ledger } from './ledger.ts';
 import { type ContinuationMessage, INLINE_BYTES_MAX } from './messages.ts';
-import { addPart, type Batch, type LiveCall, OUTCOME_WIDTH, PART, SETTLED, SLICE_WIDTH } from './model.ts';
+import {
+  addPart,
+  type Batch,
+  holdBatch,
+  type LiveCall,
+  letGoOfBatch,
+  OUTCOME_WIDTH,
+  PART,
+  SETTLED,
+  SLICE_WIDTH,
+} from './model.ts';
 import { packNumbers } from './packing.ts';
 import { addBatch, makeReady } from './sealing.ts';
 import type { SegmentRef } from './segments.ts';
@@ -182,13 +192,13 @@ const settleRecord = (
 
 /** The batch itself runs again, with what is left of its rows. */
 const resume = (ledger: Ledger, batch: Batch, part: ContinuationMessage, end: Conclusion): void => {
-  hold(ledger, batch, 'delete');
+  eachCall(ledger, batch, letGoOfBatch);
   batch.slices = part.slices;
   batch.mode = part.mode;
   batch.attempts = part.attempts;
   batch.claims = part.claims;
   batch.notBefore = part.notBefore;
-  hold(ledger, batch, 'add');
+  eachCall(ledger, batch, holdBatch);
   ledger.sql.resealBatch.run(
     batch.mode,
     batch.attempts,
@@ -201,16 +211,17 @@ const resume = (ledger: Ledger, batch: Batch, part: ContinuationMessage, end: Co
   if (end.isSilent !== true) makeReady(ledger, batch, end.now);
 };
 
-const hold = (ledger: Ledger, batch: Batch, change: 'add' | 'delete'): void => {
+const eachCall = (ledger: Ledger, batch: Batch, change: (call: LiveCall, batch: Batch) => void): void => {
   for (let at = 0; at < batch.slices.length; at += SLICE_WIDTH) {
-    ledger.live.get(batch.slices[at]!)?.batches?.[change](batch);
+    const call = ledger.live.get(batch.slices[at]!);
+    if (call !== undefined) change(call, batch);
   }
 };
 
 const split = (ledger: Ledger, batch: Batch, rest: readonly ContinuationMessage[], end: Conclusion): void => {
   for (const part of rest) {
     const piece = addBatch(ledger, batch.version, part.slices, { ...part, reason: batch.reason });
-    hold(ledger, piece, 'add');
+    eachCall(ledger, piece, holdBatch);
     if (end.isSilent !== true) makeReady(ledger, piece, end.now);
   }
 };

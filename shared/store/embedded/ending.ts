@@ -1,6 +1,6 @@
 /** How calls end: every row has an outcome, or what is left is cancelled or expired. A call that ended moves to `done`. */
 import type { Ledger } from './ledger.ts';
-import { type Batch, type LiveCall, PART, PART_WIDTH, SLICE_WIDTH, STATUS } from './model.ts';
+import { type Batch, type LiveCall, letGoOfBatch, PART, PART_WIDTH, SLICE_WIDTH, STATUS } from './model.ts';
 import { packNumbers } from './packing.ts';
 
 /** Parts in row order without gaps; rows without an outcome become `fill`. Runs of one output are joined. */
@@ -56,7 +56,7 @@ export const finish = (
   countDown(call);
   ledger.drop(call);
   ledger.outbox.touch(call, { status, failed: call.failed, cancelled, expired, parts });
-  if (call.batches !== null) for (const batch of call.batches) dropIfEmpty(ledger, batch);
+  for (const batch of [...call.batches]) dropIfEmpty(ledger, batch);
 };
 
 const statusOfEnd = (cancelled: number, expired: number, failed: number): number => {
@@ -127,6 +127,7 @@ export const forgetBatch = (ledger: Ledger, batch: Batch): void => {
   ledger.setLease(batch, null);
   if (batch.version.ready.delete(batch)) ledger.outbox.slots.add(batch.version);
   for (let at = 0; at < batch.slices.length; at += SLICE_WIDTH) {
-    ledger.live.get(batch.slices[at]!)?.batches?.delete(batch);
+    const call = ledger.live.get(batch.slices[at]!);
+    if (call !== undefined) letGoOfBatch(call, batch);
   }
 };

@@ -33,7 +33,7 @@ const loseLeases = (ledger: Ledger, query: ExpiredQuery & { readonly until: numb
   const { now, claimsMax, limit, until } = query;
   let lost = 0;
   for (let at = nextLeaseEnd(ledger); at !== null && at <= until && lost < limit; at = nextLeaseEnd(ledger)) {
-    const batch = ledger.leaseEnds.peek()!.item;
+    const batch = ledger.batches.get(ledger.leaseEnds.peek()!.item)!;
     ledger.leaseEnds.pop();
     loseLease(ledger, batch, now, claimsMax);
     lost += 1;
@@ -45,8 +45,8 @@ const loseLeases = (ledger: Ledger, query: ExpiredQuery & { readonly until: numb
 /** When the next lease that is still held ends; entries of others are thrown away on the way. */
 const nextLeaseEnd = (ledger: Ledger): number | null => {
   for (let top = ledger.leaseEnds.peek(); top !== undefined; top = ledger.leaseEnds.peek()) {
-    const { lease } = top.item;
-    if (lease !== null && lease.until === top.at) return top.at;
+    const lease = ledger.batches.get(top.item)?.lease ?? null;
+    if (lease?.until === top.at) return top.at;
     ledger.leaseEnds.pop();
     // Also one that ends earlier than was said: the clock may have been set back since.
     if (lease !== null) ledger.leaseEnds.push(lease.until, top.item);
@@ -109,13 +109,13 @@ const nextDeadline = (ledger: Ledger): number | null => {
 /** Rows that a worker has finish; all others expire now. */
 const expireCall = (ledger: Ledger, call: LiveCall, now: number): void => {
   ledger.outbox.ended.push(call.id);
-  const held = [...(call.batches ?? [])].filter((batch) => batch.lease !== null);
+  const held = call.batches.filter((batch) => batch.lease !== null);
   if (held.length === 0) {
     finish(ledger, call, now, 'expired');
     return;
   }
   ledger.sql.clearDue.run(call.id);
-  for (const batch of [...(call.batches ?? [])]) {
+  for (const batch of [...call.batches]) {
     if (batch.lease !== null) continue;
     const wasReady = batch.version.ready.delete(batch);
     if (shed(ledger, batch, now) && wasReady) makeReady(ledger, batch, now);

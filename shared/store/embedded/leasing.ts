@@ -29,7 +29,7 @@ export const lease = (ledger: Ledger, request: LeaseRequest): LeasedMessage[] =>
     const token = `${tokenPrefix}.${tokens}`;
     const until = now + leaseMs;
     ledger.setLease(batch, { token, workerId, until, slices: batch.slices });
-    ledger.leaseEnds.push(until, batch);
+    ledger.leaseEnds.push(until, batch.id);
     takeSlot(ledger, version, workerId);
     leased.push(describe(ledger, batch, token, until, now));
   }
@@ -51,7 +51,7 @@ export const leaseAgain = (
     if (!shed(ledger, batch, now, damageOf) || batch.slices.join() !== slices.join()) continue;
     batch.version.ready.delete(batch);
     ledger.setLease(batch, { token, workerId, until: leaseUntil, slices: batch.slices });
-    ledger.leaseEnds.push(leaseUntil, batch);
+    ledger.leaseEnds.push(leaseUntil, batchId);
   }
 };
 

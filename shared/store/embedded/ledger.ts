@@ -7,6 +7,7 @@ import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import type { ReplicaReport } from '../../domain/function.ts';
 import { LeaseWatch } from '../../domain/lease-watch.ts';
 import { BugError, SluiceError } from '../../errors/sluice-error.ts';
+import { IdMap } from '../../runtime/id-map.ts';
 import { BlobCache } from '../blob-cache.ts';
 import type { LogLine } from '../ports/registry.ts';
 import type { EmbeddedOptions } from '../ports/server.ts';
@@ -68,17 +69,18 @@ export class Ledger {
     recoveries: 0,
   };
   /** Unfinished calls with sealed rows. */
-  readonly live = new Map<number, LiveCall>();
-  readonly batches = new Map<number, Batch>();
+  readonly live = new IdMap<LiveCall>();
+  readonly batches = new IdMap<Batch>();
   readonly versions = new Map<number, VersionState>();
   readonly functions = new Map<string, FunctionState>();
   /** By version and worker. */
   readonly reports = new Map<number, Map<string, ReplicaReport>>();
   readonly logs = new Map<string, LogLine[]>();
-  leaseEnds = new DueHeap<Batch>();
+  /** Of batches by their ids: those that are settled long before would be held for as long as a lease. */
+  leaseEnds = new DueHeap<number>();
   /** Holders are in this process. */
   readonly leaseWatch = new LeaseWatch(0);
-  delayed = new DueHeap<Batch>();
+  delayed = new DueHeap<number>();
   nextCall = 1;
   nextBatch = 1;
   /** Missing ids above this one are gone, others unknown; see sweeping.ts. */
@@ -91,7 +93,7 @@ export class Ledger {
   isLogLong = false;
   /** A group runs again after it found no room: admissions are refused. */
   isRefusing = false;
-  readonly #recent = new Map<number, LiveCall>();
+  readonly #recent = new IdMap<LiveCall>();
   #recentBytes = 0;
   readonly #prepared = new Map<string, StatementSync>();
 

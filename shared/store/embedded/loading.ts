@@ -8,6 +8,7 @@ import {
   addPart,
   type Batch,
   type FunctionState,
+  holdBatch,
   type LiveCall,
   OUTCOME_WIDTH,
   PART_WIDTH,
@@ -202,10 +203,7 @@ const loadBatches = (ledger: Ledger): void => {
       lease: null,
     };
     ledger.addBatch(batch);
-    for (const call of calls) {
-      call.batches ??= new Set();
-      call.batches.add(batch);
-    }
+    for (const call of calls) holdBatch(call, batch);
     makeReady(ledger, batch);
   }
 };

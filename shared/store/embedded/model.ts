@@ -43,8 +43,8 @@ export type LiveCall = CallFacts & {
   handlerMs: number;
   /** Parts in the order of their settling; PART_WIDTH numbers each. */
   parts: number[];
-  /** Unsettled batches with rows of this call; null before the first (a Set for each waiting call would cost more than the call). */
-  batches: Set<Batch> | null;
+  /** Unsettled batches with rows of this call: as many as workers have slots, and those that run again. */
+  readonly batches: Batch[];
 };
 
 /** A call of which nothing is sealed. */
@@ -58,8 +58,17 @@ export const unsealed = (facts: CallFacts): LiveCall => ({
   startedAt: null,
   handlerMs: 0,
   parts: [],
-  batches: null,
+  batches: [],
 });
+
+export const holdBatch = ({ batches }: LiveCall, batch: Batch): void => {
+  if (!batches.includes(batch)) batches.push(batch);
+};
+
+export const letGoOfBatch = ({ batches }: LiveCall, batch: Batch): void => {
+  const at = batches.indexOf(batch);
+  if (at >= 0) batches.splice(at, 1);
+};
 
 export type Lease = {
   readonly token: string;

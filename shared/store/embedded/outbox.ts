@@ -1,4 +1,5 @@
 /** The events of one commit, collected while its verbs run and sent behind its replies; and who wants them. */
+import { IdMap } from '../../runtime/id-map.ts';
 import type { Port } from './channel.ts';
 import type { EventMessage, Reply, WaitingMessage } from './messages.ts';
 import type { LiveCall, VersionState } from './model.ts';
@@ -30,8 +31,8 @@ export class Outbox {
   ended: number[] = [];
   readonly functions = new Set<string>();
   /** Watched calls that went on (null) or finished. */
-  readonly calls = new Map<LiveCall, Finished | null>();
-  readonly watchers = new Map<number, ClientPort[]>();
+  calls = new Map<LiveCall, Finished | null>();
+  readonly watchers = new IdMap<readonly ClientPort[]>();
 
   addWaiting(call: LiveCall): void {
     this.waiting.numbers.push(
@@ -50,7 +51,7 @@ export class Outbox {
   watch(callId: number, client: ClientPort): void {
     const watchers = this.watchers.get(callId);
     if (watchers === undefined) this.watchers.set(callId, [client]);
-    else if (!watchers.includes(client)) watchers.push(client);
+    else if (!watchers.includes(client)) this.watchers.set(callId, [...watchers, client]);
   }
 
   unwatch(callId: number, client: ClientPort): void {
@@ -75,6 +76,6 @@ export class Outbox {
     this.clearEarly();
     if (this.ended.length > 0) this.ended = [];
     this.functions.clear();
-    this.calls.clear();
+    if (this.calls.size > 0) this.calls = new Map();
   }
 }

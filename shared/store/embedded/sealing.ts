@@ -1,7 +1,14 @@
 /** The verb `seal`, and how a batch becomes ready. */
 import type { Ledger } from './ledger.ts';
 import type { SealMessage } from './messages.ts';
-import { type Batch, isInSegment, type LiveCall, SLICE_WIDTH, type VersionState } from './model.ts';
+import {
+  type Batch,
+  holdBatch,
+  isInSegment,
+  type LiveCall,
+  SLICE_WIDTH,
+  type VersionState,
+} from './model.ts';
 import { packNumbers } from './packing.ts';
 import { freeSlots } from './slots.ts';
 
@@ -39,8 +46,7 @@ export const seal = (ledger: Ledger, request: SealMessage): SealedMessage => {
   });
   for (const call of calls) {
     ledger.enliven(call);
-    call.batches ??= new Set();
-    call.batches.add(batch);
+    holdBatch(call, batch);
   }
   makeReady(ledger, batch);
   // Every seal tells its slots, so that a buffer which counts its seals in flight needs no other source.
@@ -108,7 +114,7 @@ export const addBatch = (
 /** Puts an open batch where workers find it: at once, or when its back-off is over. */
 export const makeReady = (ledger: Ledger, batch: Batch, now = 0): void => {
   if (batch.notBefore > now) {
-    ledger.delayed.push(batch.notBefore, batch);
+    ledger.delayed.push(batch.notBefore, batch.id);
     forgetPayloads(ledger, batch);
     return;
   }
@@ -131,9 +137,8 @@ export const wakeDelayed = (ledger: Ledger, now: number, limit: number): number 
   for (let top = ledger.delayed.peek(); top !== undefined && woken < limit; top = ledger.delayed.peek()) {
     if (top.at > now) break;
     ledger.delayed.pop();
-    const batch = top.item;
-    if (ledger.batches.get(batch.id) !== batch || batch.lease !== null || batch.notBefore !== top.at)
-      continue;
+    const batch = ledger.batches.get(top.item);
+    if (batch === undefined || batch.lease !== null || batch.notBefore !== top.at) continue;
     makeReady(ledger, batch, now);
     woken += 1;
   }

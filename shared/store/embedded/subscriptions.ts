@@ -1,5 +1,7 @@
 /** Who listens in this client. The thread is told of the first listener of a kind or call, and of the last one's leaving. */
+
 import { type CallStatus, isFinished } from '../../domain/call.ts';
+import { IdMap } from '../../runtime/id-map.ts';
 import type { CallEvent, StoreEvents, Unwatch, WatchQuery } from '../ports/queue.ts';
 import type { EventMessage } from './messages.ts';
 import { unpackCalls, unpackEvent } from './packers.ts';
@@ -13,9 +15,9 @@ type Listener = (event: never) => void;
 export class Subscriptions {
   readonly #tell: Tell;
   readonly #kinds = new Map<string, Set<Listener>>();
-  readonly #calls = new Map<number, Set<Listener>>();
+  readonly #calls = new IdMap<Listener[]>();
   /** Calls admitted with `watch` that nobody listens to yet, with their latest event. */
-  readonly #awaited = new Map<number, CallEvent | null>();
+  readonly #awaited = new IdMap<CallEvent | null>();
 
   constructor(tell: Tell) {
     this.#tell = tell;
@@ -64,16 +66,19 @@ export class Subscriptions {
     let listeners = this.#calls.get(callId);
     const early = this.#awaited.get(callId);
     if (listeners === undefined) {
-      listeners = new Set();
+      listeners = [];
       this.#calls.set(callId, listeners);
       if (early === undefined) this.#tell('watch', { kind: 'call', callId });
       this.#awaited.delete(callId);
     }
     const entry: Listener = (event) => listener(event);
-    listeners.add(entry);
+    listeners.push(entry);
     if (early != null) queueMicrotask(() => this.#deliverCall(early));
     return () => {
-      if (!listeners.delete(entry) || listeners.size > 0 || this.#calls.get(callId) !== listeners) return;
+      const at = listeners.indexOf(entry);
+      if (at < 0) return;
+      listeners.splice(at, 1);
+      if (listeners.length > 0 || this.#calls.get(callId) !== listeners) return;
       this.#calls.delete(callId);
       this.#tell('unwatch', { kind: 'call', callId });
     };

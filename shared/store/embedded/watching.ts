@@ -26,7 +26,7 @@ export const watchCall = (ledger: Ledger, callId: number, client: ClientPort): v
     finished: { ...row, parts: partsOfDone(row) },
     queueMs: row.started === null ? Number.NaN : Math.max(row.started - row.arrived, 0),
     handlerMs: row.handler_ms,
-    isCached: (batch) => ledger.blobs.get(batch) !== undefined,
+    isCached: (batch) => ledger.blobs.has(batch),
   });
   client.events.push({ kind: 'calls', value: message });
 };
@@ -113,7 +113,7 @@ const eventOf = (ledger: Ledger, call: LiveCall, finished: Finished | null): Cal
     },
     queueMs: startedAt === null ? Number.NaN : Math.max(startedAt - call.arrivedAt, 0),
     handlerMs: call.handlerMs,
-    isCached: (batch) => ledger.blobs.get(batch) !== undefined,
+    isCached: (batch) => ledger.blobs.has(batch),
   };
 };
 

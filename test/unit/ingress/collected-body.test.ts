@@ -4,6 +4,7 @@ import { createServer, request, type Server } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { collectBody } from '../../../services/ingress/collected-body.ts';
+import { Slab } from '../../../shared/runtime/slab.ts';
 
 const LIMIT = 300_000;
 
@@ -20,7 +21,7 @@ beforeEach(async () => {
       incoming,
       {
         ...{ limitBytes: LIMIT, tooLarge: () => new Error('too large') },
-        ...{ isShared: true, held: null, underWay: new Set() },
+        ...{ isShared: true, held: null, underWay: new Slab() },
       },
       (error, body) => {
         resolve({ error, body });
