@@ -41,8 +41,8 @@ export type ClientTicket = {
   readonly durability: string;
 };
 
-/** Admissions that travel together at most: where a turn reads hundreds of requests, the first of them need not wait for the last. */
-const ADMISSIONS_MAX = 64;
+/** Admissions that travel together at most: the store takes the first of a turn's requests while the others are read. */
+const ADMISSIONS_MAX = 16;
 
 type Waiter = { readonly resolve: (value: never) => void; readonly reject: (error: Error) => void };
 type WaitingAdmission = Waiter & { readonly admission: Admission };

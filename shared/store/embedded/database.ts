@@ -62,17 +62,23 @@ CREATE INDEX idempotency_call ON idempotency(call);
 ${DOCUMENTS}${SOURCES}
 `;
 
+export const PAGE_BYTES = 4096;
+
 const isBusy = (error: unknown): boolean => {
   const code = (error as { errcode?: number }).errcode;
   return code !== undefined && (code & 0xff) === 5;
 };
 
+/** The log's file keeps what one long transaction has made of it no longer than until the next ones. */
+const LOG_FILE_BYTES_MAX = 64 * 2 ** 20;
+
 const configure = (db: DatabaseSync, durability: 'fsync' | 'memory'): void => {
   db.exec('PRAGMA locking_mode = EXCLUSIVE');
-  db.exec('PRAGMA page_size = 4096');
+  db.exec(`PRAGMA page_size = ${PAGE_BYTES}`);
   db.exec('PRAGMA journal_mode = WAL');
   db.exec(`PRAGMA synchronous = ${durability === 'fsync' ? 'FULL' : 'OFF'}`);
   db.exec('PRAGMA wal_autocheckpoint = 0');
+  db.exec(`PRAGMA journal_size_limit = ${LOG_FILE_BYTES_MAX}`);
   db.exec('PRAGMA temp_store = MEMORY');
   // 64 MiB of pages: the hot ends of all tables, with room for a sweep.
   db.exec('PRAGMA cache_size = -65536');

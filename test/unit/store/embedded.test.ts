@@ -21,8 +21,8 @@ afterEach(() => rmSync(root, { recursive: true, force: true }));
 
 const open = (changes: Partial<typeof LIMITS> = {}) =>
   openEmbeddedStore({ ...LIMITS, ...changes, directory, durability: 'fsync' });
-const makeShop = async (): Promise<Workshop> => {
-  const shop = new Workshop({ open, remove: () => Promise.resolve() });
+const makeShop = async (changes: Partial<typeof LIMITS> = {}): Promise<Workshop> => {
+  const shop = new Workshop({ open: () => open(changes), remove: () => Promise.resolve() });
   await shop.open();
   return shop;
 };
@@ -75,6 +75,23 @@ describe('a data directory', () => {
     expect(await shop.store.documents.get('model', 'a')).toMatchObject({ revision, value: put.value });
     await shop.close();
     expect(inDatabase(parts)).toBe(3);
+  });
+
+  it('writes its log over when that is long, in place of on', async () => {
+    const limitBytes = 2 ** 24;
+    const shop = await makeShop({ limitBytes });
+    const logBytes = () => statSync(path.join(directory, 'sluice.db-wal')).size;
+    const checkpoints = async () => Number((await shop.store.counters()).checkpoints);
+    const untilCheckpoints = async (count: number) => {
+      while ((await checkpoints()) < count) await shop.admit(1);
+    };
+    await untilCheckpoints(1);
+    const length = logBytes();
+    await shop.admit(1);
+    expect([length > limitBytes / 16, logBytes()]).toEqual([true, length]);
+    await untilCheckpoints(3);
+    expect(logBytes()).toBeLessThan(length * 1.5);
+    await shop.close();
   });
 
   it('of another format is refused with the way out', async () => {
