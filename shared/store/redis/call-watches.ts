@@ -4,6 +4,8 @@
  * it may have come, and the outputs that settle meanwhile are read ahead for who will want the result.
  */
 import { isFinished } from '../../domain/call.ts';
+import { IdMap } from '../../runtime/id-map.ts';
+import { Slab } from '../../runtime/slab.ts';
 import type { Admitted, CallEvent, Unwatch, WatchQuery } from '../ports/queue.ts';
 import { functionOfId, isFunctionNumber } from './layout.ts';
 import type { QueueContext } from './queue-context.ts';
@@ -48,13 +50,13 @@ const UNTOUCHED = signatureOf({
 
 export class CallWatches {
   readonly #context: QueueContext;
-  readonly #watches = new Map<number, Watch>();
+  readonly #watches = new IdMap<Watch>();
   readonly #channels = new Map<number, Channel>();
   /** Calls that were told of, and calls that will be told of, while nobody watches them. */
   readonly #heard = new Set<number>();
   readonly #expected = new Set<number>();
   readonly #queue: number[] = [];
-  readonly #pending = new Set<Promise<unknown>>();
+  readonly #pending = new Slab<Promise<unknown>>();
   #looks = 0;
   #aheadBytes = 0;
   #polled = 0;
@@ -198,8 +200,8 @@ export class CallWatches {
   }
 
   #follow(work: Promise<unknown>): void {
-    const done = work.catch(() => undefined).finally(() => this.#pending.delete(done));
-    this.#pending.add(done);
+    const done = work.catch(() => undefined).finally(() => this.#pending.remove(key));
+    const key = this.#pending.insert(done);
   }
 }
 
