@@ -3,7 +3,7 @@ import type { RowErrorJson } from '../shared/wire/api.ts';
 import type { CallHandle, CallResult } from './call-handle.ts';
 import { CallFailedError, ChunkFailedError, SluiceError, TimeoutError } from './errors.ts';
 import { type Batch, countedBatch, pickableBatch, pickRows, sliceBatch, valueAt } from './input.ts';
-import { refusalOf, refusedColumn, refusedRow } from './refused-row.ts';
+import { OpenRows } from './open-rows.ts';
 import type { CallOptions, RemoteFunction } from './remote-function.ts';
 
 export type ChunkProgress = {
@@ -156,25 +156,18 @@ class ChunkedRun<Output> {
 
   /** The call of what the server takes of a chunk: rows that are refused stay out, where failed rows become null. */
   async #submitted(chunk: Chunk): Promise<Submitted> {
-    const refused = new Map<number, RowErrorJson>();
-    let open = Array.from({ length: chunk.to - chunk.from }, (_, i) => chunk.from + i);
+    const open = new OpenRows(chunk.from, chunk.to - chunk.from);
     let batch = sliceBatch(this.#batch, chunk.from, chunk.to);
     for (;;) {
       try {
         // The submission itself is not aborted: an accepted call whose id nobody has could not be cancelled.
         const handle = (await this.#target.submit(batch, callOptions(this.#options))) as CallHandle;
-        return { handle, open, refused };
+        return { handle, open: open.rows, refused: open.refused };
       } catch (error) {
-        const row = refusedRow(error);
-        if (row === null || row >= open.length || this.#options.onError !== 'null') throw error;
+        if (this.#options.onError !== 'null') throw error;
         const rows = await pickableBatch(batch);
-        const column = refusedColumn(error);
-        const isNull = (at: number): boolean => column !== null && valueAt(rows, column, at) == null;
-        // A column that takes no null takes none of its nulls: they go at once.
-        const isOut = isNull(row) ? isNull : (at: number): boolean => at === row;
-        const left = open.map((_, at) => at).filter((at) => !isOut(at));
-        for (const [at, whole] of open.entries()) if (isOut(at)) refused.set(whole, refusalOf(error, whole));
-        open = left.map((at) => open[at]!);
+        const left = open.refuse(error, (column, at) => valueAt(rows, column, at) == null);
+        if (left === null) throw error;
         batch = pickRows(rows, left);
       }
     }

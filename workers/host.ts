@@ -11,6 +11,7 @@
  * both: then the old ones stop first (see version-turns.ts).
  */
 import type { FunctionRecord, FunctionVersion } from '../shared/domain/function.ts';
+import { HEARTBEATS_A_LEASE } from '../shared/domain/lease-watch.ts';
 import type { Log } from '../shared/runtime/log.ts';
 import type { Service } from '../shared/runtime/service.ts';
 import type { Unwatch } from '../shared/store/ports/queue.ts';
@@ -87,7 +88,7 @@ export class WorkerHost implements Service {
       queue.watch({ kind: 'ended' }, (calls) => this.#ended(calls)),
       queue.watch({ kind: 'functions' }, () => this.#refresh()),
     ];
-    this.#every(this.#options.leaseMs / 3, () => this.#heartbeat());
+    this.#every(this.#options.leaseMs / HEARTBEATS_A_LEASE, () => this.#heartbeat());
     this.#every(LOOK_MS, () => this.#look());
     this.#every(LOOK_MS, () => this.#measure());
     this.#every(ROUND_MS, () => this.#rounds.look(this.#entries.values(), (entry) => this.#align(entry)));

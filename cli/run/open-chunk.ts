@@ -1,56 +1,51 @@
 /** The rows of a chunk that the server has not refused, where a refused row becomes null with its error. */
-import { refusalOf, refusedColumn, refusedRow } from '../../sdk/refused-row.ts';
+import { OpenRows } from '../../sdk/open-rows.ts';
 import { besideColumns, errorTexts, nullRows, selectColumns } from '../../sdk/table.ts';
 import { pickedStream, rowsToStream } from '../../shared/arrow/index.ts';
 
 export class OpenChunk {
-  readonly #fromRow: number;
+  readonly #from: number;
+  readonly #count: number;
+  readonly #open: OpenRows;
   /** What is left to be sent, as an Arrow stream. */
   bytes: Uint8Array;
-  /** The rows of the chunk that are left. */
-  #open: readonly number[];
-  /** JSON texts of errors, by row of the chunk. */
-  readonly #refused = new Map<number, string>();
 
   constructor(bytes: Uint8Array, rows: number, fromRow: number) {
     this.bytes = bytes;
-    this.#fromRow = fromRow;
-    this.#open = Array.from({ length: rows }, (_, row) => row);
+    this.#from = fromRow;
+    this.#count = rows;
+    this.#open = new OpenRows(fromRow, rows);
   }
 
   get rowsRefused(): number {
-    return this.#refused.size;
+    return this.#open.refused.size;
   }
 
-  /**
-   * Takes out the row that a refusal names; false where it names none. A column that takes no null takes none of its nulls: they
-   * go at once.
-   */
+  /** Takes out the row that a refusal names; false where it names none. */
   refuse(error: unknown): boolean {
-    const named = refusedRow(error);
-    if (named === null || named >= this.#open.length) return false;
-    const nulls = nullRows(this.bytes, refusedColumn(error) ?? '');
-    const out = nulls.has(named) ? nulls : new Set([named]);
-    const left: number[] = [];
-    for (const [at, row] of this.#open.entries()) {
-      if (out.has(at)) this.#refused.set(row, JSON.stringify(refusalOf(error, this.#fromRow + row)));
-      else left.push(at);
-    }
+    const known = new Map<string, ReadonlySet<number>>();
+    const nullsOf = (column: string): ReadonlySet<number> => {
+      const nulls = known.get(column) ?? nullRows(this.bytes, column);
+      known.set(column, nulls);
+      return nulls;
+    };
+    const left = this.#open.refuse(error, (column, at) => nullsOf(column).has(at));
+    if (left === null) return false;
     this.bytes = pickedStream(
       { streams: [this.bytes], runs: left.map((from) => ({ from, count: 1 })) },
       null,
     );
-    this.#open = left.map((at) => this.#open[at]!);
     return true;
   }
 
   /** The result of what was sent, with a null and an error for each row that was refused. */
   whole(result: Uint8Array): Uint8Array {
-    if (this.#refused.size === 0) return result;
-    const texts = new Map(this.#refused);
-    for (const [at, text] of errorTexts(result)) texts.set(this.#open[at]!, text);
-    const at = new Map(this.#open.map((row, i) => [row, i]));
-    const rows = Array.from({ length: this.#open.length + this.#refused.size }, (_, row) => row);
+    if (this.rowsRefused === 0) return result;
+    const { rows: open, refused } = this.#open;
+    const texts = new Map([...refused].map(([row, error]) => [row, JSON.stringify(error)]));
+    for (const [at, text] of errorTexts(result)) texts.set(open[at]!, text);
+    const at = new Map(open.map((row, i) => [row, i]));
+    const rows = Array.from({ length: this.#count }, (_, i) => this.#from + i);
     const values = pickedStream(
       {
         streams: [selectColumns(result, [{ column: 'result', as: 'result' }])],

@@ -2,6 +2,7 @@
  * The reaper: asks the store what fell due (lost leases, passed deadlines, retries whose back-off is over) and drops
  * what is past its retention. It holds no state: what it misses in a crash is found by the next one.
  */
+import { HEARTBEATS_A_LEASE } from '../../shared/domain/lease-watch.ts';
 import type { Log } from '../../shared/runtime/log.ts';
 import { RepeatedWork } from '../../shared/runtime/repeated-work.ts';
 import type { Service } from '../../shared/runtime/service.ts';
@@ -43,7 +44,7 @@ export class Reaper implements Service {
 
   async #look(): Promise<void> {
     const { store, claimsMax, leaseMs, wall } = this.#options;
-    const heartbeatMs = leaseMs / 3;
+    const heartbeatMs = leaseMs / HEARTBEATS_A_LEASE;
     for (let more = true; more && !this.#looks.isStopped; ) {
       const answer = await store.queue.expired({ now: wall(), claimsMax, limit: ITEMS_MAX, heartbeatMs });
       if (answer.leases > 0) this.#options.log.warn({ leases: answer.leases }, 'reaper: leases were lost');

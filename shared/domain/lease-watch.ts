@@ -1,3 +1,5 @@
+/** How often holders of leases extend them within one. */
+export const HEARTBEATS_A_LEASE = 3;
 /** Of a heartbeat: several times a busy look, and 6 s of a lease of 30, more than a look waits for a store that is away. */
 const GAP_SHARE = 0.6;
 /** Ten times the time between two looks: with short leases every look that is a little late would be a gap otherwise. */
@@ -45,7 +47,8 @@ export class LeaseWatch {
     if (now - this.#lookedAt > gapMs) this.#since = Number.POSITIVE_INFINITY;
     // The look after the gap may itself have waited long; this one began after its answer.
     else if (this.#since === Number.POSITIVE_INFINITY) this.#since = now;
-    if (now < this.#since + heartbeatMs + this.#reachMs) return this.#heldTooLong(now, 3 * heartbeatMs);
+    if (now < this.#since + heartbeatMs + this.#reachMs)
+      return this.#heldTooLong(now, HEARTBEATS_A_LEASE * heartbeatMs);
     this.#gaps = [];
     return now;
   }
