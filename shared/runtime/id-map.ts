@@ -6,7 +6,7 @@
  */
 
 /** Small, so that ids far apart do not cost a page of nothing each. */
-const PAGE_IDS = 32;
+const PAGE_IDS = 16;
 
 type Page<V> = { count: number; readonly values: (V | undefined)[] };
 

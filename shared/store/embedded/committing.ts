@@ -17,7 +17,6 @@ import { BugError, SluiceError } from '../../errors/sluice-error.ts';
 import type { LeaseRequest } from '../ports/queue.ts';
 import { diskFull } from './admission.ts';
 import type { Port } from './channel.ts';
-import { PAGE_BYTES } from './database.ts';
 import { isDiskError, isNoSpace, toErrorMessage } from './errors.ts';
 import { leaseAgain } from './leasing.ts';
 import type { Ledger } from './ledger.ts';
@@ -66,16 +65,6 @@ const EARLY: ReadonlySet<string> = new Set([
   'watch',
   'unwatch',
 ] satisfies VerbName[]);
-
-/**
- * What lies in the log when it is moved into the database file: some 30 ms of writing. The file keeps its length, and the next
- * commits are written over the old ones: a sync then has no new length to record (measured: 0.15 ms in place of 0.23).
- */
-const CHECKPOINT_BYTES = 32 * 2 ** 20;
-/** Of the limit of the data directory, where that is small. */
-const LOG_SHARE = 1 / 16;
-/** While a large document is written: the log grows with every step of it, and others wait for each checkpoint. */
-export const DOCUMENT_CHECKPOINT_BYTES = 8 * 2 ** 20;
 
 /**
  * Whether somebody waits for the disk. A caller who waits for the call's end hears nothing before that, and its commit
@@ -312,32 +301,4 @@ const taken = (client: ClientPort): { readonly port: Port; readonly message: ToC
   client.replies = [];
   client.events = [];
   return [{ port, message: { replies, events } }];
-};
-
-/** What lies in the log and not in the database file yet; the file may be longer. */
-const openLogBytes = (ledger: Ledger): number => {
-  const { log, checkpointed } = ledger.prepare('PRAGMA wal_checkpoint(NOOP)').get() as {
-    log: number;
-    checkpointed: number;
-  };
-  return (log - checkpointed) * PAGE_BYTES;
-};
-
-/** Moves the log into the database file when it is long, and unlinks segments to which nothing refers. */
-export const tidy = (ledger: Ledger, log: WriteAheadLog | null, logBytesMax = CHECKPOINT_BYTES): void => {
-  ledger.count(
-    'segments_recycled',
-    ledger.segments.recycle(() => log?.settle()),
-  );
-  if (openLogBytes(ledger) < Math.min(logBytesMax, ledger.options.limitBytes * LOG_SHARE)) return;
-  const began = performance.now();
-  try {
-    // A full disk needs its room.
-    ledger.prepare(`PRAGMA wal_checkpoint(${ledger.isFull ? 'TRUNCATE' : 'RESTART'})`).get();
-  } catch (error) {
-    if (!isNoSpace(error)) throw error;
-    ledger.disk.forget();
-  }
-  ledger.count('checkpoints');
-  ledger.count('checkpoint_ms_total', performance.now() - began);
 };

@@ -69,16 +69,12 @@ const isBusy = (error: unknown): boolean => {
   return code !== undefined && (code & 0xff) === 5;
 };
 
-/** The log's file keeps what one long transaction has made of it no longer than until the next ones. */
-const LOG_FILE_BYTES_MAX = 64 * 2 ** 20;
-
 const configure = (db: DatabaseSync, durability: 'fsync' | 'memory'): void => {
   db.exec('PRAGMA locking_mode = EXCLUSIVE');
   db.exec(`PRAGMA page_size = ${PAGE_BYTES}`);
   db.exec('PRAGMA journal_mode = WAL');
   db.exec(`PRAGMA synchronous = ${durability === 'fsync' ? 'FULL' : 'OFF'}`);
   db.exec('PRAGMA wal_autocheckpoint = 0');
-  db.exec(`PRAGMA journal_size_limit = ${LOG_FILE_BYTES_MAX}`);
   db.exec('PRAGMA temp_store = MEMORY');
   // 64 MiB of pages: the hot ends of all tables, with room for a sweep.
   db.exec('PRAGMA cache_size = -65536');

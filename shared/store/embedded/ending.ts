@@ -1,6 +1,15 @@
 /** How calls end: every row has an outcome, or what is left is cancelled or expired. A call that ended moves to `done`. */
 import type { Ledger } from './ledger.ts';
-import { type Batch, type LiveCall, letGoOfBatch, PART, PART_WIDTH, SLICE_WIDTH, STATUS } from './model.ts';
+import {
+  type Batch,
+  batchesOf,
+  type LiveCall,
+  letGoOfBatch,
+  PART,
+  PART_WIDTH,
+  SLICE_WIDTH,
+  STATUS,
+} from './model.ts';
 import { packNumbers } from './packing.ts';
 
 /** Parts in row order without gaps; rows without an outcome become `fill`. Runs of one output are joined. */
@@ -56,7 +65,7 @@ export const finish = (
   countDown(call);
   ledger.drop(call);
   ledger.outbox.touch(call, { status, failed: call.failed, cancelled, expired, parts });
-  for (const batch of [...call.batches]) dropIfEmpty(ledger, batch);
+  for (const batch of batchesOf(call)) dropIfEmpty(ledger, batch);
 };
 
 const statusOfEnd = (cancelled: number, expired: number, failed: number): number => {

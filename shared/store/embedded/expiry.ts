@@ -5,7 +5,7 @@ import { conclude } from './concluding.ts';
 import { finish } from './ending.ts';
 import { shed } from './leasing.ts';
 import type { Ledger } from './ledger.ts';
-import { addPart, type Batch, type LiveCall, MODES, PART, SLICE_WIDTH } from './model.ts';
+import { addPart, type Batch, batchesOf, type LiveCall, MODES, PART, SLICE_WIDTH } from './model.ts';
 import { packNumbers } from './packing.ts';
 import { makeReady, takeRows, wakeDelayed } from './sealing.ts';
 import { endOffers } from './slots.ts';
@@ -109,13 +109,13 @@ const nextDeadline = (ledger: Ledger): number | null => {
 /** Rows that a worker has finish; all others expire now. */
 const expireCall = (ledger: Ledger, call: LiveCall, now: number): void => {
   ledger.outbox.ended.push(call.id);
-  const held = call.batches.filter((batch) => batch.lease !== null);
+  const held = batchesOf(call).filter((batch) => batch.lease !== null);
   if (held.length === 0) {
     finish(ledger, call, now, 'expired');
     return;
   }
   ledger.sql.clearDue.run(call.id);
-  for (const batch of [...call.batches]) {
+  for (const batch of batchesOf(call)) {
     if (batch.lease !== null) continue;
     const wasReady = batch.version.ready.delete(batch);
     if (shed(ledger, batch, now) && wasReady) makeReady(ledger, batch, now);

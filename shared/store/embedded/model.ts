@@ -43,8 +43,8 @@ export type LiveCall = CallFacts & {
   handlerMs: number;
   /** Parts in the order of their settling; PART_WIDTH numbers each. */
   parts: number[];
-  /** Unsettled batches with rows of this call: as many as workers have slots, and those that run again. */
-  readonly batches: Batch[];
+  /** Unsettled batches with rows of this call: mostly one, as many as wait out a back-off (a Set for each call would cost more than the call). */
+  batches: Batch | Set<Batch> | null;
 };
 
 /** A call of which nothing is sealed. */
@@ -58,16 +58,25 @@ export const unsealed = (facts: CallFacts): LiveCall => ({
   startedAt: null,
   handlerMs: 0,
   parts: [],
-  batches: [],
+  batches: null,
 });
 
-export const holdBatch = ({ batches }: LiveCall, batch: Batch): void => {
-  if (!batches.includes(batch)) batches.push(batch);
+export const holdBatch = (call: LiveCall, batch: Batch): void => {
+  const { batches } = call;
+  if (batches instanceof Set) batches.add(batch);
+  else if (batches !== null && batches !== batch) call.batches = new Set([batches, batch]);
+  else call.batches = batch;
 };
 
-export const letGoOfBatch = ({ batches }: LiveCall, batch: Batch): void => {
-  const at = batches.indexOf(batch);
-  if (at >= 0) batches.splice(at, 1);
+export const letGoOfBatch = (call: LiveCall, batch: Batch): void => {
+  if (call.batches instanceof Set) call.batches.delete(batch);
+  else if (call.batches === batch) call.batches = null;
+};
+
+/** As they are now: they may be let go of meanwhile. */
+export const batchesOf = ({ batches }: LiveCall): readonly Batch[] => {
+  if (batches === null) return [];
+  return batches instanceof Set ? [...batches] : [batches];
 };
 
 export type Lease = {

@@ -8,7 +8,7 @@ import { atTurnEnd } from '../../runtime/turn-end.ts';
 import type { EmbeddedOptions } from '../ports/server.ts';
 import { checkServable } from '../transfer-mark.ts';
 import { type Port, waitingAt } from './channel.ts';
-import { type Asked, Committer, DOCUMENT_CHECKPOINT_BYTES, tidy } from './committing.ts';
+import { type Asked, Committer } from './committing.ts';
 import { generationOf, openDatabase } from './database.ts';
 import { Ledger } from './ledger.ts';
 import { load } from './loading.ts';
@@ -16,6 +16,7 @@ import type { ToStore } from './messages.ts';
 import type { ClientPort } from './outbox.ts';
 import { Segments } from './segments.ts';
 import { stage } from './staging.ts';
+import { boundLogFile, tidy } from './tidying.ts';
 import { readMark } from './transfer-mark.ts';
 import { WriteAheadLog } from './write-ahead-log.ts';
 
@@ -83,8 +84,7 @@ export class StoreLoop {
       this.#commits += 1;
       const { isLogLong } = this.#ledger;
       this.#ledger.isLogLong = false;
-      if (isLogLong) tidy(this.#ledger, this.#log, DOCUMENT_CHECKPOINT_BYTES);
-      else if (this.#commits % TIDY_COMMITS === 0) tidy(this.#ledger, this.#log);
+      if (isLogLong || this.#commits % TIDY_COMMITS === 0) tidy(this.#ledger, this.#log, isLogLong);
     } catch (error) {
       die(error);
     }
@@ -172,6 +172,7 @@ const openLedger = (options: EmbeddedOptions): Ledger => {
   try {
     checkServable(readMark(db), `embedded:${options.directory}`);
     const ledger = new Ledger(db, new Segments(options.directory, options.durability === 'fsync'), options);
+    boundLogFile(ledger);
     load(ledger, true);
     return ledger;
   } catch (error) {

@@ -8,6 +8,7 @@ import { Worker } from 'node:worker_threads';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { openEmbeddedStore } from '../../../shared/store/embedded/index.ts';
 import { Segments } from '../../../shared/store/embedded/segments.ts';
+import { canLook } from '../../../shared/store/embedded/tidying.ts';
 import { LIMITS } from '../../contract/factory.ts';
 import { Workshop } from '../../contract/workshop.ts';
 
@@ -91,6 +92,23 @@ describe('a data directory', () => {
     expect([length > limitBytes / 16, logBytes()]).toEqual([true, length]);
     await untilCheckpoints(3);
     expect(logBytes()).toBeLessThan(length * 1.5);
+    await shop.close();
+  });
+
+  it('has room again when what filled it is swept, however long its log was', async () => {
+    const limitBytes = 2 ** 24;
+    const shop = await makeShop({ limitBytes, retentionMs: 1000 });
+    const ids = await Promise.all(Array.from({ length: 260 }, () => shop.admit(1)));
+    const batches = [];
+    for (const id of ids) batches.push(await shop.run([id, 0, 1]));
+    // Results that lie in the tables come in a few commits, which no look at the log is between.
+    await Promise.allSettled(batches.map((batch) => shop.settleOk(batch, 60_000)));
+    shop.now += 10_000;
+    while (await shop.store.retention.sweep({ now: shop.now, limit: 1000 }));
+    for (let n = 0; n < 300; n += 1) await shop.admit(1).catch(() => 0);
+    expect(await shop.admit(1)).toBeGreaterThan(0);
+    const { databaseBytes } = await shop.store.retention.usage();
+    expect(databaseBytes).toBeLessThan(limitBytes / 2);
     await shop.close();
   });
 
@@ -269,4 +287,9 @@ describe('a segment that somebody removed', () => {
     expect(segments.recycle(() => undefined)).toBe(1);
     expect(segments.files).toBe(0);
   });
+});
+
+it('looks at its log only where SQLite knows a look from a checkpoint', () => {
+  expect(['3.50.4', '3.51.0', '3.53.4', '4.0.0', ''].map(canLook)).toEqual([false, true, true, true, false]);
+  expect(canLook(process.versions.sqlite!)).toBe(true);
 });
