@@ -65,6 +65,15 @@ const validUrl = (url: string): string => {
   return url.replace(/\/+$/, '');
 };
 
+const validKey = (apiKey: string | null): string | null => {
+  if (apiKey === null || /^[ -~]*$/.test(apiKey)) return apiKey;
+  throw new SluiceError(
+    'invalid_request',
+    'The API key has characters that no key has; give it as `sluice keys create` printed it.',
+    { field: 'apiKey' },
+  );
+};
+
 export class Sluice {
   readonly url: string;
   /** Large files by their digests, as models refer to them. */
@@ -78,7 +87,9 @@ export class Sluice {
     this.url = validUrl(options.url ?? environment('SLUICE_URL') ?? DEFAULT_URL);
     this.#transport = new Transport({
       url: this.url,
-      apiKey: options.apiKey === undefined ? (environment('SLUICE_API_KEY') ?? null) : options.apiKey,
+      apiKey: validKey(
+        options.apiKey === undefined ? (environment('SLUICE_API_KEY') ?? null) : options.apiKey,
+      ),
       retries: options.retries ?? RETRIES,
       fetch: options.fetch ?? ((input, init) => globalThis.fetch(input, init)),
     });

@@ -3,6 +3,7 @@ import * as arrow from '@uwdata/flechette';
 import { isExactNumber } from '../shared/arrow/exact-json.ts';
 import type { FieldJson } from '../shared/domain/function.ts';
 import { SluiceError } from '../shared/errors/sluice-error.ts';
+import { ownValue } from '../shared/runtime/own-value.ts';
 
 export type Row = Readonly<Record<string, unknown>>;
 export type Columns = Readonly<Record<string, ArrayLike<unknown>>>;
@@ -85,7 +86,7 @@ const rowsToColumns = async (rows: readonly unknown[], fields: FieldsSource): Pr
   const columns = Object.fromEntries(names.map((name) => [name, new Array<unknown>(rows.length)]));
   rows.forEach((row, i) => {
     if (!isRecord(row)) throw wrong(`Row ${i} is not an object of inputs by name, as row 0 is.`);
-    for (const name of names) columns[name]![i] = row[name] ?? null;
+    for (const name of names) columns[name]![i] = ownValue(row, name) ?? null;
   });
   return { kind: 'columns', columns, rows: rows.length };
 };

@@ -140,12 +140,15 @@ export class RemoteFunction<Inputs = unknown, Output = unknown> {
 const optionHeaders = (options: CallOptions): Record<string, string> => {
   const headers: Record<string, string> = {};
   if (options.priority !== undefined) headers['sluice-priority'] = String(options.priority);
-  if (options.lane !== undefined) headers['sluice-lane'] = options.lane;
+  if (options.lane !== undefined) headers['sluice-lane'] = byteText(options.lane);
   if (options.deadlineMs !== undefined) headers['sluice-deadline-ms'] = String(options.deadlineMs);
   if (options.metadata !== undefined) headers['sluice-metadata'] = asciiJson(options.metadata);
   if (options.traceparent !== undefined) headers.traceparent = options.traceparent;
   return headers;
 };
+
+/** Header values are bytes; the server reads them as UTF-8. */
+const byteText = (text: string): string => String.fromCharCode(...new TextEncoder().encode(text));
 
 /** Header values are ASCII; JSON escapes the rest. */
 const asciiJson = (value: unknown): string =>

@@ -79,13 +79,22 @@ const valuesOf = (table: arrow.Table): unknown[] => {
   return Array.from(column);
 };
 
+/** With numbers for the bigints that are exact as such. */
+const narrowed = (value: unknown): unknown => {
+  if (typeof value === 'bigint') return Number.isSafeInteger(Number(value)) ? Number(value) : value;
+  if (Array.isArray(value)) return value.map(narrowed);
+  if (typeof value !== 'object' || value === null || Object.getPrototypeOf(value) !== Object.prototype)
+    return value;
+  return Object.fromEntries(Object.entries(value).map(([name, member]) => [name, narrowed(member)]));
+};
+
 const allValues = (table: arrow.Table, bytes: Uint8Array): unknown[] => {
   try {
     return valuesOf(table);
   } catch (error) {
-    // Integers beyond 2^53 have no number: the whole column comes as bigint then.
+    // Integers beyond 2^53 have no number: the whole column comes as bigint then, and the others are numbers again.
     if (!String(error).includes('BigInt')) throw error;
-    return valuesOf(arrow.tableFromIPC(bytes, { ...EXTRACTION, useBigInt: true }));
+    return valuesOf(arrow.tableFromIPC(bytes, { ...EXTRACTION, useBigInt: true })).map(narrowed);
   }
 };
 

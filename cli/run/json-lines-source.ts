@@ -2,6 +2,7 @@
 import { statSync } from 'node:fs';
 import { exactJson, isExactNumber } from '../../shared/arrow/index.ts';
 import type { FieldJson } from '../../shared/domain/function.ts';
+import { ownValue } from '../../shared/runtime/own-value.ts';
 import { CommandError } from '../failure.ts';
 import type { RowRequest, RowSource } from './row-source.ts';
 import { CHUNK_BYTES_MAX } from './row-streams.ts';
@@ -55,13 +56,15 @@ export const jsonLinesSource = async (file: string): Promise<RowSource> => {
   const fieldOf = (name: string, request: RowRequest): FieldJson => {
     const declared = request.types.get(name)?.type;
     const type =
-      declared === undefined || declared === 'any' ? sampledType(first.map((row) => row[name])) : declared;
+      declared === undefined || declared === 'any'
+        ? sampledType(first.map((row) => ownValue(row, name)))
+        : declared;
     return { name, type, nullable: true };
   };
 
   const encoded = (rows: readonly Placed[], fields: readonly FieldJson[]): Promise<Uint8Array> =>
     typedStream(
-      fields.map(({ name }) => rows.map(({ row }) => row[name] ?? null)),
+      fields.map(({ name }) => rows.map(({ row }) => ownValue(row, name) ?? null)),
       fields,
       async (row) => `${file}, line ${rows[row]!.line}`,
     );

@@ -131,7 +131,8 @@ class Run {
     const rows = openStream(sent).rows;
     if (await this.#parts.has(name)) {
       this.counts.rowsResumed += rows;
-      if (isLenient) this.counts.rowsFailed += errorTexts(await this.#parts.read(name)).size;
+      const failed = isLenient ? errorTexts(await this.#parts.read(name)).size : 0;
+      this.counts.rowsFailed += failed;
     } else {
       const key = `run-${this.#parts.runId}-${chunk}-${digest}`;
       const answer = await this.#calls.answer({ chunk, fromRow, key }, sent);

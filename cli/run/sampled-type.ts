@@ -1,6 +1,7 @@
 /** Types for columns of JSON Lines that no input declares, from the values of a sample. */
 import { isDoublePrint, isExactNumber, isInt64, isInteger } from '../../shared/arrow/index.ts';
 import type { FieldJson, TypeJson } from '../../shared/domain/function.ts';
+import { ownValue } from '../../shared/runtime/own-value.ts';
 import { CommandError } from '../failure.ts';
 
 /** Digits of the widest integers that Arrow has. */
@@ -41,7 +42,7 @@ export const refuseRounded = (
   where: () => string,
 ): void => {
   for (const { name } of floats) {
-    const value = row[name];
+    const value = ownValue(row, name);
     if (!isExactNumber(value) || isDoublePrint(value.rawJSON)) continue;
     throw new CommandError(
       `${where()}: column "${name}" has ${value.rawJSON}, which its type, float64 by the first rows, would round; ` +

@@ -61,7 +61,8 @@ export class HeldBody {
 
   /** @returns why the bytes may not be held; null: they are */
   add(bytes: number): SluiceError | null {
-    if (this.#isFree || !this.#budget.take(bytes)) return this.#budget.full();
+    if (this.#isFree) return new SluiceError('invalid_request', 'The sender of the body has gone.');
+    if (!this.#budget.take(bytes)) return this.#budget.full();
     this.#bytes += bytes;
     return null;
   }

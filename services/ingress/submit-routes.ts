@@ -155,7 +155,7 @@ class Submission {
     }
     const wait = this.#room.waits.wait(admitted.callId, waitMs, (event) => {
       this.#response.off('close', onClose);
-      if (event === null) this.#guarded(this.#accepted(admitted));
+      if (event === null) this.#guarded(this.#accepted(admitted, true));
       else this.#guarded(this.#finished(event, admitted, form));
     });
     const onClose = (): void => {
@@ -198,12 +198,10 @@ class Submission {
     await writeAnswer(this.#response, 200, found, this.#requestId, WAITED);
   }
 
-  async #accepted(admitted: Admitted): Promise<void> {
+  /** @param wasWaited what was told at its admission may be over by now */
+  async #accepted(admitted: Admitted, wasWaited = false): Promise<void> {
     this.#room.waits.checkKept();
-    const view =
-      admitted.attached || admitted.status !== 'pending'
-        ? await this.#attached(admitted)
-        : this.#fresh(admitted);
+    const view = await this.#view(admitted, wasWaited);
     countAnswer(LABEL, 202);
     const headers = [
       'content-type',
@@ -212,6 +210,13 @@ class Submission {
       `/v1/calls/${view.call_id}`,
     ];
     await writeAnswer(this.#response, 202, { headers, body: JSON.stringify(view) }, this.#requestId);
+  }
+
+  /** At a drain, or where the store does not answer, nobody waits for more than what is known. */
+  async #view(admitted: Admitted, wasWaited: boolean): Promise<CallJson> {
+    if (admitted.attached || admitted.status !== 'pending') return this.#attached(admitted);
+    if (!wasWaited || this.#room.state.isDraining) return this.#fresh(admitted);
+    return this.#attached(admitted).catch(() => this.#fresh(admitted));
   }
 
   async #attached({ callId, attached }: Admitted): Promise<CallJson> {

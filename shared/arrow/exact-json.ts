@@ -31,8 +31,20 @@ export const isExactNumber = (value: unknown): value is ExactNumber =>
 
 export const isInteger = (source: string): boolean => /^-?\d+$/.test(source);
 
+/** Digits of the widest integers of 64 bits, and a sign. */
+const WIDE_DIGITS_MAX = 21;
+
+/** An integer's digits as a bigint; null: so many that no type of 64 bits takes it. To read millions of them takes seconds. */
+export const wideInteger = (digits: string): bigint | null =>
+  digits.length > WIDE_DIGITS_MAX && digits.replace(/^-?0*/, '').length > WIDE_DIGITS_MAX
+    ? null
+    : BigInt(digits);
+
 /** Of an integer's digits. */
-export const isInt64 = (digits: string): boolean => BigInt.asIntN(64, BigInt(digits)) === BigInt(digits);
+export const isInt64 = (digits: string): boolean => {
+  const value = wideInteger(digits);
+  return value !== null && BigInt.asIntN(64, value) === value;
+};
 
 const NUMBER = /^(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/;
 

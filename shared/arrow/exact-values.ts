@@ -1,6 +1,6 @@
 /** Exact numbers of JSON (exact-json.ts) as the values that a type takes. */
 import type { FieldJson, TypeJson } from '../domain/function.ts';
-import { type ExactNumbers, isExactNumber, isInteger } from './exact-json.ts';
+import { type ExactNumbers, isExactNumber, isInteger, wideInteger } from './exact-json.ts';
 import { isObject, mapPairs } from './value-check.ts';
 
 type Parametric = Exclude<TypeJson, string>;
@@ -17,7 +17,7 @@ const isWideInteger = (type: TypeJson): boolean =>
     : 'timestamp' in type || 'time' in type || 'duration' in type;
 
 const ofText = (type: TypeJson, text: string): unknown => {
-  if (isWideInteger(type) && isInteger(text)) return BigInt(text);
+  if (isWideInteger(type) && isInteger(text)) return wideInteger(text) ?? undefined;
   if (typeof type === 'string') return type.startsWith('float') ? Number(text) : undefined;
   return 'decimal' in type ? text : undefined;
 };

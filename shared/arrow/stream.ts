@@ -228,7 +228,8 @@ class StreamReader {
   #metadata(batch: FlatTable): Metadata {
     if (batch.table(3) !== null)
       batch.flat.fail('its body is compressed; write the stream without compression');
-    if (!batch.has(1) || !batch.has(2)) batch.flat.fail('it lacks its field nodes or its buffers');
+    // Columns of nulls alone have no buffers, and some writers leave out the empty list of these.
+    if (!batch.has(1)) batch.flat.fail('it lacks its field nodes');
     // Of views, which are not supported: read for its bounds.
     batch.vector(4, 8);
     return { nodes: readPairs(batch, 1), regions: readPairs(batch, 2) };

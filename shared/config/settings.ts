@@ -425,6 +425,13 @@ const checkProcess = (settings: Settings, raw: Readonly<Partial<Record<string, s
     throw wrong('s3Prefix', settings.s3Prefix, 'give at most 200 letters, digits and ._:/-');
   if (!/^[\w.:-]{1,64}$/.test(settings.redisPrefix))
     throw wrong('redisPrefix', settings.redisPrefix, 'give at most 64 letters, digits and ._:-');
+  // The keys of the function 12 of the prefix "a" begin with "a:12".
+  if (/:\d+$/.test(settings.redisPrefix))
+    throw wrong(
+      'redisPrefix',
+      settings.redisPrefix,
+      'it may not end in a colon and digits; put a letter behind',
+    );
   if (!isIngress && raw.port !== undefined)
     throw wrong(
       'port',

@@ -71,6 +71,13 @@ def _checked_type(output_type: Any) -> pa.DataType | None:
     return output_type
 
 
+def _byte_text(name: str, text: str) -> str:
+    """A header's value is bytes, which the server reads as UTF-8; http.client writes a text as Latin-1."""
+    if not isinstance(text, str) or not text.isprintable():
+        raise ValueError(f"{name} is {text!r}; it takes a text without control characters")
+    return text.encode().decode("latin-1")
+
+
 def _option_headers(
     priority: int | None,
     lane: str | None,
@@ -82,7 +89,7 @@ def _option_headers(
     if priority is not None:
         headers["sluice-priority"] = str(priority)
     if lane is not None:
-        headers["sluice-lane"] = lane
+        headers["sluice-lane"] = _byte_text("lane", lane)
     if deadline is not None:
         headers["sluice-deadline-ms"] = str(round((checked_timeout(deadline) or 0.0) * 1000))
     if metadata is not None:

@@ -78,6 +78,7 @@ type End = { status: number; cancelled: number; expired: number; parts: readonly
 
 const writeDone = (ledger: Ledger, call: LiveCall, now: number, end: End): void => {
   const { parts } = end;
+  const startedAt = call.startedAt ?? call.leasedAt;
   const isSimple = parts.length === PART_WIDTH && parts[0] === PART.ok;
   ledger.sql.addDone.run(
     call.id,
@@ -86,8 +87,9 @@ const writeDone = (ledger: Ledger, call: LiveCall, now: number, end: End): void 
     call.rows,
     call.bytes,
     call.arrivedAt,
-    call.startedAt ?? call.leasedAt,
-    now,
+    startedAt,
+    // A cancel's time may be of another thread, a millisecond before.
+    Math.max(now, startedAt ?? 0),
     call.deadlineAt,
     now + ledger.options.retentionMs,
     end.status,

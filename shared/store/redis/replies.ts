@@ -5,7 +5,7 @@ import { BugError, SluiceError } from '../../errors/sluice-error.ts';
 /** Errors of a server that may answer the same command later. */
 const UNAVAILABLE =
   /^(LOADING|READONLY|CLUSTERDOWN|MASTERDOWN|TRYAGAIN|MOVED|ASK|BUSY|NOREPLICAS|MISCONF|UNBLOCKED|NOAUTH|WRONGPASS|ERR max number of clients)\b/;
-const REFUSED = /^NOPERM\b|ACL failure in script/;
+const REFUSED = /^NOPERM\b|ACL failure in script|The user executing the script can't/;
 const CONNECTION =
   /Connection is closed|Stream isn't writeable|max retries per request|Too many Cluster redirections|Cluster is ended|isn't connected|Command aborted|Command timed out|Failed to refresh slots cache|None of startup nodes|Socket timeout|connect E|read E|write E|ETIMEDOUT|ECONN|EPIPE|ENOTFOUND/;
 

@@ -4,7 +4,9 @@ import {
   exactJson,
   isDoublePrint,
   isExactNumber,
+  isInt64,
   jsonWithBigInts,
+  wideInteger,
 } from '../../../shared/arrow/exact-json.ts';
 import { exactNumbersFor } from '../../../shared/arrow/exact-values.ts';
 import {
@@ -132,4 +134,14 @@ describe('exact JSON', () => {
     const stream = rowsToStream({ x: [value] }, [field('json')]);
     expect(streamToColumns(stream).x).toEqual([value]);
   });
+});
+
+it('reads no integer of more digits than any type takes', () => {
+  const many = '1'.repeat(31_000_000);
+  expect([wideInteger(many), wideInteger(`-${many}`), isInt64(many)]).toEqual([null, null, false]);
+  expect([wideInteger(`-${'0'.repeat(100)}5`), wideInteger('-9223372036854775808')]).toEqual([
+    -5n,
+    -(2n ** 63n),
+  ]);
+  expect(isInt64('9223372036854775807') && !isInt64('9223372036854775808')).toBe(true);
 });

@@ -1,3 +1,4 @@
+import { columnFromArray, nullType, tableFromColumns, tableToIPC } from '@uwdata/flechette';
 import { describe, expect, test } from 'vitest';
 import {
   checkOutput,
@@ -212,4 +213,10 @@ describe('types from outside', () => {
     for (let i = 0; i < 100; i++) type = { list: item(type) };
     expect(outcome(() => parseType(type, 'output'))).toContain('types nest at most 64 levels deep');
   });
+});
+
+test('a stream whose columns are all of nulls has no buffers, and some writers no list of them', () => {
+  const table = tableFromColumns({ note: columnFromArray([null, null], nullType()) });
+  const stream = readStream(tableToIPC(table, { format: 'stream' })!);
+  expect([stream.rows, stream.batches.length]).toEqual([2, 1]);
 });

@@ -136,6 +136,19 @@ describe('JSON Lines', () => {
     await expect(read(file('d.jsonl', changed))).rejects.toThrow(/d\.jsonl, line 2001: column "a" is "text"/);
   });
 
+  it('has rows of any keys, also those that every object has', async () => {
+    const lines = ['{"text":"a"}', '{"text":"b","constructor":2,"__proto__":{"c":1}}'];
+    const { columns, chunks } = await read(file('keys.jsonl', lines.join('\n')));
+    expect(columns).toEqual(['text', 'constructor', '__proto__']);
+    expect(chunks.map((chunk) => Object.entries(chunk))).toEqual([
+      [
+        ['text', ['a', 'b']],
+        ['constructor', [null, 2]],
+        ['__proto__', [null, { c: 1 }]],
+      ],
+    ]);
+  });
+
   it('keeps the digits of numbers that a double would round', async () => {
     const row = (id: string, wide: string, d: string): string =>
       `{"id":${id},"wide":${wide},"meta":{"id":${id}},"d":${d},"x":0.10000000000000001}\n`;

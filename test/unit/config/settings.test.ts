@@ -30,6 +30,7 @@ describe('roles', () => {
     [{ role: 'worker', store: 'redis://127.0.0.1:6379', grpcPort: '0' }, /--grpc-port .* no API/],
     [{ redisPrefix: 'mine' }, /the embedded store has nothing in Redis/],
     [{ redisPrefix: 'mi{ne}', store: REDIS }, /at most 64 letters, digits/],
+    [{ redisPrefix: 'mine:12', store: REDIS }, /may not end in a colon and digits/],
     [{ s3Bucket: 'payloads' }, /the embedded store has nothing in Redis/],
     [{ s3Threshold: '1MiB', store: REDIS }, /there is no bucket; give --s3-bucket as well/],
     [{ s3Bucket: 's3://payloads', store: REDIS }, /give the name of a bucket alone/],

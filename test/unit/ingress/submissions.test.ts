@@ -274,6 +274,28 @@ describe('Prefer: wait', () => {
     expect((await rig.ask(`/v1/calls/${json.call_id}`)).json.status).toBe('pending');
   });
 
+  it('tells how far the call has come when the time is over', async () => {
+    await rig.deploy('slow', { max_batching_size: 1 });
+    const versionId = await versionIdOf(rig.store, 'slow');
+    const asked = rig.post('/v1/functions/slow/calls', text('a', 'b'), { prefer: 'wait=1' });
+    const { queue } = rig.store;
+    let callId = 0;
+    await expect
+      .poll(async () => {
+        const { calls } = await queue.open({ versionId, after: 0, limit: 1 });
+        callId = calls[0]?.callId ?? 0;
+        return callId;
+      })
+      .toBeGreaterThan(0);
+    const until = Date.now() + 60_000;
+    await queue.offer({ now: Date.now(), workerId: 'w', versionId, idle: 1, prefetch: 0, until });
+    const slices = [{ callId, from: 0, count: 1 }];
+    await queue.seal({ now: Date.now(), versionId, slices, reason: 'size', fence: '' });
+    await queue.lease({ now: Date.now(), workerId: 'w', versionId, leaseMs: 60_000, max: 1 });
+    const { status, json } = await asked;
+    expect([status, json.status, typeof json.started_at]).toEqual([202, 'running', 'string']);
+  });
+
   it('answers attached calls, finished ones too', async () => {
     await rig.deploy('attached');
     const versionId = await versionIdOf(rig.store, 'attached');

@@ -23,6 +23,11 @@ describe('what a call takes', () => {
     expect(columnsOf(body)).toEqual({ text: ['a', 'b'], n: [1, null] });
   });
 
+  it('is rows of any keys, also those that every object has', async () => {
+    const { body } = await encoded([{ text: 'a' }, { text: 'b', constructor: 3 }], null);
+    expect(columnsOf(body)).toEqual({ text: ['a', 'b'], constructor: [null, 3] });
+  });
+
   it('is bare values for a function of one input', async () => {
     expect(columnsOf((await encoded(['a', 'b'])).body)).toEqual({ text: ['a', 'b'] });
     await expect(encoded(['a'], [TEXT, N])).rejects.toThrow('Bare values need a function with one input');

@@ -21,7 +21,7 @@ describe('a result', () => {
 
   it('has integers as numbers where they are exact, and as bigint where not', () => {
     expect(decoded([1, 2], 'int64')).toEqual([1, 2]);
-    expect(decoded([1n, 9007199254740993n], 'int64')).toEqual([1n, 9007199254740993n]);
+    expect(decoded([1n, 9007199254740993n], 'int64')).toEqual([1, 9007199254740993n]);
   });
 
   it('has JSON as the value, decimals as text, timestamps as dates', () => {

@@ -115,6 +115,14 @@ describe('requests', () => {
     await expect(call).rejects.toThrow('enough');
   });
 
+  it('carry a lane of any letters, and refuse a key that is none at once', async () => {
+    const { url, requests } = await answering(json(202, { call_id: 'c', status: 'pending', rows: 1 }));
+    await new Sluice({ url }).function('f').deferBatch({ text: ['a'] }, { lane: 'lé中文' });
+    const sent = requests.at(-1)!.headers['sluice-lane'] as string;
+    expect(Buffer.from(sent, 'latin1').toString()).toBe('lé中文');
+    expect(() => new Sluice({ url, apiKey: 'k☃' })).toThrow(/characters that no key has/);
+  });
+
   it('wait longer each time, up to a limit, and never in step', () => {
     expect([0, 1, 2, 10, 40].map((attempt) => backOffMs(attempt, 1))).toEqual([
       100, 200, 400, 10_000, 10_000,
