@@ -1,9 +1,9 @@
 /** What callers hand over as rows, made into the columns or the Arrow stream that a call carries. */
 import * as arrow from '@uwdata/flechette';
 import { isExactNumber } from '../shared/arrow/exact-json.ts';
+import { ownValue } from '../shared/arrow/own-value.ts';
 import type { FieldJson } from '../shared/domain/function.ts';
 import { SluiceError } from '../shared/errors/sluice-error.ts';
-import { ownValue } from '../shared/runtime/own-value.ts';
 
 export type Row = Readonly<Record<string, unknown>>;
 export type Columns = Readonly<Record<string, ArrayLike<unknown>>>;

@@ -1,8 +1,8 @@
 /** JSON Lines: an object a line, streamed. */
 import { statSync } from 'node:fs';
 import { exactJson, isExactNumber } from '../../shared/arrow/index.ts';
+import { ownValue } from '../../shared/arrow/own-value.ts';
 import type { FieldJson } from '../../shared/domain/function.ts';
-import { ownValue } from '../../shared/runtime/own-value.ts';
 import { CommandError } from '../failure.ts';
 import type { RowRequest, RowSource } from './row-source.ts';
 import { CHUNK_BYTES_MAX } from './row-streams.ts';

@@ -1,7 +1,7 @@
 /** Types for columns of JSON Lines that no input declares, from the values of a sample. */
 import { isDoublePrint, isExactNumber, isInt64, isInteger } from '../../shared/arrow/index.ts';
+import { ownValue } from '../../shared/arrow/own-value.ts';
 import type { FieldJson, TypeJson } from '../../shared/domain/function.ts';
-import { ownValue } from '../../shared/runtime/own-value.ts';
 import { CommandError } from '../failure.ts';
 
 /** Digits of the widest integers that Arrow has. */
