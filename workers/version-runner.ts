@@ -451,17 +451,16 @@ export class VersionRunner {
       this.#unsettledBytes -= outputBytes;
     });
     if (answer?.accepted) {
-      this.#metrics.settled(settlement.outcomes);
-      this.#sample(run, settlement, at);
+      // The store drops late answers for calls that were cancelled or expired: nobody was given them.
+      const outcomes = settlement.outcomes.filter(({ callId }) => !run.hasEnded(callId));
+      this.#metrics.settled(outcomes);
+      this.#sample(run, { ...settlement, outcomes }, at);
     } else if (answer?.stale) this.#metrics.conflict();
   }
 
-  /** The store drops late answers for calls that were cancelled or expired: nobody was given them. */
   #sample(run: BatchRun, { outcomes, output, handlerMs }: Settlement, at: number): void {
-    if (this.#sampler === null) return;
-    const given = outcomes.filter(({ callId }) => !run.hasEnded(callId));
     const { leased, rows, parts } = run;
-    this.#sampler.take({ leased, rows, parts, settlement: { outcomes: given, output, handlerMs }, at });
+    this.#sampler?.take({ leased, rows, parts, settlement: { outcomes, output, handlerMs }, at });
   }
 
   async #handBack(leased: LeasedBatch): Promise<void> {

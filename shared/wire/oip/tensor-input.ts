@@ -121,7 +121,7 @@ const textValues = (head: TensorHead, flat: readonly unknown[]): TensorValues =>
   let end = 0;
   for (let i = 0; i < flat.length; i += 1) {
     const value = flat[i];
-    if (typeof value === 'string') end += Buffer.byteLength(value);
+    if (typeof value === 'string' && value.isWellFormed()) end += Buffer.byteLength(value);
     else if (value instanceof Uint8Array) end += value.byteLength;
     else refuseElement(head, i, value);
     if (end > DATA_BYTES_MAX) return refuseInput(head.name, `has more than ${DATA_BYTES_MAX} bytes`);

@@ -183,7 +183,28 @@ describe('settling', () => {
   });
 });
 
+const rowsSettled = async (): Promise<number> => {
+  const { values } = await metrics.rowsSettled.get();
+  const ofF = values.filter(({ labels }) => labels.function === 'f' && labels.outcome === 'ok');
+  return ofF.reduce((sum, { value }) => sum + value, 0);
+};
+
 describe('cancelling', () => {
+  it('leaves rows that were answered late out of those that are settled', async () => {
+    const { rig, leased } = await watchedRig();
+    const gate = new Gate(rig, 'gate');
+    const batching = { sizeRows: 2, durationMs: 60_000, bytesMax: 2 ** 26 };
+    const record = await rig.deploy(nodeSpec(GATED, { batching }));
+    const before = await rowsSettled();
+    const calls = [await rig.submit(record, [gate.path]), await rig.submit(record, ['b'])];
+    await leased(1);
+    await rig.store.queue.cancel({ now: Date.now(), callId: calls[1]! });
+    expect((await rig.finished(calls[1]!)).status).toBe('cancelled');
+    await gate.open();
+    expect((await rig.finished(calls[0]!)).status).toBe('completed');
+    await expect.poll(async () => (await rowsSettled()) - before).toBe(1);
+  });
+
   it('tells a handler that nobody wants its answer, and keeps its process', async () => {
     const { rig, leased } = await watchedRig();
     const body = `export const run = ({ text }, context, signal) => text[0] === 'wait'

@@ -101,6 +101,11 @@ describe('every datatype', () => {
     expect(Buffer.from(chunks[0]!).toString()).toContain('"data":[18446744073709551615]');
   });
 
+  it('refuses a text that UTF-8 has no bytes for', () => {
+    const { message } = refusal(() => tensor('BYTES', [2], ['a', 'b\ud800c']));
+    expect(message).toMatch(/"x" has "b\\ud800c" as element 1, in row 1, which is no BYTES/);
+  });
+
   it('takes any texts of any lengths through BYTES and back', () => {
     fc.assert(
       fc.property(fc.array(fc.string({ unit: 'grapheme' }), { minLength: 1, maxLength: 40 }), (texts) => {
