@@ -135,6 +135,26 @@ def test_wrong_calls_say_why(remote):
 # Handles
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"deadline": -1}, "deadline is -1; it takes seconds from now"),
+        ({"deadline": float("inf")}, "deadline is inf; it takes seconds from now"),
+        ({"metadata": "abc"}, "metadata is 'abc'; it takes a dict"),
+        ({"lane": "a\r\nx: y"}, "it takes a text without control characters"),
+    ],
+)
+def test_wrong_options_are_named(remote, options, message):
+    with pytest.raises(ValueError, match=message):
+        remote.function("upper").defer_batch(["a"], **options)
+
+
+def test_lanes_have_any_letters(remote):
+    lanes = ["l\u00e9", "l\u00e0", "\u4e2d\u6587"]
+    calls = [remote.function("upper").defer_batch(["a"], lane=lane) for lane in lanes]
+    assert [call.show()["lane"] for call in calls] == lanes
+
+
 def test_a_handle_gives_the_results_again_and_again(remote):
     handle = remote.function("upper", is_async=True).defer_batch(TABLE)
     got = handle.get(timeout=30)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 import uuid
@@ -91,8 +92,12 @@ def _option_headers(
     if lane is not None:
         headers["sluice-lane"] = _byte_text("lane", lane)
     if deadline is not None:
-        headers["sluice-deadline-ms"] = str(round((checked_timeout(deadline) or 0.0) * 1000))
+        if isinstance(deadline, bool) or not isinstance(deadline, (int, float)) or not 0 < deadline < math.inf:
+            raise ValueError(f"deadline is {deadline!r}; it takes seconds from now, above 0")
+        headers["sluice-deadline-ms"] = str(math.ceil(deadline * 1000))
     if metadata is not None:
+        if not isinstance(metadata, Mapping):
+            raise ValueError(f"metadata is {metadata!r}; it takes a dict of strings")
         headers["sluice-metadata"] = json.dumps(dict(metadata))
     if traceparent is not None:
         headers["traceparent"] = traceparent
