@@ -1,7 +1,7 @@
 /**
  * A map of ids to values that come and go by the ten thousand a second. V8's own moves its entries to a new table now and then,
  * and a table that the collector has once called old keeps all later ones and what lay in them, until the next full
- * collection: each minor one then copies values that are long gone (measured: 1.7 KB a call, and a sixth of the
+ * collection: each minor one then copies values that are long gone (measured: 1.7 KB a call, and a tenth of the
  * processor). Here a value lies in a page of neighbouring ids, and its place is emptied when it goes.
  */
 
