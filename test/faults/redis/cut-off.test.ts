@@ -10,6 +10,9 @@ const LEASE_MS = 2000;
 const ROUNDS = isLong ? 6 : 1;
 const ROLES = ['ingress', 'buffer', 'worker', 'worker'];
 const CUT_OFF = 2;
+/** On a busy machine the run that was seen may have been settled before the cut: then there is nothing to be refused. */
+const CUTS_MAX = 4;
+const REFUSED_MS = 15_000;
 
 const conflictsOf = async ({ healthUrl }: SluiceServer): Promise<number> => {
   const text = await (await fetch(`${healthUrl}/metrics`)).text();
@@ -36,8 +39,10 @@ describeWithRedis('a worker that is cut off for three leases, its sockets half-o
     await withRig(options, async ({ ledger, herd, witness }) => {
       const worker = herd.at(CUT_OFF);
       ledger.load(8);
-      for (let round = 0; round < ROUNDS; round += 1) {
-        const [before, runs] = [await conflictsOf(worker), witness.runs().length];
+      let cuts = 0;
+      const cut = async (): Promise<void> => {
+        cuts += 1;
+        const runs = witness.runs().length;
         await eventually('the worker is in a run', async () =>
           witness
             .runs()
@@ -48,7 +53,20 @@ describeWithRedis('a worker that is cut off for three leases, its sockets half-o
         const end = performance.now() + 3 * LEASE_MS;
         while (performance.now() < end) await ledger.progress(1);
         proxy.resume();
-        await eventually('its late settle is refused', async () => (await conflictsOf(worker)) > before);
+      };
+      for (let round = 0; round < ROUNDS; round += 1) {
+        const before = await conflictsOf(worker);
+        for (let isRefused = false, left = CUTS_MAX; !isRefused; left -= 1) {
+          await cut();
+          isRefused = await eventually(
+            'its late settle is refused',
+            async () => (await conflictsOf(worker)) > before,
+            REFUSED_MS,
+          ).catch((error: Error) => {
+            if (left === 1) throw error;
+            return false;
+          });
+        }
       }
       const seen = witness.runs().length;
       await eventually('it works again', async () =>
@@ -59,9 +77,9 @@ describeWithRedis('a worker that is cut off for three leases, its sockets half-o
       );
       await ledger.unload();
       const tally = await ledger.balance();
-      ledger.expectRerunsOf(new Set([worker.pid]), ROUNDS);
+      ledger.expectRerunsOf(new Set([worker.pid]), cuts);
       const conflicts = await conflictsOf(worker);
-      console.info(`cut off, seed ${SEED}: ${ROUNDS} times, ${conflicts} conflicts; ${tallyText(tally)}`);
+      console.info(`cut off, seed ${SEED}: ${cuts} times, ${conflicts} conflicts; ${tallyText(tally)}`);
       expect(tally.reruns).toBeGreaterThan(0);
     });
   });
