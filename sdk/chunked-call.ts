@@ -166,7 +166,7 @@ class ChunkedRun<Output> {
       } catch (error) {
         if (this.#options.onError !== 'null') throw error;
         const rows = await pickableBatch(batch);
-        const left = open.refuse(error, (column, at) => valueAt(rows, column, at) == null);
+        const left = open.refuse(error, (column) => (at) => valueAt(rows, column, at) == null);
         if (left === null) throw error;
         batch = pickRows(rows, left);
       }

@@ -1,7 +1,7 @@
 /** What callers hand over as rows, made into the columns or the Arrow stream that a call carries. */
 import * as arrow from '@uwdata/flechette';
 import { isExactNumber } from '../shared/arrow/exact-json.ts';
-import { ownValue } from '../shared/arrow/own-value.ts';
+import { ownValue } from '../shared/arrow/value-check.ts';
 import type { FieldJson } from '../shared/domain/function.ts';
 import { SluiceError } from '../shared/errors/sluice-error.ts';
 

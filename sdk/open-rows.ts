@@ -2,8 +2,8 @@
 import type { RowErrorJson } from '../shared/wire/api.ts';
 import { refusalOf, refusedColumn, refusedRow } from './refused-row.ts';
 
-/** Whether a row of what was sent, counted from 0, is null in the column. */
-export type IsNull = (column: string, at: number) => boolean;
+/** Of a column of what was sent: whether a row, counted from 0, is null in it. */
+export type NullsOf = (column: string) => (at: number) => boolean;
 
 /** The rows of a chunk that the server has not refused, by their places in the whole, and why it refused the others. */
 export class OpenRows {
@@ -18,15 +18,15 @@ export class OpenRows {
    * Takes out the row that a refusal names. A column that takes no null takes none of its nulls: they go at once.
    * @returns which of the rows that were sent are left; null: the error names no row of them
    */
-  refuse(error: unknown, isNull: IsNull): readonly number[] | null {
+  refuse(error: unknown, nullsOf: NullsOf): readonly number[] | null {
     const named = refusedRow(error);
     if (named === null || named >= this.rows.length) return null;
     const column = refusedColumn(error);
-    const isOfNulls = column !== null && isNull(column, named);
+    const isNull = column === null ? null : nullsOf(column);
+    const isOut = isNull?.(named) ? isNull : (at: number): boolean => at === named;
     const left: number[] = [];
     for (const [at, row] of this.rows.entries()) {
-      const isOut = isOfNulls ? isNull(column, at) : at === named;
-      if (isOut) this.refused.set(row, refusalOf(error, row));
+      if (isOut(at)) this.refused.set(row, refusalOf(error, row));
       else left.push(at);
     }
     this.rows = left.map((at) => this.rows[at]!);

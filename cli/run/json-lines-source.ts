@@ -1,7 +1,7 @@
 /** JSON Lines: an object a line, streamed. */
 import { statSync } from 'node:fs';
 import { exactJson, isExactNumber } from '../../shared/arrow/index.ts';
-import { ownValue } from '../../shared/arrow/own-value.ts';
+import { ownValue } from '../../shared/arrow/value-check.ts';
 import type { FieldJson } from '../../shared/domain/function.ts';
 import { CommandError } from '../failure.ts';
 import type { RowRequest, RowSource } from './row-source.ts';

@@ -23,13 +23,10 @@ export class OpenChunk {
 
   /** Takes out the row that a refusal names; false where it names none. */
   refuse(error: unknown): boolean {
-    const known = new Map<string, ReadonlySet<number>>();
-    const nullsOf = (column: string): ReadonlySet<number> => {
-      const nulls = known.get(column) ?? nullRows(this.bytes, column);
-      known.set(column, nulls);
-      return nulls;
-    };
-    const left = this.#open.refuse(error, (column, at) => nullsOf(column).has(at));
+    const left = this.#open.refuse(error, (column) => {
+      const nulls = nullRows(this.bytes, column);
+      return (at) => nulls.has(at);
+    });
     if (left === null) return false;
     this.bytes = pickedStream(
       { streams: [this.bytes], runs: left.map((from) => ({ from, count: 1 })) },

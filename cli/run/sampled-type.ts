@@ -1,6 +1,6 @@
 /** Types for columns of JSON Lines that no input declares, from the values of a sample. */
 import { isDoublePrint, isExactNumber, isInt64, isInteger } from '../../shared/arrow/index.ts';
-import { ownValue } from '../../shared/arrow/own-value.ts';
+import { ownValue } from '../../shared/arrow/value-check.ts';
 import type { FieldJson, TypeJson } from '../../shared/domain/function.ts';
 import { CommandError } from '../failure.ts';
 

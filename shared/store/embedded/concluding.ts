@@ -3,7 +3,7 @@
  * deadlines all end here. A batch's final record holds the outcomes; a part that settles while the rest keeps the
  * batch's id gets a record of its own, so that an id never means two outputs.
  */
-import { dropBatch, finish, forgetBatch } from './ending.ts';
+import { dropBatch, eachCall, finish, forgetBatch } from './ending.ts';
 import type { Ledger } from './ledger.ts';
 import { type ContinuationMessage, INLINE_BYTES_MAX } from './messages.ts';
 import {
@@ -209,13 +209,6 @@ const resume = (ledger: Ledger, batch: Batch, part: ContinuationMessage, end: Co
     batch.id,
   );
   if (end.isSilent !== true) makeReady(ledger, batch, end.now);
-};
-
-const eachCall = (ledger: Ledger, batch: Batch, change: (call: LiveCall, batch: Batch) => void): void => {
-  for (let at = 0; at < batch.slices.length; at += SLICE_WIDTH) {
-    const call = ledger.live.get(batch.slices[at]!);
-    if (call !== undefined) change(call, batch);
-  }
 };
 
 const split = (ledger: Ledger, batch: Batch, rest: readonly ContinuationMessage[], end: Conclusion): void => {

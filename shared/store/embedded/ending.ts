@@ -132,13 +132,22 @@ export const dropBatch = (ledger: Ledger, batch: Batch): void => {
   forgetBatch(ledger, batch);
 };
 
+/** The calls of a batch that are not finished, once for each of their slices. */
+export const eachCall = (
+  ledger: Ledger,
+  batch: Batch,
+  change: (call: LiveCall, batch: Batch) => void,
+): void => {
+  for (let at = 0; at < batch.slices.length; at += SLICE_WIDTH) {
+    const call = ledger.live.get(batch.slices[at]!);
+    if (call !== undefined) change(call, batch);
+  }
+};
+
 /** Takes a batch that is no longer open out of memory. */
 export const forgetBatch = (ledger: Ledger, batch: Batch): void => {
   if (ledger.batches.delete(batch.id)) batch.version.openBatches -= 1;
   ledger.setLease(batch, null);
   if (batch.version.ready.delete(batch)) ledger.outbox.slots.add(batch.version);
-  for (let at = 0; at < batch.slices.length; at += SLICE_WIDTH) {
-    const call = ledger.live.get(batch.slices[at]!);
-    if (call !== undefined) letGoOfBatch(call, batch);
-  }
+  eachCall(ledger, batch, letGoOfBatch);
 };
