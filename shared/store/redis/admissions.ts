@@ -1,7 +1,6 @@
 /** The verb `admit`: the calls of a tick that go to one function travel in one script. */
 import type { CallStatus } from '../../domain/call.ts';
 import { BugError, SluiceError } from '../../errors/sluice-error.ts';
-import { atTurnEnd } from '../../runtime/turn-end.ts';
 import type { Admission, Admitted } from '../ports/queue.ts';
 import { bytesFull, rowsFull } from '../queue-refusals.ts';
 import { dropAsides, isForAside, setAside } from './aside.ts';
@@ -9,6 +8,7 @@ import { tooLong } from './large-bytes.ts';
 import { callIdOf, functionOfVersion, isFunctionNumber, serialOfVersion } from './layout.ts';
 import { headOf, idempotencyOf, objectKind, pack, payloadOf, STATUSES, unpack } from './packing.ts';
 import { bump, noVersion, type QueueContext, runScript } from './queue-context.ts';
+import { TurnGroups } from './turn-groups.ts';
 
 /** Calls and payload bytes in one script: some milliseconds, in which all others wait. */
 const SCRIPT_CALLS_MAX = 256;
@@ -33,7 +33,7 @@ type Asked = {
   readonly resolve: (admitted: Admitted) => void;
   readonly reject: (error: Error) => void;
 };
-type Group = { readonly fn: number; readonly name: string; asked: Asked[]; bytes: number };
+type Place = { readonly fn: number; readonly name: string };
 
 const isWhole = (value: number): boolean => Number.isSafeInteger(value) && value >= 0;
 
@@ -44,11 +44,14 @@ const checkNumbers = ({ now, rows, bytes, apiKeyId, deadlineAt }: Admission): vo
 
 export class Admissions {
   readonly #context: QueueContext;
-  #groups = new Map<string, Group>();
-  readonly #flushSoon = atTurnEnd(() => this.flush());
+  readonly #groups: TurnGroups<Place, Asked>;
 
   constructor(context: QueueContext) {
     this.#context = context;
+    this.#groups = new TurnGroups(
+      ({ payload }) => Math.max(1 / SCRIPT_CALLS_MAX, payload.byteLength / SCRIPT_BYTES_MAX),
+      (place, asked) => void this.#send(place, asked),
+    );
   }
 
   admit(admission: Admission): Promise<Admitted> {
@@ -68,7 +71,8 @@ export class Admissions {
 
   #ask(fn: number, admission: Admission, kind: number, payload: Uint8Array): Promise<Admitted> {
     return new Promise((resolve, reject) => {
-      this.#add(fn, { admission, kind, payload, resolve, reject });
+      const name = admission.functionName;
+      this.#groups.add(`${fn} ${name}`, { fn, name }, { admission, kind, payload, resolve, reject });
     });
   }
 
@@ -79,32 +83,11 @@ export class Admissions {
     );
   }
 
-  /** Sends what was asked so far, so that what is asked next comes behind it. */
   flush(): void {
-    const groups = this.#groups;
-    if (groups.size === 0) return;
-    this.#groups = new Map();
-    for (const group of groups.values()) void this.#send(group);
+    this.#groups.flush();
   }
 
-  #add(fn: number, asked: Asked): void {
-    const name = asked.admission.functionName;
-    const key = `${fn} ${name}`;
-    let group = this.#groups.get(key);
-    if (group === undefined) {
-      group = { fn, name, asked: [], bytes: 0 };
-      this.#groups.set(key, group);
-    }
-    group.asked.push(asked);
-    group.bytes += asked.payload.byteLength;
-    if (group.asked.length >= SCRIPT_CALLS_MAX || group.bytes >= SCRIPT_BYTES_MAX) {
-      this.#groups.delete(key);
-      void this.#send(group);
-    }
-    this.#flushSoon();
-  }
-
-  async #send({ fn, name, asked }: Group, mayBeAside = true): Promise<void> {
+  async #send({ fn, name }: Place, asked: readonly Asked[], mayBeAside = true): Promise<void> {
     const { largeTurns } = this.#context;
     const isAside = ({ payload }: Asked): boolean => mayBeAside && isForAside(payload);
     const large = asked.filter(isAside).reduce((sum, { payload }) => sum + payload.byteLength, 0);
@@ -117,7 +100,7 @@ export class Admissions {
         if (answer[0] === CODE.asideGone) left.push(one);
         else this.#answer(fn, one, answer);
       });
-      if (left.length > 0) void this.#send({ fn, name, asked: left, bytes: 0 }, false);
+      if (left.length > 0) void this.#send({ fn, name }, left, false);
     } catch (error) {
       if (error instanceof SluiceError && error.code === 'memory_full')
         bump(this.#context, 'admissions_refused', asked.length);

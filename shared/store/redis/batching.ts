@@ -1,43 +1,18 @@
-/** The verbs of batches: offer, seal, lease, extend, release, settle. */
+/** The verbs of batches, but for those that make them and end them (seals.ts, settles.ts): offer, lease, extend, release. */
 import { randomBytes } from 'node:crypto';
-import type { Outcome, RowError, Slice } from '../../domain/call.ts';
-import { BugError } from '../../errors/sluice-error.ts';
-import type {
-  BatchCall,
-  Continuation,
-  ExtendRequest,
-  LeasedBatch,
-  LeaseRef,
-  LeaseRequest,
-  Offer,
-  SettleAnswer,
-  Settlement,
-} from '../ports/queue.ts';
-import { dropAsides, isForAside, setAside } from './aside.ts';
+import type { BatchCall, ExtendRequest, LeasedBatch, LeaseRef, LeaseRequest, Offer } from '../ports/queue.ts';
+import { unpackSlices } from './batch-packing.ts';
 import type { DispatchedBatch } from './dispatch.ts';
-import { tooLong } from './large-bytes.ts';
 import {
   batchIdOf,
-  callIdOf,
   functionOfId,
   functionOfVersion,
   isFunctionNumber,
   serialOfId,
   serialOfVersion,
 } from './layout.ts';
-import {
-  isObject,
-  MODES,
-  PART,
-  pack,
-  plain,
-  REASONS,
-  readCall,
-  SLICE_WIDTH,
-  type StoredCall,
-  unpack,
-} from './packing.ts';
-import { bump, dispatchReady, noVersion, type QueueContext, runScript } from './queue-context.ts';
+import { isObject, MODES, pack, plain, REASONS, readCall, type StoredCall, unpack } from './packing.ts';
+import { dispatchReady, noVersion, type QueueContext, runScript } from './queue-context.ts';
 
 export const versionOf = (versionId: number): { fn: number; v: number } => {
   const fn = functionOfVersion(versionId);
@@ -49,21 +24,6 @@ export const offer = async (context: QueueContext, request: Offer): Promise<void
   const { now, workerId, versionId, idle, prefetch, until } = request;
   const { fn, v } = versionOf(versionId);
   await runScript(context, 'offer', fn, now, [v, workerId, idle, prefetch, until]);
-};
-
-/** Numbers of slices; calls of another function get `foreign`. */
-export const packSlices = (fn: number, slices: readonly Slice[], foreign: number): number[] => {
-  const numbers: number[] = [];
-  for (const { callId, from, count } of slices)
-    numbers.push(functionOfId(callId) === fn ? serialOfId(callId) : foreign, from, count);
-  return numbers;
-};
-
-export const unpackSlices = (fn: number, numbers: readonly number[]): Slice[] => {
-  const slices: Slice[] = [];
-  for (let at = 0; at < numbers.length; at += SLICE_WIDTH)
-    slices.push({ callId: callIdOf(fn, numbers[at]!), from: numbers[at + 1]!, count: numbers[at + 2]! });
-  return slices;
 };
 
 /** Tokens of another life of this process never match. */
@@ -308,7 +268,7 @@ export const extend = async (
 };
 
 /** Nobody waits for it: a job of a turn that is over names nothing. */
-const endJob = ({ jobs, dispatch }: QueueContext, batchId: number, token?: string): void => {
+export const endJob = ({ jobs, dispatch }: QueueContext, batchId: number, token?: string): void => {
   const known = jobs.get(batchId);
   if (known === undefined || (token !== undefined && known.token !== token)) return;
   jobs.delete(batchId);
@@ -326,99 +286,4 @@ export const release = async (
   endJob(context, batchId, token);
   await dispatchReady(context, fn, added);
   return held === 1;
-};
-
-type PackedOutcomes = { readonly outcomes: number[]; readonly errors: string };
-
-/** Outcomes as numbers (scripts/parts/ending.lua) and their distinct errors; a failed one's place is its error's index. */
-export const packOutcomes = (fn: number, list: readonly Outcome[]): PackedOutcomes => {
-  const places = new Map<string, number>();
-  const seen = new Map<RowError, number>();
-  const place = (error: RowError): number => {
-    let index = seen.get(error);
-    if (index !== undefined) return index;
-    const text = JSON.stringify(error);
-    index = places.get(text) ?? places.size;
-    places.set(text, index);
-    seen.set(error, index);
-    return index;
-  };
-  const outcomes: number[] = [];
-  for (const one of list) {
-    const at = one.state === 'ok' ? one.outputRow : one.state === 'failed' ? place(one.error) : 0;
-    const n = functionOfId(one.callId) === fn ? serialOfId(one.callId) : -1;
-    outcomes.push(PART[one.state], n, one.from, one.count, at);
-  }
-  return { outcomes, errors: places.size === 0 ? '' : `[${[...places.keys()].join(',')}]` };
-};
-
-export type PackedPart = [
-  slices: number[],
-  attempts: number,
-  claims: number,
-  mode: number,
-  notBefore: number,
-];
-
-export const packParts = (fn: number, parts: readonly Continuation[]): PackedPart[] =>
-  parts.map(({ slices, attempts, claims, mode, notBefore }) => [
-    packSlices(fn, slices, -1),
-    attempts,
-    claims,
-    MODES.indexOf(mode),
-    notBefore,
-  ]);
-
-type Ask = (bytes: Uint8Array | '', reference: string, aside?: string) => Promise<SettleReply>;
-
-/** Brings the output into the bucket, beside the script, or along with it. */
-const settleOutput = async (
-  context: QueueContext,
-  fn: number,
-  { now, output }: Settlement,
-  ask: Ask,
-): Promise<SettleReply> => {
-  const { largeBytes, largeTurns } = context;
-  if (output === null) return ask('', '');
-  if (largeBytes.isLarge(output))
-    return largeBytes.naming(fn, now, output, (reference) => ask('', reference));
-  if (!isForAside(output)) return ask(output, '');
-  // At maxmemory it is refused, and the output goes along with the script, which is not.
-  const reply = await largeTurns.run(output.byteLength, async () => {
-    const aside = setAside(context, fn, output);
-    return ask('', '', aside).catch((error: unknown) => {
-      dropAsides(context, fn, [aside]);
-      throw error;
-    });
-  });
-  return reply[0] === 4 ? ask(output, '') : reply;
-};
-
-type SettleReply = [code: number, told: number | string, added: number[]];
-
-export const settle = async (context: QueueContext, settlement: Settlement): Promise<SettleAnswer> => {
-  const { now, batchId, token, output, continuations, startedAt, handlerMs } = settlement;
-  const fn = functionOfId(batchId);
-  if (output === null && settlement.outcomes.some(({ state }) => state === 'ok'))
-    throw new BugError(`batch ${batchId} settles ok rows without an output`);
-  const stale = { accepted: false, stale: true };
-  if (!isFunctionNumber(fn)) return stale;
-  const { outcomes, errors } = packOutcomes(fn, settlement.outcomes);
-  const asked = pack([outcomes, packParts(fn, continuations), startedAt, handlerMs]);
-  const ask = async (bytes: Uint8Array | '', reference: string, aside = ''): Promise<SettleReply> => {
-    const args = [serialOfId(batchId), token, asked, errors, bytes, reference, aside];
-    return unpack<SettleReply>(await runScript<Buffer>(context, 'settle', fn, now, args));
-  };
-  const [code, told, added] = await settleOutput(context, fn, settlement, ask);
-  if (code === 3) throw tooLong();
-  if (code === 2)
-    throw new BugError(`outcomes and continuations of batch ${batchId} do not cover its rows: ${told}`);
-  endJob(context, batchId, token);
-  if (code === 0) {
-    bump(context, 'settle_conflicts');
-    return stale;
-  }
-  bump(context, 'late_rows', told as number);
-  await dispatchReady(context, fn, added);
-  return { accepted: true, stale: false };
 };

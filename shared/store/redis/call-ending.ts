@@ -4,7 +4,7 @@ import { LeaseWatch } from '../../domain/lease-watch.ts';
 import { afterLostLease } from '../../domain/retry.ts';
 import { SluiceError } from '../../errors/sluice-error.ts';
 import type { CancelAnswer, CancelQuery, ExpiredAnswer, ExpiredQuery } from '../ports/queue.ts';
-import { packOutcomes, packParts, unpackSlices } from './batching.ts';
+import { packOutcomes, packParts, unpackSlices } from './batch-packing.ts';
 import { functionOfId, isFunctionNumber, serialOfId, versionIdOf } from './layout.ts';
 import { MODES, pack, unpack } from './packing.ts';
 import { bump, dispatchReady, type QueueContext, runScript } from './queue-context.ts';

@@ -231,8 +231,9 @@ export const makeRedisClient = (ticket: RedisTicket, listeners?: ClientListeners
   const client = new Client(ticket, listeners);
   const { context, directory, events, guard } = client;
   const registry = new RedisRegistry(context, directory);
+  const { queue, flush } = makeQueue(context, events);
   return {
-    queue: withNews(client, makeQueue(context, events)),
+    queue: withNews(client, queue),
     registry,
     documents: makeDocuments(makeDocumentBytes(context)),
     keys: makeKeys(context),
@@ -246,7 +247,10 @@ export const makeRedisClient = (ticket: RedisTicket, listeners?: ClientListeners
     reach: async () => {
       await client.link.command('PING');
     },
-    close: () => client.close(),
+    close: () => {
+      flush();
+      return client.close();
+    },
   };
 };
 

@@ -2,12 +2,13 @@
 import { BugError } from '../../errors/sluice-error.ts';
 import type { FreeSlots, Offer, QueueStore, StoreEvents, Unwatch, WatchQuery } from '../ports/queue.ts';
 import { Admissions } from './admissions.ts';
-import { extend, lease, offer, release, settle } from './batching.ts';
+import { extend, lease, offer, release } from './batching.ts';
 import { cancel, Expiry } from './call-ending.ts';
 import { list } from './listing.ts';
 import type { QueueContext } from './queue-context.ts';
 import { call, open, result } from './reading.ts';
 import { Seals } from './seals.ts';
+import { Settles } from './settles.ts';
 
 export interface QueueEvents {
   watch<K extends keyof StoreEvents>(
@@ -45,35 +46,43 @@ class Offers {
   }
 }
 
-export const makeQueue = (context: QueueContext, events: QueueEvents): QueueStore => {
+/** `flush` sends what was asked so far and waits for the end of its tick. */
+export const makeQueue = (
+  context: QueueContext,
+  events: QueueEvents,
+): { queue: QueueStore; flush: () => void } => {
   const admissions = new Admissions(context);
   const expiry = new Expiry(context);
   const offers = new Offers(context);
   const seals = new Seals(context, (free, order) => events.hearSlots(free, order));
+  const settles = new Settles(context);
+  const grouped = [admissions, seals, settles];
   /**
-   * What was asked first goes first: admissions and seals wait for the end of their tick. Large payloads and outputs wait for their turn
-   * besides (large-turns.ts), and what is asked after them may pass them.
+   * What was asked first goes first: some verbs wait for the end of their tick, and go before those that come behind them. Large
+   * payloads and outputs wait for their turn besides (large-turns.ts), and what is asked after them may pass them.
    */
+  const flush = (own?: (typeof grouped)[number]): void => {
+    for (const one of grouped) if (one !== own) one.flush();
+  };
   const behind = <Q, A>(verb: (context: QueueContext, query: Q) => Promise<A>) => {
     return (query: Q): Promise<A> => {
-      admissions.flush();
-      seals.flush();
+      flush();
       return verb(context, query);
     };
   };
-  return {
+  const queue: QueueStore = {
     generation: context.generation,
     get durability() {
       return context.durability;
     },
     admit: (admission) => {
-      seals.flush();
+      flush(admissions);
       return admissions.admit(admission);
     },
     open: behind(open),
     offer: behind((_, asked) => offers.offer(asked)),
     seal: (request) => {
-      admissions.flush();
+      flush(seals);
       return seals.seal(request);
     },
     // One whose clock is off takes no work, and extends what it holds by the time that was agreed.
@@ -85,7 +94,10 @@ export const makeQueue = (context: QueueContext, events: QueueEvents): QueueStor
       return extend(context, { ...held, now: clock.agreed(now) });
     }),
     release: behind(release),
-    settle: behind(settle),
+    settle: (settlement) => {
+      flush(settles);
+      return settles.settle(settlement);
+    },
     expired: behind((_, query) => expiry.expired(query)),
     call: behind(call),
     list: behind(list),
@@ -97,4 +109,5 @@ export const makeQueue = (context: QueueContext, events: QueueEvents): QueueStor
     result: behind(result),
     cancel: behind(cancel),
   };
+  return { queue, flush: () => flush() };
 };

@@ -2,14 +2,15 @@
  * The verb `seal`: what a buffer seals of a version in one tick travels in one script, which makes each its batch. A large call
  * is due as several batches at once, and a script for each would read and write the call, the counters and the slots again.
  */
-import { atTurnEnd } from '../../runtime/turn-end.ts';
 import type { FreeSlots, Sealed, SealRequest } from '../ports/queue.ts';
-import { packSlices, versionOf } from './batching.ts';
+import { packSlices } from './batch-packing.ts';
+import { versionOf } from './batching.ts';
 import { batchIdOf } from './layout.ts';
 import { pack, REASONS, unpack } from './packing.ts';
 import { dispatchReady, type QueueContext, runScript } from './queue-context.ts';
+import { TurnGroups } from './turn-groups.ts';
 
-/** Slices in one script, unless its first seal has more: some milliseconds, in which all others wait. */
+/** Slices in one script, unless one seal has more: some milliseconds, in which all others wait. */
 const SCRIPT_SLICES_MAX = 2000;
 
 type SealReply = [
@@ -25,48 +26,35 @@ type Asked = {
   readonly resolve: (sealed: Sealed) => void;
   readonly reject: (error: unknown) => void;
 };
-type Group = { readonly versionId: number; readonly fence: string; asked: Asked[]; slices: number };
+type Place = { readonly versionId: number; readonly fence: string };
 
 export class Seals {
   readonly #context: QueueContext;
   readonly #onSlots: (free: FreeSlots, order: number) => void;
-  #groups = new Map<string, Group>();
-  readonly #flushSoon = atTurnEnd(() => this.flush());
+  readonly #groups: TurnGroups<Place, Asked>;
 
   /** @param onSlots told before the answers: a buffer counts its seals in flight against the slots that it heard of last */
   constructor(context: QueueContext, onSlots: (free: FreeSlots, order: number) => void) {
     this.#context = context;
     this.#onSlots = onSlots;
+    this.#groups = new TurnGroups(
+      ({ request }) => request.slices.length / SCRIPT_SLICES_MAX,
+      (place, asked) => void this.#send(place, asked),
+    );
   }
 
   seal(request: SealRequest): Promise<Sealed> {
     return new Promise((resolve, reject) => {
-      const { versionId, fence, slices } = request;
-      const key = `${versionId} ${fence}`;
-      let group = this.#groups.get(key);
-      if (group !== undefined && group.slices + slices.length > SCRIPT_SLICES_MAX) {
-        void this.#send(group);
-        group = undefined;
-      }
-      if (group === undefined) {
-        group = { versionId, fence, asked: [], slices: 0 };
-        this.#groups.set(key, group);
-      }
-      group.asked.push({ request, resolve, reject });
-      group.slices += slices.length;
-      this.#flushSoon();
+      const { versionId, fence } = request;
+      this.#groups.add(`${versionId} ${fence}`, { versionId, fence }, { request, resolve, reject });
     });
   }
 
-  /** Sends what was asked so far, so that what is asked next comes behind it. */
   flush(): void {
-    if (this.#groups.size === 0) return;
-    const groups = this.#groups;
-    this.#groups = new Map();
-    for (const group of groups.values()) void this.#send(group);
+    this.#groups.flush();
   }
 
-  async #send({ versionId, fence, asked }: Group): Promise<void> {
+  async #send({ versionId, fence }: Place, asked: readonly Asked[]): Promise<void> {
     try {
       const { fn, v } = versionOf(versionId);
       const now = Math.max(...asked.map(({ request }) => request.now));

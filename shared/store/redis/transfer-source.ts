@@ -26,7 +26,7 @@ import type {
 } from '../ports/transfer.ts';
 import { leavingTo } from '../transfer-mark.ts';
 import { parseAddress } from './address.ts';
-import { unpackSlices } from './batching.ts';
+import { unpackSlices } from './batch-packing.ts';
 import { eachDocumentName, readDocument } from './documents.ts';
 import { checkBucket, LargeBytes } from './large-bytes.ts';
 import { batchIdOf, functionOfId, Layout, serialOfId, versionIdOf } from './layout.ts';

@@ -86,7 +86,8 @@ export class QueueRig {
       announced: new Announced(),
       jobs: new Map(),
     };
-    this.queue = makeQueue(this.context, { watch: () => () => undefined, hearSlots: () => undefined });
+    const events = { watch: () => () => undefined, hearSlots: () => undefined };
+    this.queue = makeQueue(this.context, events).queue;
   }
 
   static async open(

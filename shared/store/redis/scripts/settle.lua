@@ -1,29 +1,19 @@
 #!lua flags=allow-oom
--- Commits what became of a leased batch: the first settle whose token is current wins.
+-- Commits what became of leased batches, one after another: the first settle whose token is current wins.
 -- KEYS  1 generation (see parts/base)
--- ARGV  1-3 see parts/base; 4 number; 5 token; 6 MessagePack { outcomes, parts, started, run ms } (parts/ending; calls of
---       another function are -1); 7 errors, JSON list or ''; 8 output or ''; 9 reference to it (parts/objects) or '';
---       10 the key under which it was set just before (`aside:10`) or ''
--- Result  MessagePack { 1 committed | 0 stale | 2 not what was leased | 3 the upload of its output was given up | 4 what was set
---       aside is not there, late rows or what was leased, { added } }
+-- ARGV  1-3 see parts/base; then for each: number; token; MessagePack { outcomes, parts, started, run ms } (parts/ending; calls of
+--       another function are -1); errors, JSON list or ''; output or ''; reference to it (parts/objects) or '';
+--       the key under which it was set just before (`aside:NAME`) or ''
+-- Result  MessagePack { { added }, { 1 committed | 0 stale | 2 not what was leased | 3 the upload of its output was given up | 4 what
+--       was set aside is not there, late rows or what was leased } for each }
 -- include: base
 -- include: calls
 -- include: batches
 -- include: ending
-local aside = ARGV[10] ~= '' and key('aside', ARGV[10])
-local batch = held_batch(tonumber(ARGV[4]), ARGV[5])
-if not batch then
-  if aside then redis.call('UNLINK', aside) end
-  return cmsgpack.pack({ 0, 0, {} })
-end
-local aside_bytes = aside and redis.call('STRLEN', aside)
-if aside_bytes == 0 then return cmsgpack.pack({ 4, 0, {} }) end
-local asked = cmsgpack.unpack(ARGV[6])
-local outcomes, parts = asked[1], asked[2]
-local leased = batch.fields[SLICES]
+local WIDTH = 7
 
 -- The usual case: one outcome for each slice, in the same order.
-local function is_same_order()
+local function is_same_order(leased, outcomes, parts)
   if #parts > 0 or #leased / 3 ~= #outcomes / 5 then return false end
   for i = 0, #leased / 3 - 1 do
     for j = 1, 3 do if leased[i * 3 + j] ~= outcomes[i * 5 + 1 + j] then return false end end
@@ -55,23 +45,48 @@ local function joined(lists)
   return table.concat(texts, ',')
 end
 
-if not is_same_order() then
+local function difference(leased, outcomes, parts)
+  if is_same_order(leased, outcomes, parts) then return false end
   local lists = { { outcomes, 2, 5 } }
   for _, part in ipairs(parts) do lists[#lists + 1] = { part[1], 1, 3 } end
   local want = joined({ { leased, 1, 3 } })
   local given = joined(lists)
-  if want ~= given then
-    return cmsgpack.pack({ 2, string.sub('leased ' .. want .. ', given ' .. given, 1, 2000), {} })
-  end
+  return want ~= given and string.sub('leased ' .. want .. ', given ' .. given, 1, 2000)
 end
-local reference = ARGV[9] ~= '' and ARGV[9]
-if reference and not take_object(reference) then return cmsgpack.pack({ 3, 0, {} }) end
-local outcome = {
-  outcomes = outcomes, errors = ARGV[7], output = ARGV[8], reference = reference, parts = parts, started = asked[3],
-  run_ms = asked[4], aside = aside, aside_bytes = aside_bytes,
-}
-local late = conclude(batch, outcome)
-if aside and not outcome.is_kept then redis.call('UNLINK', aside) end
-if reference and not outcome.is_kept then drop_object(reference) end
+
+local function settle(m, token, packed, errors, output, reference, name)
+  local aside = name ~= '' and key('aside', name)
+  local batch = held_batch(m, token)
+  if not batch then
+    if aside then redis.call('UNLINK', aside) end
+    return { 0, 0 }
+  end
+  local aside_bytes = aside and redis.call('STRLEN', aside)
+  if aside_bytes == 0 then return { 4, 0 } end
+  local asked = cmsgpack.unpack(packed)
+  local outcomes, parts = asked[1], asked[2]
+  local wrong = difference(batch.fields[SLICES], outcomes, parts)
+  if wrong then
+    if aside then redis.call('UNLINK', aside) end
+    return { 2, wrong }
+  end
+  reference = reference ~= '' and reference
+  if reference and not take_object(reference) then return { 3, 0 } end
+  local outcome = {
+    outcomes = outcomes, errors = errors, output = output, reference = reference, parts = parts, started = asked[3],
+    run_ms = asked[4], aside = aside, aside_bytes = aside_bytes,
+  }
+  local late = conclude(batch, outcome)
+  if aside and not outcome.is_kept then redis.call('UNLINK', aside) end
+  if reference and not outcome.is_kept then drop_object(reference) end
+  -- Each tells of its own output.
+  tell_calls()
+  return { 1, late }
+end
+
+local told = {}
+for at = 4, #ARGV, WIDTH do
+  told[#told + 1] = settle(tonumber(ARGV[at]), unpack(ARGV, at + 1, at + WIDTH - 1))
+end
 flush()
-return cmsgpack.pack({ 1, late, added })
+return cmsgpack.pack({ added, told })

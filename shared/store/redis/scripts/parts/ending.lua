@@ -279,6 +279,14 @@ local function shed(batch, failure_of)
   return #kept > 0
 end
 
+local function tell_calls()
+  -- A word that is no id is left out by who does not know it: `+` those that go on, `@RECORD:BYTES` an output of theirs.
+  local output = told_record and '@' .. told_record .. ' ' or ''
+  if #advanced > 0 then publish('calls', advanced, '+ ' .. output) end
+  if #finished_ids > 0 then publish('calls', finished_ids, output) end
+  advanced, finished_ids, told_record = {}, {}, nil
+end
+
 local function flush()
   drop_emptied()
   for at = 1, #expiring, 1000 do
@@ -292,8 +300,5 @@ local function flush()
   flush_counters()
   tell_slots()
   if #ended > 0 then publish('ended', ended) end
-  -- A word that is no id is left out by who does not know it: `+` those that go on, `@RECORD:BYTES` an output of theirs.
-  local output = told_record and '@' .. told_record .. ' ' or ''
-  if #advanced > 0 then publish('calls', advanced, '+ ' .. output) end
-  if #finished_ids > 0 then publish('calls', finished_ids, output) end
+  tell_calls()
 end
