@@ -31,6 +31,8 @@ type Lane = {
   sealing: number;
   /** Its window is to be filled: it need not be asked for again. */
   willFill: boolean;
+  /** Its window may hold other rows than wait in the store: it is read from the start, not only on. */
+  isStale: boolean;
 };
 
 /** A failed seal leaves its rows waiting in the store; they are read again after this pause. */
@@ -55,7 +57,8 @@ export class Buffer implements Service {
   #slots = new Map<number, FreeSlots>();
   #unwatch: Unwatch[] = [];
   #disarm: (() => void) | null = null;
-  #cancelReload: (() => void) | null = null;
+  /** What is to be read again, by function; null: all of them. */
+  readonly #reloads = new Map<string | null, () => void>();
   #state: 'new' | 'running' | 'stopped' = 'new';
   #refreshing: Promise<void> = Promise.resolve();
   #inFlight = new Set<Promise<void>>();
@@ -83,8 +86,9 @@ export class Buffer implements Service {
       queue.watch({ kind: 'waiting' }, (calls) => this.#onWaiting(calls)),
       queue.watch({ kind: 'slots' }, (slots) => this.#onSlots(slots)),
       queue.watch({ kind: 'ended' }, (calls) => this.#onEnded(calls)),
-      queue.watch({ kind: 'functions' }, ({ name }) => {
+      queue.watch({ kind: 'functions' }, ({ name, hasMoved }) => {
         this.#ownership.look();
+        if (hasMoved) for (const lane of this.#lanes.values()) lane.isStale ||= lane.name === name;
         void this.#refreshSoon(name);
       }),
     ];
@@ -97,7 +101,7 @@ export class Buffer implements Service {
     for (const unwatch of this.#unwatch.splice(0)) unwatch();
     this.#disarm?.();
     this.#disarm = null;
-    this.#cancelReload?.();
+    for (const cancel of this.#reloads.values()) cancel();
     await this.#refreshing;
     await Promise.all(this.#inFlight);
     // Last, since what is sealed must carry a fence that holds.
@@ -121,10 +125,12 @@ export class Buffer implements Service {
       const lane = oldestVersionId === null ? undefined : this.#lanes.get(oldestVersionId);
       if (oldestAt === null || lane === undefined || lane.sealing > 0 || lane.window.loading) continue;
       const ageMs = monotonic() - (lane.window.oldestAt() ?? monotonic());
-      if (wall() - oldestAt > ageMs + MISSED_MS) void this.#refreshSoon(functionName);
+      if (wall() - oldestAt <= ageMs + MISSED_MS) continue;
+      lane.isStale = true;
+      void this.#refreshSoon(functionName);
     }
     this.#looks += 1;
-    if (this.#looks % REREAD_LOOKS === 0) void this.#rereadSoon();
+    if (this.#looks % REREAD_LOOKS === 0) void this.#refreshSoon();
   }
 
   #onWaiting(calls: readonly WaitingCall[]): void {
@@ -165,21 +171,9 @@ export class Buffer implements Service {
     this.#arm();
   }
 
-  /** Reads all functions or one, and their windows, again. */
+  /** Reads all functions or one again, and on in their windows. */
   #refreshSoon(functionName: string | null = null): Promise<void> {
     return this.#next(() => this.#refresh(functionName));
-  }
-
-  /** Reads what the owned functions say of themselves. */
-  #rereadSoon(): Promise<void> {
-    return this.#next(async () => {
-      for (const record of await this.#store.registry.functions()) {
-        const known = record.versions.filter(({ id }) => this.#lanes.has(id));
-        if (known.length < record.versions.length) await this.#refreshRecord(record);
-        else for (const version of known) this.#renew(this.#lanes.get(version.id)!, record, version);
-      }
-      this.#arm();
-    });
   }
 
   /** One reading of the registry at a time, so that windows are made once. */
@@ -188,7 +182,7 @@ export class Buffer implements Service {
       .then(() => (this.#state === 'running' ? work() : undefined))
       .catch((error: unknown) => {
         this.#log.error({ err: error }, 'buffer: the functions could not be read; trying again');
-        this.#reloadLater();
+        this.#reloadLater(null);
       });
     return this.#refreshing;
   }
@@ -230,12 +224,15 @@ export class Buffer implements Service {
         free: { idle: free?.idle ?? 0, prefetch: free?.prefetch ?? 0 },
         sealing: 0,
         willFill: false,
+        isStale: false,
       };
       this.#lanes.set(version.id, lane);
     }
     this.#renew(lane, record, version);
-    // Calls may have moved between versions (repin), so the store is read again: functions change rarely.
-    await lane.window.reload();
+    const isStale = lane.isStale;
+    lane.isStale = false;
+    // One that could not be read is empty then, and read on next time.
+    await (isStale ? lane.window.reload() : lane.window.fill());
     // It may have been dropped, or made again, while it was read.
     if (this.#lanes.get(version.id) === lane) this.#pump(lane);
   }
@@ -283,10 +280,10 @@ export class Buffer implements Service {
           this.#measure(lane, batch, now);
           // Refused calls are cancelled or past their deadline. Should one only have been out of step, it is read again
           // after a pause; at once would be a loop for a call whose deadline has passed and is not settled yet.
-          if (sealed.refused.length > 0) this.#reloadLater();
+          if (sealed.refused.length > 0) this.#readAgainLater(lane);
           await lane.window.fill().catch((error: unknown) => {
             this.#log.error({ err: error, function: lane.name }, 'buffer: waiting rows could not be read');
-            this.#reloadLater();
+            this.#reloadLater(lane.name);
           });
         },
         async (error: unknown) => {
@@ -296,7 +293,7 @@ export class Buffer implements Service {
             { err: error, function: lane.name },
             'buffer: a seal failed; its rows are read again',
           );
-          this.#reloadLater();
+          this.#readAgainLater(lane);
         },
       )
       .then(() => {
@@ -307,12 +304,18 @@ export class Buffer implements Service {
     this.#inFlight.add(sealing);
   }
 
-  /** Reads everything again after a pause; one at a time. */
-  #reloadLater(): void {
-    this.#cancelReload ??= this.#clocks.after(RELOAD_PAUSE_MS, () => {
-      this.#cancelReload = null;
-      void this.#refreshSoon();
+  #readAgainLater(lane: Lane): void {
+    lane.isStale = true;
+    this.#reloadLater(lane.name);
+  }
+
+  #reloadLater(functionName: string | null): void {
+    if (this.#reloads.has(functionName)) return;
+    const cancel = this.#clocks.after(RELOAD_PAUSE_MS, () => {
+      this.#reloads.delete(functionName);
+      void this.#refreshSoon(functionName);
     });
+    this.#reloads.set(functionName, cancel);
   }
 
   #measure(lane: Lane, batch: TakenBatch, now: number): void {

@@ -220,7 +220,7 @@ export const readingSuite = (factory: StoreFactory): void => {
     expect(seen).toEqual([
       { ...facts, callId: id, versionId: shop.versionId, from: 0, rows: 3, bytes: 24, arrivedAt: shop.now },
       { versionId: shop.versionId },
-      { name: 'f' },
+      { name: 'f', hasMoved: false },
     ]);
     await other.close();
     await other.close();

@@ -108,7 +108,7 @@ export const registrySuite = (factory: StoreFactory): void => {
     expect(ends.filter((ended) => ended)).toHaveLength(1);
     // In a cluster notices may come some time after the answer, those of the deploys among them.
     await eventually('the end is told', async () => told.length > 0);
-    expect(told.at(-1)).toEqual({ name: 'g' });
+    expect(told.at(-1)).toEqual({ name: 'g', hasMoved: false });
     await shop.reopen();
     const activated = (await shop.store.registry.function('g'))!;
     expect(activated).toMatchObject({ current: { digest }, staged: null });

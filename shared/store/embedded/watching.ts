@@ -56,7 +56,7 @@ export const collectEvents = (ledger: Ledger, clients: Iterable<ClientPort>): vo
   const { outbox } = ledger;
   const events: EventMessage[] = [];
   if (outbox.ended.length > 0) events.push({ kind: 'ended', value: outbox.ended });
-  for (const name of outbox.functions) events.push({ kind: 'functions', value: { name } });
+  for (const name of outbox.functions) events.push({ kind: 'functions', value: { name, hasMoved: false } });
   tell(events, clients);
   if (outbox.calls.size > 0) collectCalls(ledger);
   outbox.clear();

@@ -266,8 +266,8 @@ export type StoreEvents = {
   readonly ready: { readonly versionId: number };
   /** These calls are cancelled or expired: the buffer drops their rows, hosts abort batches that hold nothing else. */
   readonly ended: readonly number[];
-  /** A function was deployed, changed, paused, resumed or deleted. */
-  readonly functions: { readonly name: string };
+  /** A function was deployed, changed, paused, resumed or deleted. `hasMoved`: waiting calls went to another version, maybe untold. */
+  readonly functions: { readonly name: string; readonly hasMoved: boolean };
   /** Progress or end of one watched call. */
   readonly call: CallEvent;
   /** The store's data was lost, replaced or moved elsewhere: no call that is watched will end here, and every verb is refused with this. */

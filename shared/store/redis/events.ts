@@ -7,7 +7,7 @@
  *   to-ready        a batch of a version is ready            versions with batches that stay ready from look to look
  *   to-calls        calls that advanced or finished          the watched calls, in turns
  *   to-ended        calls that were cancelled or expired     nothing: a late row is refused at its seal, lease or settle
- *   functions-…     a function was deployed or changed       when each was last changed, and how often calls moved to another version
+ *   functions-…     a function was deployed or changed       when each was last changed, and how often calls of its moved
  */
 import type { FreeSlots, StoreEvents, Unwatch, WatchQuery } from '../ports/queue.ts';
 import { CallWatches } from './call-watches.ts';
@@ -34,9 +34,12 @@ type Owned = {
   /** Events come in the order of their hints. */
   chain: Promise<void>;
 };
+/** When a function was last changed, and how often calls of its moved to another version. */
+type Changes = { readonly updated: string; readonly moves: string };
 type Pulse = readonly [
   name: Buffer | null,
-  updated: Buffer,
+  updated: Buffer | null,
+  moves: Buffer | null,
   told: readonly Buffer[],
   ready: readonly number[],
   order: number,
@@ -53,10 +56,10 @@ export class Events {
   readonly #hearing = new Map<number, Promise<void>>();
   /** Turns of the newest ready batches at the last look, by version. */
   readonly #newestReady = new Map<number, number>();
-  readonly #updated = new Map<number, string>();
+  readonly #changes = new Map<number, Changes>();
   #pending = new Set<Promise<unknown>>();
   #isPolling = false;
-  /** Whether `#updated` holds every function there was at the last look. */
+  /** Whether `#changes` holds every function there was at the last look. */
   #knowsAll = false;
 
   constructor(context: QueueContext, directory: Directory) {
@@ -189,7 +192,7 @@ export class Events {
       );
     if (kind === 'functions') {
       const opened = subscriber.add(layout.store('functions-changed'), (name) =>
-        this.#tell('functions', { name }),
+        this.#tell('functions', { name, hasMoved: false }),
       );
       this.#channels.set(kind, opened);
       // What changes from here on, and is not heard, is seen as a difference.
@@ -284,18 +287,26 @@ export class Events {
     if (!isFunctionNumber(fn)) return;
     const owned = this.#owned.get(fn);
     const heard = owned?.heard ?? 0;
-    const [name, updated, told, ready, order] = await runScript<Pulse>(this.#context, 'pulse', fn, 0, []);
+    const [name, updated, moves, told, ready, order] = await runScript<Pulse>(
+      this.#context,
+      'pulse',
+      fn,
+      0,
+      [],
+    );
     if (owned?.isOwned === true) {
       if (owned.heard === heard) this.#compareSlots(fn, owned, told, order);
       if (!isNew) this.#then(owned, () => this.#readWaiting(fn, owned));
     }
     if (isNew) return;
     this.#noticeReady(fn, ready);
-    const before = this.#updated.get(fn);
-    const now = String(updated);
-    this.#updated.set(fn, now);
-    if (before !== now && name !== null && (before !== undefined || this.#knowsAll))
-      this.#tell('functions', { name: String(name) });
+    const before = this.#changes.get(fn);
+    const now: Changes = { updated: String(updated), moves: String(moves) };
+    this.#changes.set(fn, now);
+    if (name === null || (before === undefined && !this.#knowsAll)) return;
+    const hasMoved = before?.moves !== now.moves;
+    if (hasMoved || before?.updated !== now.updated)
+      this.#tell('functions', { name: String(name), hasMoved });
   }
 
   /** Tells slots that differ from those told last. The order is the server's, also where a failover has set it back. */

@@ -8,6 +8,7 @@ import { WINDOW_CALLS } from '../../../services/buffer/window.ts';
 import type { Batching } from '../../../shared/domain/function.ts';
 import { silentLog } from '../../../shared/runtime/log.ts';
 import { openEmbeddedStore } from '../../../shared/store/embedded/index.ts';
+import type { FunctionUpdate } from '../../../shared/store/ports/registry.ts';
 import type { Store } from '../../../shared/store/ports/store.ts';
 import { LIMITS } from '../../contract/factory.ts';
 import { specOf, Workshop } from '../../contract/workshop.ts';
@@ -90,6 +91,32 @@ it('reads waiting rows again when the store refuses to show them, before a seal 
   await shop.offer(1);
   expect([await runNext(shop), await runNext(shop)]).toEqual(calls);
   expect(asked).toBeGreaterThanOrEqual(4);
+});
+
+it('reads what waits once, however often its function changes, and a new version for itself', async () => {
+  const shop = await makeShop();
+  shop.versionId = await shop.deploy(specOf('f', { batching: SINGLE }));
+  const { versionId } = shop;
+  const call = await shop.admit(1);
+  const store = shop.server.connect();
+  const asked = new Map<number | null, number>();
+  const open: typeof store.queue.open = (query) => {
+    asked.set(query.versionId, (asked.get(query.versionId) ?? 0) + 1);
+    return store.queue.open(query);
+  };
+  await startBuffer({ ...store, queue: { ...store.queue, open } });
+  const change = (update: FunctionUpdate) => shop.store.registry.update({ now: shop.now, name: 'f', update });
+  for (const paused of [true, false, true]) await change({ paused });
+  await change({ batching: { sizeRows: 2 } });
+  const newer = await shop.deploy(specOf('f', { batching: SINGLE, callTimeoutMs: 2000 }));
+  shop.versionId = newer;
+  await shop.offer(1);
+  shop.versionId = versionId;
+  await shop.offer(1);
+  await change({ paused: false });
+  // The old version has no worker but this one: what waits there is drained.
+  expect(await runNext(shop)).toBe(call);
+  expect([asked.get(versionId), asked.get(newer)]).toEqual([1, 1]);
 });
 
 it('reads on when what filled its window was cancelled', async () => {

@@ -152,7 +152,7 @@ describeWithRedis('processes that share a store', () => {
     expect(moved).toEqual([1, 0]);
     expect(names).toEqual([]);
     await eventually('the function is told', async () => names.length > 0);
-    expect(names).toEqual([{ name: 'f' }]);
+    expect(names).toEqual([{ name: 'f', hasMoved: true }]);
   });
 
   it('let a call that nobody made name nothing', async () => {
