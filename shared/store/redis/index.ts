@@ -41,6 +41,7 @@ export const openRedisStore = async (options: RedisOptions): Promise<StoreServer
     const generation = await readGeneration(link, layout);
     await checkBucket(link, layout, bucket);
     const { durability, warnings } = await readDurability(link, waitReplicas, bucket !== null);
+    await checkPublishing(link, layout);
     const channels = await readChannelWarning(link, layout);
     const forgotten = await forgetLost(link, layout, generation);
     const skewMsMax = skewMsMaxOf(options.leaseMs ?? Number.POSITIVE_INFINITY);
@@ -110,6 +111,17 @@ const readGeneration = async (link: Link, layout: Layout): Promise<string> => {
   const key = layout.store('generation');
   await link.command('SET', key, randomUUID(), 'NX');
   return String(await link.command<Buffer>('GET', key));
+};
+
+/** No function has this number. */
+const NO_FUNCTION = 0;
+
+/** Scripts publish behind what they write: of a user that may not, each call would be kept and refused. */
+const checkPublishing = async (link: Link, layout: Layout): Promise<void> => {
+  const channels = (['owner', 'ready', 'ended', 'calls'] as const).map((channel) =>
+    layout.channel(NO_FUNCTION, channel),
+  );
+  await link.run('tell', [layout.store('generation')], channels);
 };
 
 /** What each process subscribes to at some time; a user may be kept from it. */

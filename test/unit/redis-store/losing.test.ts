@@ -181,21 +181,29 @@ describeWithRedis('a store whose server', () => {
     expect(await server.ask((redis) => redis.call('ACL', 'LOG'))).toEqual([]);
   });
 
-  it('keeps its user from channels, or from keys, says so', async () => {
+  it('keeps its user from subscriptions says so, and one from keys, messages or scripts is refused', async () => {
     const server = await start();
     const [channels, keys] = ['&{p*', '~{other*'];
     await server.ask(async (redis) => {
       await redis.call('ACL', 'SETUSER', 'deaf', 'on', '>s', '~*', '+@all', 'resetchannels', channels);
       await redis.call('ACL', 'SETUSER', 'blind', 'on', '>s', keys, '&*', '+@all');
+      await redis.call('ACL', 'SETUSER', 'mute', 'on', '>s', '~*', '+@all');
+      await redis.call('ACL', 'SETUSER', 'scriptless', 'on', '>s', '~*', '&*', '+@all', '-evalsha', '-eval');
     });
     const warnings: string[] = [];
     await (await openStore(addressOf(server, 'deaf:s'), 'p', warnings)).close();
     expect(warnings).toEqual([expect.stringMatching(/refuses.*\{p:\*\}:to-ready.*NOPERM.*OPERATIONS/)]);
-    await expect(openStore(addressOf(server, 'blind:s'), 'p')).rejects.toMatchObject({
-      code: 'store_unavailable',
-      message: expect.stringMatching(/refuses.*NOPERM/),
-      extra: { fix: expect.stringMatching(/OPERATIONS/) },
-    });
+    for (const [user, why] of [
+      ['blind', /refuses.*NOPERM/],
+      // As `ACL SETUSER` makes it by itself.
+      ['mute', /refuses.*channel/],
+      ['scriptless', /refuses.*evalsha/],
+    ] as const)
+      await expect(openStore(addressOf(server, `${user}:s`), 'p')).rejects.toMatchObject({
+        code: 'store_unavailable',
+        message: expect.stringMatching(why),
+        extra: { fix: expect.stringMatching(/OPERATIONS/) },
+      });
   });
 
   it('lacks the database that its address names refuses to open', async () => {
