@@ -7,18 +7,21 @@ import type { Store } from '../../shared/store/ports/store.ts';
 import { driftRecords } from '../inferences/drift-records.ts';
 
 const fillFunctions = async ({ registry, documents }: Store, now: number): Promise<void> => {
-  for (const gauge of [metrics.queueRows, metrics.queueAgeMs, metrics.replicas]) gauge.reset();
+  const { queueRows, queueAgeMs, replicas, rowsEnded } = metrics;
+  for (const gauge of [queueRows, queueAgeMs, replicas, rowsEnded]) gauge.reset();
   // The loads name the functions: their records, with all versions, would be read for nothing.
   const loads = await registry.load();
   await fillDrift(documents, new Set(loads.map(({ functionName }) => functionName)));
-  for (const { functionName, waitingRows, sealedRows, oldestAt } of loads) {
-    metrics.queueRows.set({ function: functionName, state: 'waiting' }, waitingRows);
-    metrics.queueRows.set({ function: functionName, state: 'sealed' }, sealedRows);
-    metrics.queueAgeMs.set({ function: functionName }, oldestAt === null ? 0 : Math.max(0, now - oldestAt));
+  for (const { functionName, waitingRows, sealedRows, endedRows, oldestAt } of loads) {
+    queueRows.set({ function: functionName, state: 'waiting' }, waitingRows);
+    queueRows.set({ function: functionName, state: 'sealed' }, sealedRows);
+    for (const [outcome, rows] of Object.entries(endedRows))
+      rowsEnded.set({ function: functionName, outcome }, rows);
+    queueAgeMs.set({ function: functionName }, oldestAt === null ? 0 : Math.max(0, now - oldestAt));
     const reports = await registry.reports({ now, name: functionName });
     for (const state of ['ready', 'starting', 'failed'] as const) {
       const count = reports.reduce((sum, report) => sum + report[state], 0);
-      metrics.replicas.set({ function: functionName, state }, count);
+      replicas.set({ function: functionName, state }, count);
     }
   }
 };

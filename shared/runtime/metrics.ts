@@ -69,7 +69,13 @@ export const metrics = {
   }),
   rowsSettled: new Counter({
     name: 'sluice_rows_settled_total',
-    help: 'Rows settled by this process, by outcome.',
+    help: 'Rows settled by the workers of this process, by outcome; sluice_rows_ended has those that no worker settles.',
+    labelNames: ['function', 'outcome'],
+    registers: [registry],
+  }),
+  rowsEnded: new Gauge({
+    name: 'sluice_rows_ended',
+    help: 'Rows that ended, by outcome, of all processes together: since the start of the server, on Redis since the first row.',
     labelNames: ['function', 'outcome'],
     registers: [registry],
   }),

@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import type { Outcome, Slice } from '../../shared/domain/call.ts';
+import type { Outcome, RowCounts, Slice } from '../../shared/domain/call.ts';
 import type { Continuation, LeasedBatch } from '../../shared/store/ports/queue.ts';
+import type { FunctionLoad } from '../../shared/store/ports/registry.ts';
 import { runsOf, type StoreFactory } from './factory.ts';
 import { isFinal, LedgerModel, type ModelCall, shownBy } from './ledger-model.ts';
 import { LEASE_MS, specOf, Workshop } from './workshop.ts';
@@ -36,6 +37,8 @@ class Run {
   readonly #keepsLeases: boolean;
   readonly #model = new LedgerModel();
   #stale: LeasedBatch[] = [];
+  /** Of an earlier start. */
+  #endedBefore: RowCounts = { ok: 0, failed: 0, cancelled: 0, expired: 0 };
 
   constructor(shop: Workshop, name: string, keepsLeases: boolean) {
     this.#shop = shop;
@@ -204,7 +207,25 @@ class Run {
         for (const row of this.#model.rowsOf(slice)) if (row.state === 'running') row.state = 'sealed';
       }
     }
+    const ended = (await this.#load()).endedRows;
+    // A store of one process counts from its start.
+    this.#endedBefore = differenceOf(this.#endedRows(), ended);
     await this.#expire();
+  }
+
+  #endedRows(): RowCounts {
+    const count = (state: keyof RowCounts): number => this.#model.count(state);
+    return {
+      ok: count('ok'),
+      failed: count('failed'),
+      cancelled: count('cancelled'),
+      expired: count('expired'),
+    };
+  }
+
+  async #load(): Promise<FunctionLoad> {
+    const loads = await this.#shop.store.registry.load();
+    return loads.find(({ functionName }) => functionName === this.#name)!;
   }
 
   async check(): Promise<void> {
@@ -212,7 +233,7 @@ class Run {
     const calls = [...model.calls.values()];
     // At once: one after another they would be most of the suite's time.
     const asked = calls.map((call) => this.#shop.result(call.id));
-    const [loads, ...pages] = await Promise.all([this.#shop.store.registry.load(), ...asked]);
+    const [load, ...pages] = await Promise.all([this.#load(), ...asked]);
     for (const [nth, { call: view, parts }] of pages.entries()) {
       const call = calls[nth]!;
       expect(shownBy(parts)).toEqual(model.shown(call));
@@ -226,13 +247,21 @@ class Run {
         expired: count('expired'),
       });
     }
-    expect(loads.find(({ functionName }) => functionName === this.#name)).toMatchObject({
+    expect(load).toMatchObject({
       waitingRows: model.count('waiting'),
       sealedRows: model.count('sealed') + model.count('running'),
       waitingCalls: [...model.calls.values()].filter((call) => model.waiting(call).count > 0).length,
+      endedRows: differenceOf(this.#endedRows(), this.#endedBefore),
     });
   }
 }
+
+const differenceOf = (a: RowCounts, b: RowCounts): RowCounts => ({
+  ok: a.ok - b.ok,
+  failed: a.failed - b.failed,
+  cancelled: a.cancelled - b.cancelled,
+  expired: a.expired - b.expired,
+});
 
 export const ledgerSuite = (factory: StoreFactory): void => {
   it('balances, and gives each row exactly one outcome, whatever happens in whatever order', async () => {

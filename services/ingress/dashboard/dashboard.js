@@ -163,7 +163,7 @@ const mean = (first, last, name) => {
 };
 
 const showFigures = (text) => {
-  const sample = { at: performance.now(), settled: total(text, 'sluice_rows_settled_total') };
+  const sample = { at: performance.now(), ended: total(text, 'sluice_rows_ended') };
   for (const name of ['sluice_batch_fill_ratio', 'sluice_handler_ms']) {
     for (const part of ['count', 'sum']) sample[`${name}_${part}`] = total(text, `${name}_${part}`);
   }
@@ -171,7 +171,7 @@ const showFigures = (text) => {
   samples.push(sample);
   if (samples.length > HISTORY) samples.shift();
   if (before) {
-    rates.push(Math.max(0, (sample.settled - before.settled) / ((sample.at - before.at) / 1000)));
+    rates.push(Math.max(0, (sample.ended - before.ended) / ((sample.at - before.at) / 1000)));
     if (rates.length > HISTORY) rates.shift();
     byId('rate').textContent = `${number.format(rates.at(-1))}/s`;
     line('rate-line', rates);

@@ -61,6 +61,7 @@ export const finish = (
   const status = statusOfEnd(cancelled, expired, call.failed);
   const parts = call.parts.length === PART_WIDTH && open === 0 ? call.parts : joinParts(call, PART[rest]);
   if (isWritten) ledger.sql.dropLive.run(call.id);
+  call.version.owner.endedRows[PART[rest]]! += open;
   writeDone(ledger, call, now, { status, cancelled, expired, parts });
   countDown(call);
   ledger.drop(call);

@@ -1,4 +1,5 @@
 /** The registry: functions, their versions, what replicas report, and the lines that handlers print. */
+import type { RowCounts } from '../../domain/call.ts';
 import type {
   Batching,
   FunctionRecord,
@@ -12,7 +13,7 @@ import type { DeployAnswer, FunctionLoad, FunctionUpdate, LogLine, Registry } fr
 import { digestOf } from '../spec-digest.ts';
 import type { Ledger } from './ledger.ts';
 import { addVersion, newFunction } from './loading.ts';
-import type { FunctionState, VersionState } from './model.ts';
+import { type FunctionState, PART, type VersionState } from './model.ts';
 import { lastExpiry, use } from './retiring.ts';
 
 /** Log lines kept of a function, in memory. */
@@ -243,12 +244,20 @@ export const load = (ledger: Ledger): FunctionLoad[] =>
       waitingRows: owner.waitingRows,
       sealedRows: owner.sealedRows,
       waitingCalls: owner.waitingCalls,
+      endedRows: countsOf(owner.endedRows),
       ...(owner.waitingCalls === 0 ? NONE_WAITS : oldestOf(ledger, owner)),
       sealedVersions:
         owner.sealedRows === 0
           ? []
           : versionsOf(ledger, owner).flatMap(({ id, openBatches }) => (openBatches > 0 ? [id] : [])),
     }));
+
+const countsOf = (rows: readonly number[]): RowCounts => ({
+  ok: rows[PART.ok]!,
+  failed: rows[PART.failed]!,
+  cancelled: rows[PART.cancelled]!,
+  expired: rows[PART.expired]!,
+});
 
 type Oldest = Pick<FunctionLoad, 'oldestAt' | 'oldestVersionId'>;
 const NONE_WAITS: Oldest = { oldestAt: null, oldestVersionId: null };

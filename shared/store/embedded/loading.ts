@@ -11,6 +11,7 @@ import {
   holdBatch,
   type LiveCall,
   OUTCOME_WIDTH,
+  PART,
   PART_WIDTH,
   SLICE_WIDTH,
 } from './model.ts';
@@ -110,6 +111,7 @@ export const newFunction = (id: number, name: string, current: number, now: numb
   waitingCalls: 0,
   sealedRows: 0,
   liveCalls: 0,
+  endedRows: Object.values(PART).map(() => 0),
 });
 
 export const addVersion = (

@@ -141,6 +141,8 @@ export type FunctionState = {
   sealedRows: number;
   /** Calls that are not finished. */
   liveCalls: number;
+  /** Rows that ended since the server's start, by outcome (PART). */
+  readonly endedRows: number[];
 };
 
 /** Whether a batch is open, or settled with or without calls that were unfinished then. Stored. */
@@ -166,6 +168,7 @@ export const addPart = (
   call.settled += count;
   owner.sealedRows -= count;
   owner.openBytes -= (call.bytes * count) / call.rows;
+  owner.endedRows[state]! += count;
   if (state === PART.failed) call.failed += count;
   if (state === PART.expired) call.expired += count;
 };

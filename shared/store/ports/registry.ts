@@ -1,4 +1,5 @@
 /** Functions and their versions. Versions are content-addressed and immutable but for live batching updates. */
+import type { RowCounts } from '../../domain/call.ts';
 import type {
   Batching,
   FunctionRecord,
@@ -22,6 +23,8 @@ export type FunctionLoad = {
   readonly waitingRows: number;
   readonly sealedRows: number;
   readonly waitingCalls: number;
+  /** Rows that ended, by outcome: since the server's start, or where processes share a store since the function's first. */
+  readonly endedRows: RowCounts;
   /** Arrival of the oldest waiting row, null when none waits. */
   readonly oldestAt: number | null;
   /** Whose it is. */

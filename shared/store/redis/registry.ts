@@ -52,6 +52,7 @@ type LoadReply = [
   liveCalls: number,
   sealedVersions: readonly Buffer[],
   oldestVersion: number,
+  endedRows: readonly number[],
 ];
 type Found = { readonly record: FunctionRecord; readonly versions: Versions };
 
@@ -287,10 +288,13 @@ export class RedisRegistry implements Registry {
       runScript<LoadReply>(this.#context, 'load', fn, NO_TIME, []),
     ]);
     if (removed === 1) return undefined;
-    const [waitingRows, sealedRows, waitingCalls, oldest, , serials, v] = reply;
+    const [waitingRows, sealedRows, waitingCalls, oldest, , serials, v, ended] = reply;
     const sealedVersions = serials.map((serial) => versionIdOf(fn, Number(serial)));
     const [oldestAt, oldestVersionId] = v === 0 ? [null, null] : [oldest, versionIdOf(fn, v)];
-    return { functionName, waitingRows, sealedRows, waitingCalls, oldestAt, oldestVersionId, sealedVersions };
+    const [ok, failed, cancelled, expired] = ended as [number, number, number, number];
+    const endedRows = { ok, failed, cancelled, expired };
+    const rows = { waitingRows, sealedRows, waitingCalls, endedRows };
+    return { functionName, ...rows, oldestAt, oldestVersionId, sealedVersions };
   }
 
   /** A number whose slot is empty. Slots of a store that was lost in part may still hold something. */

@@ -57,6 +57,7 @@ const idle = (functionName: string): FunctionLoad => ({
   waitingRows: 0,
   sealedRows: 0,
   waitingCalls: 0,
+  endedRows: { ok: 0, failed: 0, cancelled: 0, expired: 0 },
   oldestAt: null,
   oldestVersionId: null,
   sealedVersions: [],

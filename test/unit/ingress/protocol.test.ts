@@ -190,7 +190,17 @@ describe('the server itself', () => {
     const admitted = /^sluice_calls_admitted_total\{function="len"\} (\d+)$/m.exec(text);
     const { calls } = (await rig.ask('/v1/calls?function=len&limit=1000')).json;
     expect(Number(admitted?.[1])).toBe(calls.length);
+    const sum = (metric: string): number =>
+      [...text.matchAll(new RegExp(`^${metric}\\{function="len".*\\} (\\d+)$`, 'gm'))]
+        .map(([, value]) => Number(value))
+        .reduce((a, b) => a + b, 0);
     expect(text).toMatch(/^sluice_queue_rows\{function="len",state="waiting"\} \d+$/m);
+    for (const outcome of ['ok', 'failed', 'cancelled', 'expired'])
+      expect(text).toMatch(
+        new RegExp(`^sluice_rows_ended\\{function="len",outcome="${outcome}"\\} \\d+$`, 'm'),
+      );
+    // The ledger balances.
+    expect(sum('sluice_rows_admitted_total')).toBe(sum('sluice_queue_rows') + sum('sluice_rows_ended'));
     expect(text).toMatch(
       /^sluice_http_requests_total\{route="POST \/v1\/functions\/\{name\}\/calls",status="202"\} \d+$/m,
     );

@@ -34,6 +34,7 @@ const loadOf = (waitingRows: number, waitingCalls = waitingRows) => ({
     waitingRows,
     sealedRows: 0,
     waitingCalls,
+    endedRows: { ok: 0, failed: 0, cancelled: 0, expired: 0 },
     oldestAt: 0,
     oldestVersionId: 1,
     sealedVersions: [],

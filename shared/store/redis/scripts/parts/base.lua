@@ -25,8 +25,10 @@ local function version_id_of(v) return string.format('%.0f', fn * 4096 + v) end
 -- The function's counters, one hash: read at the first use, written once by flush_counters.
 --   call, batch, turn: numbers given last; waiting_rows, waiting_calls, sealed_rows, live_calls: what is there;
 --   run (a text, beside the counters): the server's run that gave numbers last
+--   ended_0, 1, 2, 3: rows that are ok, failed, cancelled, expired (parts/calls), since the function's first
 --   open_bytes: payload bytes of rows without an outcome; low: no bucket of calls below this one; floor: missing calls above it are gone, others unknown
-local NAMES = { 'call', 'batch', 'turn', 'waiting_rows', 'open_bytes', 'waiting_calls', 'sealed_rows', 'live_calls', 'low', 'floor' }
+local NAMES = { 'call', 'batch', 'turn', 'waiting_rows', 'open_bytes', 'waiting_calls', 'sealed_rows', 'live_calls', 'low', 'floor',
+  'ended_0', 'ended_1', 'ended_2', 'ended_3' }
 local counters
 local changed_counters = {}
 

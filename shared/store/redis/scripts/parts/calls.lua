@@ -148,6 +148,7 @@ local function settle_rows(call, state, rows)
   head[SETTLED] = head[SETTLED] + rows
   count('open_bytes', open_bytes(head) - before)
   count('sealed_rows', -rows)
+  count('ended_' .. state, rows)
   if state == PART_FAILED then head[FAILED] = head[FAILED] + rows end
   if state == PART_EXPIRED then head[EXPIRED] = head[EXPIRED] + rows end
 end

@@ -35,6 +35,7 @@ local function finish(call, fill, record)
   call.status = status_of_end(head)
   count('live_calls', -1)
   count('sealed_rows', head[SETTLED] - head[SEALED])
+  count('ended_' .. fill, open)
   if open > 0 then count('open_bytes', -open_bytes(head)) end
   if waiting > 0 then
     count('waiting_rows', -waiting)
