@@ -9,8 +9,11 @@ const REFUSED = /^NOPERM\b|ACL failure in script|The user executing the script c
 const CONNECTION =
   /Connection is closed|Stream isn't writeable|max retries per request|Too many Cluster redirections|Cluster is ended|isn't connected|Command aborted|Command timed out|Failed to refresh slots cache|None of startup nodes|Socket timeout|connect E|read E|write E|ETIMEDOUT|ECONN|EPIPE|ENOTFOUND/;
 
-export const unavailable = (why: string): SluiceError =>
-  new SluiceError('store_unavailable', `Redis does not answer: ${why}.`, { retry_after_seconds: 1 });
+export const unavailable = (why: string): SluiceError => {
+  // The library names an option of its own.
+  const told = why.startsWith('Reached the max retries') ? 'the connection was lost' : why;
+  return new SluiceError('store_unavailable', `Redis does not answer: ${told}.`, { retry_after_seconds: 1 });
+};
 
 export const dataLost = (why: string): SluiceError =>
   new SluiceError(

@@ -11,13 +11,14 @@ import { tooLong } from './large-bytes.ts';
 import { functionOfId, isFunctionNumber, serialOfId } from './layout.ts';
 import { pack, unpack } from './packing.ts';
 import { bump, dispatchReady, type QueueContext, runScript } from './queue-context.ts';
+import { toSluiceError } from './replies.ts';
 import { TurnGroups } from './turn-groups.ts';
 
-/** Outcomes and output bytes in one script, unless one settle has more: some milliseconds, in which all others wait. */
-const SCRIPT_OUTCOMES_MAX = 500;
+/** Outcomes with slices that go on, and output bytes, in one script, unless one settle has more: some milliseconds, in which all others wait. */
+const SCRIPT_SLICES_MAX = 500;
 const SCRIPT_BYTES_MAX = 2 ** 20;
 
-const CODE = { stale: 0, committed: 1, notWhatWasLeased: 2, givenUp: 3, asideGone: 4 } as const;
+const CODE = { stale: 0, committed: 1, notWhatWasLeased: 2, givenUp: 3, asideGone: 4, failed: 5 } as const;
 
 type Told = readonly [code: number, told: number | string];
 type Reply = readonly [added: number[], told: Told[]];
@@ -33,7 +34,8 @@ type Asked = {
 
 const shareOf = ({ settlement, output }: Asked): number =>
   Math.max(
-    (settlement.outcomes.length + settlement.continuations.length) / SCRIPT_OUTCOMES_MAX,
+    settlement.continuations.reduce((sum, { slices }) => sum + slices.length, settlement.outcomes.length) /
+      SCRIPT_SLICES_MAX,
     (output?.byteLength ?? 0) / SCRIPT_BYTES_MAX,
   );
 
@@ -79,8 +81,15 @@ export class Settles {
     const exchange = (): Promise<Reply> => this.#exchange(fn, asked, asides);
     try {
       const [added, told] = await (large === 0 ? exchange() : largeTurns.run(large, exchange));
+      const left: Asked[] = [];
+      const answer = (goesOn: boolean): void =>
+        asked.forEach((one, index) => {
+          if (one.settlement.continuations.length > 0 !== goesOn) return;
+          if (!this.#answer(one, told[index]!)) left.push(one);
+        });
+      answer(false);
       await dispatchReady(this.#context, fn, added);
-      const left = asked.filter((one, index) => !this.#answer(one, told[index]!));
+      answer(true);
       if (left.length > 0) void this.#send(fn, left, false);
     } catch (error) {
       for (const { reject } of asked) reject(error);
@@ -116,7 +125,8 @@ export class Settles {
   #answer({ settlement, resolve, reject }: Asked, [code, told]: Told): boolean {
     const { batchId, token } = settlement;
     if (code === CODE.asideGone) return false;
-    if (code === CODE.givenUp) reject(tooLong());
+    if (code === CODE.failed) reject(toSluiceError(new Error(String(told))));
+    else if (code === CODE.givenUp) reject(tooLong());
     else if (code === CODE.notWhatWasLeased)
       reject(new BugError(`outcomes and continuations of batch ${batchId} do not cover its rows: ${told}`));
     else {

@@ -1,8 +1,9 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { BugError } from '../../../shared/errors/sluice-error.ts';
 import type { LeasedBatch } from '../../../shared/store/ports/queue.ts';
+import { serialOfId } from '../../../shared/store/redis/layout.ts';
 import { describeWithRedis, RedisServer } from '../../support/redis-servers.ts';
-import { QueueRig } from './queue-rig.ts';
+import { FENCE, QueueRig, UnreliableDispatch } from './queue-rig.ts';
 
 let server: RedisServer;
 
@@ -108,5 +109,68 @@ describeWithRedis('settles of one tick', () => {
       `@3:${ASIDE_BYTES} ${id}`,
     ]);
     close();
+  });
+
+  it('are written before anything is told, where the server refuses its user a message', async () => {
+    await using admin = await QueueRig.open(server.url, 'mute');
+    const setUser = (...rules: string[]) => admin.link.command('ACL', 'SETUSER', 'mute', ...rules);
+    await setUser('on', '>s', '~*', '&*', '+@all');
+    await using rig = await QueueRig.open(server.url.replace('redis://', 'redis://mute:s@'), 'mute');
+    const id = await rig.admit(3);
+    const batches = await leaseRows(rig, id, 3);
+    await setUser('resetchannels');
+    const asked = await Promise.allSettled(batches.map((batch) => rig.settle(batch)));
+    expect(asked.map(({ status }) => status)).toEqual(['rejected', 'rejected', 'rejected']);
+    expect(await admin.queue.call(id)).toMatchObject({ status: 'completed', counts: { ok: 3 } });
+  });
+
+  it('do not suffer from one among them that fails by itself', async () => {
+    await using rig = await QueueRig.open(server.url, 'alone');
+    const [one, two] = [await rig.admit(1), await rig.admit(1)];
+    const [before] = await leaseRows(rig, one, 1);
+    const [broken] = await leaseRows(rig, two, 1);
+    await rig.command('SET', `output:${serialOfId(broken!.batchId)}`, 'of another kind');
+    const [settled, failed] = await Promise.allSettled([rig.settle(before!), rig.settle(broken!)]);
+    expect(settled).toMatchObject({ value: { accepted: true } });
+    expect(failed).toMatchObject({ reason: { message: expect.stringMatching(/WRONGTYPE/) } });
+    expect(await rig.queue.call(one)).toMatchObject({ status: 'completed' });
+  });
+
+  it('whose rows go on count with all their slices', async () => {
+    await using rig = await QueueRig.open(server.url, 'slices');
+    const ids = await Promise.all(Array.from({ length: 300 }, () => rig.admit(2)));
+    const { now, versionId } = rig;
+    for (const from of [0, 1]) {
+      const slices = ids.map((callId) => ({ callId, from, count: 1 }));
+      await rig.queue.seal({ now, versionId, slices, reason: 'size', fence: FENCE });
+    }
+    const batches = await rig.lease(2);
+    const before = verbsOf(rig);
+    const settling = batches.map(({ batchId, token, slices }) => {
+      const again = { slices, attempts: 1, claims: 0, mode: 'retry', notBefore: 0 } as const;
+      const run = { outcomes: [], output: null, startedAt: now, handlerMs: 1 };
+      return rig.queue.settle({ now, batchId, token, continuations: [again], ...run });
+    });
+    for (const answer of await Promise.all(settling)) expect(answer.accepted).toBe(true);
+    expect(verbsOf(rig) - before).toBe(2);
+  });
+
+  it('that need no job are answered before those that do have theirs', async () => {
+    const dispatch = new UnreliableDispatch();
+    await using rig = await QueueRig.open(server.url, 'jobs', dispatch);
+    const id = await rig.admit(3);
+    await Promise.all([rig.seal(id, 0, 1), rig.seal(id, 1, 2)]);
+    const batches = await rig.lease(2);
+    const ok = batches.find(({ slices }) => slices[0]!.count === 1);
+    const split = batches.find(({ slices }) => slices[0]!.count === 2);
+    const added = Promise.withResolvers<void>();
+    dispatch.add = () => added.promise;
+    const { batchId, token, slices } = split!;
+    const goesOn = { slices, attempts: 1, claims: 0, mode: 'retry', notBefore: 0 } as const;
+    const run = { outcomes: [], output: null, startedAt: rig.now, handlerMs: 1 };
+    const again = rig.queue.settle({ now: rig.now, batchId, token, continuations: [goesOn], ...run });
+    expect(await rig.settle(ok!)).toMatchObject({ accepted: true });
+    added.resolve();
+    expect(await again).toMatchObject({ accepted: true });
   });
 });

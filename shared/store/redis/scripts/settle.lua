@@ -5,7 +5,7 @@
 --       another function are -1); errors, JSON list or ''; output or ''; reference to it (parts/objects) or '';
 --       the key under which it was set just before (`aside:NAME`) or ''
 -- Result  MessagePack { { added }, { 1 committed | 0 stale | 2 not what was leased | 3 the upload of its output was given up | 4 what
---       was set aside is not there, late rows or what was leased } for each }
+--       was set aside is not there | 5 failed by itself, late rows, what was leased or the error } for each }
 -- include: base
 -- include: calls
 -- include: batches
@@ -79,14 +79,15 @@ local function settle(m, token, packed, errors, output, reference, name)
   local late = conclude(batch, outcome)
   if aside and not outcome.is_kept then redis.call('UNLINK', aside) end
   if reference and not outcome.is_kept then drop_object(reference) end
-  -- Each tells of its own output.
-  tell_calls()
+  note_news()
   return { 1, late }
 end
 
 local told = {}
 for at = 4, #ARGV, WIDTH do
-  told[#told + 1] = settle(tonumber(ARGV[at]), unpack(ARGV, at + 1, at + WIDTH - 1))
+  -- What one comes to must not keep the others from being written.
+  local is_done, answer = pcall(settle, tonumber(ARGV[at]), unpack(ARGV, at + 1, at + WIDTH - 1))
+  told[#told + 1] = is_done and answer or { 5, type(answer) == 'table' and answer.err or tostring(answer) }
 end
 flush()
 return cmsgpack.pack({ added, told })

@@ -10,6 +10,8 @@ local ended = {}
 local advanced = {}
 local finished_ids = {}
 local told_record
+-- What of these is told when all is written: a message that the server refuses ends the script. { ids, what it begins with }
+local news = {}
 local expiring = {}
 local emptied = {}
 -- All calls from this number up to that one are known to have ended.
@@ -280,11 +282,12 @@ local function shed(batch, failure_of)
   return #kept > 0
 end
 
-local function tell_calls()
+-- Ends a message: what comes after it may be of another output.
+local function note_news()
   -- A word that is no id is left out by who does not know it: `+` those that go on, `@RECORD:BYTES` an output of theirs.
   local output = told_record and '@' .. told_record .. ' ' or ''
-  if #advanced > 0 then publish('calls', advanced, '+ ' .. output) end
-  if #finished_ids > 0 then publish('calls', finished_ids, output) end
+  if #advanced > 0 then news[#news + 1] = { advanced, '+ ' .. output } end
+  if #finished_ids > 0 then news[#news + 1] = { finished_ids, output } end
   advanced, finished_ids, told_record = {}, {}, nil
 end
 
@@ -301,5 +304,6 @@ local function flush()
   flush_counters()
   tell_slots()
   if #ended > 0 then publish('ended', ended) end
-  tell_calls()
+  note_news()
+  for _, message in ipairs(news) do publish('calls', message[1], message[2]) end
 end
