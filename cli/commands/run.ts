@@ -18,7 +18,7 @@ type RunOptions = ConnectionOptions & {
 const ABOUT = `
 Formats go by the file names: .parquet, .csv, .tsv, .jsonl (.ndjson), .arrow (.feather, .ipc), .arrows in; .parquet, .arrow
 (.feather, .ipc), .arrows out. Cells of CSV for binary inputs are base64. Parquet has no times in whole seconds and no date64:
-they become milliseconds and timestamps, and dictionaries become their values; .arrow keeps them. CSV and JSON Lines are UTF-8, and
+they become milliseconds and timestamps; .arrow keeps them. Dictionaries become their values. CSV and JSON Lines are UTF-8, and
 the columns of JSON Lines are those of its first 1,000 rows.
 
 The output has the input's rows in their order: the other columns of the input (ids stay beside their results), then

@@ -1,7 +1,7 @@
 /** The rows of a chunk that the server has not refused, where a refused row becomes null with its error. */
 import { OpenRows } from '../../sdk/open-rows.ts';
-import { besideColumns, errorTexts, nullRows, selectColumns } from '../../sdk/table.ts';
-import { pickedStream, rowsToStream } from '../../shared/arrow/index.ts';
+import { besideColumns, errorTexts, nullRows } from '../../sdk/table.ts';
+import { openStream, pickedStream, rowsToStream } from '../../shared/arrow/index.ts';
 
 export class OpenChunk {
   readonly #from: number;
@@ -44,11 +44,8 @@ export class OpenChunk {
     const at = new Map(open.map((row, i) => [row, i]));
     const rows = Array.from({ length: this.#count }, (_, i) => this.#from + i);
     const values = pickedStream(
-      {
-        streams: [selectColumns(result, [{ column: 'result', as: 'result' }])],
-        runs: rows.map((row) => ({ from: at.get(row) ?? -1, count: 1 })),
-      },
-      null,
+      { streams: [result], runs: rows.map((row) => ({ from: at.get(row) ?? -1, count: 1 })) },
+      openStream(result).fields.filter(({ name }) => name === 'result'),
     );
     const error = { name: 'error', type: 'utf8', nullable: true } as const;
     return besideColumns(

@@ -21,7 +21,7 @@ export { exactNumbersFor } from './exact-values.ts';
 export { FILE_MAGIC, type FileBlock, fileFooter } from './file-footer.ts';
 export { buildInput, type InputPart, InputStream } from './input-build.ts';
 export { matchInputs } from './input-match.ts';
-export { columnStream, joinedStream } from './joined-stream.ts';
+export { columnStream, joinedColumns, joinedStream } from './joined-stream.ts';
 export { type JsonBody, type JsonPayload, jsonToPayload } from './json-payload.ts';
 export { checkNamed } from './named-inputs.ts';
 export { NUMBER_ARRAYS, type Numbers } from './number-arrays.ts';
