@@ -13,6 +13,8 @@ import { typedStream } from './typed-rows.ts';
 
 const openCsv = (file: string, read?: ReadSoFar, options: Options = {}): Parser => {
   const parser = parse({
+    // Files put together from several have ends of each kind; the first line's alone would merge the rows of the others.
+    record_delimiter: ['\r\n', '\n', '\r'],
     delimiter: path.extname(file).toLowerCase() === '.tsv' ? '\t' : ',',
     // A quote that is never closed would make the rest of the file one record.
     max_record_size: LINE_CHARACTERS_MAX,

@@ -69,10 +69,24 @@ describe('CSV', () => {
     expect((await read(file('d.csv', 'a,b\n'))).chunks).toEqual([{ a: [], b: [] }]);
   });
 
+  it('has rows with ends of any kind, and cells that hold them', async () => {
+    const rows = async (text: string) => (await read(file('ends.csv', text))).chunks.flatMap(({ a }) => a);
+    expect(await rows('a\r\nb\nc\r\nd\re\n\n\r\nf')).toEqual(['b', 'c', 'd', 'e', 'f']);
+    expect(await rows('a\nb\r\n"c\r\nd"\r\n"e\rf\n"\ng\r\n')).toEqual(['b', 'c\r\nd', 'e\rf\n', 'g']);
+    expect(await rows('a\rb\r"c\nd"\r')).toEqual(['b', 'c\nd']);
+    // Ends on either side of where the file is read in pieces.
+    const long = Array.from({ length: 3000 }, (_, i) => 'x'.repeat(1000 + (i % 7)));
+    for (const lead of ['', 'y', 'yy'])
+      expect(await rows(`a\n${lead}${long.join('\r\n')}`)).toEqual([`${lead}${long[0]}`, ...long.slice(1)]);
+  });
+
   it('that is wrong is named with its line', async () => {
     const n = types(field('n', 'int32'));
     await expect(read(file('e.csv', 'n,t\n\n1,"a\nb"\nx,"c\nd"\n'), { types: n })).rejects.toThrow(
       /e\.csv, line 5: "x" in column "n"/,
+    );
+    await expect(read(file('ends.csv', 'n\r\n1\n2\r\n\r\nx\n'), { types: n })).rejects.toThrow(
+      /, line 5: "x"/,
     );
     await expect(read(file('f.csv', 'a,b\n1\n'))).rejects.toThrow(/not valid CSV: .*line 2/);
     await expect(read(file('g.csv', ''))).rejects.toThrow('its first line must name the columns');
