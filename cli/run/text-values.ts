@@ -9,22 +9,26 @@ const integer = (text: string): unknown => {
   return Number.isSafeInteger(value) ? value : BigInt(text.trim());
 };
 
-const SPECIAL: Readonly<Record<string, number>> = {
-  nan: Number.NaN,
-  inf: Number.POSITIVE_INFINITY,
-  infinity: Number.POSITIVE_INFINITY,
-  '-inf': Number.NEGATIVE_INFINITY,
-  '-infinity': Number.NEGATIVE_INFINITY,
-};
+const SPECIAL: ReadonlyMap<string, number> = new Map([
+  ['nan', Number.NaN],
+  ...['inf', 'infinity', '+inf', '+infinity'].map((text) => [text, Number.POSITIVE_INFINITY] as const),
+  ...['-inf', '-infinity'].map((text) => [text, Number.NEGATIVE_INFINITY] as const),
+]);
 
-const float = (text: string): unknown => {
-  const value = Number(text);
-  if (!Number.isNaN(value)) return value;
-  return SPECIAL[text.trim().toLowerCase()];
-};
+/** Number() alone takes blanks for 0, and 0x10 for 16. */
+const float = (text: string): unknown =>
+  /^\s*[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?\s*$/i.test(text)
+    ? Number(text)
+    : SPECIAL.get(text.trim().toLowerCase());
 
-const bool = (text: string): unknown =>
-  ({ true: true, '1': true, false: false, '0': false })[text.trim().toLowerCase()];
+const BOOLS: ReadonlyMap<string, boolean> = new Map([
+  ['true', true],
+  ['1', true],
+  ['false', false],
+  ['0', false],
+]);
+
+const bool = (text: string): unknown => BOOLS.get(text.trim().toLowerCase());
 
 const json = (text: string): unknown => {
   try {

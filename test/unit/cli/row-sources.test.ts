@@ -96,6 +96,18 @@ describe('CSV', () => {
     );
   });
 
+  it('has floats in decimal digits only; a blank is none', async () => {
+    const x = types(field('x', 'float64'));
+    const texts = ['1e5', '.5', '5.', ' -1.5E-3 ', '+7', 'inf', '-Infinity', '+Infinity', 'NaN', '""'];
+    const { chunks } = await read(file('j.csv', `x\n${texts.join('\n')}\n`), { types: x });
+    const inf = Number.POSITIVE_INFINITY;
+    expect(chunks[0]!.x).toEqual([100_000, 0.5, 5, -0.0015, 7, inf, -inf, inf, Number.NaN, null]);
+    for (const text of [' ', '0x10', '0b11', '0o7', '1_000', '1,5', '.', 'e5', '- 1', 'constructor'])
+      await expect(read(file('k.csv', `x\n1\n"${text}"\n`), { types: x }), text).rejects.toThrow(
+        `k.csv, line 3: "${text}" in column "x" is not of the type "float64"`,
+      );
+  });
+
   it('names each column once', async () => {
     await expect(openSource(file('i.csv', 'id,x,x\n1,first,second\n'))).rejects.toThrow(
       'has the column "x" twice',
