@@ -8,7 +8,12 @@ import { CommandError } from '../failure.ts';
 import type { RowRequest, RowSource } from './row-source.ts';
 import { packed } from './row-streams.ts';
 
-type Message = { readonly kind: number; readonly bytes: Uint8Array };
+type Message = {
+  readonly kind: number;
+  readonly bytes: Uint8Array;
+  /** Of a dictionary: its id, and whether it goes on with what came before under that id. */
+  readonly dictionary: { readonly id: number; readonly isDelta: boolean } | null;
+};
 
 const KIND_SCHEMA = 1;
 const KIND_DICTIONARY = 2;
@@ -119,7 +124,10 @@ class ArrowFile {
       throw this.broken(`a message says that it has ${length} bytes`);
     const table = new FlatBuffer(await this.#bytes(at + 8, length), 'a message').root();
     const bytes = await this.#bytes(at, 8 + length + table.i64(3, 'the body length'));
-    return { kind: table.u8(1), bytes };
+    const kind = table.u8(1);
+    const header = kind === KIND_DICTIONARY ? table.table(2) : null;
+    const dictionary = header && { id: header.i64(0, 'the dictionary id'), isDelta: header.u8(2) !== 0 };
+    return { kind, bytes, dictionary };
   }
 
   async #bytes(at: number, length: number): Promise<Uint8Array> {
@@ -179,18 +187,22 @@ export const arrowSource = async (file: string): Promise<RowSource> => {
       const arrow = new ArrowFile(file, handle, (await handle.stat()).size);
       const head = await arrow.head();
       // Schema and dictionaries stand before each batch that uses them: every batch is a stream of its own here.
-      const before: Uint8Array[] = [head.message];
+      const dictionaries = new Map<number, readonly Uint8Array[]>();
+      const streamOf = (...batch: readonly Uint8Array[]): Uint8Array =>
+        new Uint8Array(Buffer.concat([head.message, ...[...dictionaries.values()].flat(), ...batch, END]));
       let isEmpty = true;
-      for await (const message of arrow.messages(head)) {
+      for await (const { bytes, dictionary } of arrow.messages(head)) {
         share = arrow.share;
-        if (message.kind === KIND_DICTIONARY) before.push(message.bytes);
-        else {
+        if (dictionary) {
+          const { id, isDelta } = dictionary;
+          dictionaries.set(id, [...(isDelta ? (dictionaries.get(id) ?? []) : []), bytes]);
+        } else {
           isEmpty = false;
-          yield selectColumns(new Uint8Array(Buffer.concat([...before, message.bytes, END])), selection);
+          yield selectColumns(streamOf(bytes), selection);
         }
       }
       share = 1;
-      if (isEmpty) yield selectColumns(new Uint8Array(Buffer.concat([...before, END])), selection);
+      if (isEmpty) yield selectColumns(streamOf(), selection);
     } finally {
       await handle.close();
     }
