@@ -81,6 +81,9 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   throw error;
 });
 
+// What would be said is lost then, and the command goes on.
+process.stderr.on('error', () => undefined);
+
 // Under the launcher on an older Node: a SIGKILL of the launcher is one of this process, which would run on unseen otherwise.
 if (process.channel) {
   process.on('disconnect', () => process.kill(process.pid, 'SIGKILL'));

@@ -48,6 +48,16 @@ it('has what a server compiled kept while it runs: one that is killed keeps noth
   }
 });
 
+it('goes on to its own end where nobody reads its standard error', async () => {
+  const launcher = path.join(ROOT, 'cli/bin/sluice.mjs');
+  const command = spawn(process.execPath, [launcher, 'run', '--function'], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  command.stderr.destroy();
+  // Wrong usage, not an exception that nobody caught.
+  expect(await once(command, 'exit')).toEqual([2, null]);
+});
+
 /** Runs a command on a terminal of its own, but with piped input, and types Ctrl-C when its own input ends. */
 const ON_TERMINAL = `
 import fcntl, os, pty, subprocess, sys, termios
