@@ -18,7 +18,7 @@ import { registerModels } from './commands/models.ts';
 import { registerRun } from './commands/run.ts';
 import { registerServe } from './commands/serve.ts';
 import { registerSql } from './commands/sql.ts';
-import { EXIT_USAGE, exitCodeOf, explain } from './failure.ts';
+import { EXIT_INTERRUPTED, EXIT_USAGE, exitCodeOf, explain } from './failure.ts';
 
 const EXAMPLES = `
 Examples:
@@ -96,4 +96,6 @@ try {
   await program.parseAsync();
 } catch (error) {
   process.exitCode = failed(error);
+  // What is still asked of a server that does not answer keeps nobody waiting.
+  if (process.exitCode === EXIT_INTERRUPTED) process.exit();
 }

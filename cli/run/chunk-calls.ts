@@ -17,6 +17,18 @@ export type ChunkAnswer = {
   readonly rowsFailed: number;
 };
 
+/** So long after a run has stopped, a server that does not answer is waited for. */
+const STOP_LONGEST_MS = 2000;
+
+/** What `work` comes to; rejects with the signal's reason when that aborts first, and leaves the work to itself. */
+const unlessAborted = <T>(work: Promise<T>, signal: AbortSignal): Promise<T> =>
+  new Promise((resolve, reject) => {
+    const aborted = (): void => reject(signal.reason);
+    if (signal.aborted) aborted();
+    signal.addEventListener('abort', aborted, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', aborted));
+  });
+
 /** A row of a chunk failed or was refused, and the run is to stop at the first. */
 export class RowsFailedError extends CommandError {}
 
@@ -35,6 +47,8 @@ export class ChunkCalls {
   readonly #version: string;
   readonly #isLenient: boolean;
   readonly #signal: AbortSignal;
+  /** Aborts a while after `#signal`: a call that is being submitted is known then, and can be cancelled. */
+  readonly #late = new AbortController();
   readonly #inFlight = new Set<CallHandle>();
 
   constructor(target: RemoteFunction, version: string, isLenient: boolean, signal: AbortSignal) {
@@ -42,6 +56,8 @@ export class ChunkCalls {
     this.#version = version;
     this.#isLenient = isLenient;
     this.#signal = signal;
+    const abortLate = (): void => this.#late.abort(signal.reason);
+    signal.addEventListener('abort', () => setTimeout(abortLate, STOP_LONGEST_MS).unref(), { once: true });
   }
 
   /** @throws RowsFailedError where a row failed and the run stops at failures */
@@ -82,7 +98,10 @@ export class ChunkCalls {
   async #submit(key: string, rows: Uint8Array): Promise<CallHandle> {
     for (let attempt = 0; ; attempt++) {
       try {
-        const handle = await this.#target.deferBatch(rows, { idempotencyKey: key });
+        const handle = await this.#target.deferBatch(rows, {
+          idempotencyKey: key,
+          signal: this.#late.signal,
+        });
         this.#checkVersion(handle);
         return handle;
       } catch (error) {
@@ -112,9 +131,15 @@ export class ChunkCalls {
     );
   }
 
-  /** After the signal: what was accepted and is not needed any more. */
+  /** The server need not keep the result. A lost acknowledgement costs it disk for a while. */
+  async acknowledge(handle: CallHandle): Promise<void> {
+    await unlessAborted(handle.acknowledge(), this.#late.signal).catch(() => undefined);
+  }
+
+  /** After the signal: what was accepted and is not needed any more, as far as the server answers. */
   async cancelInFlight(): Promise<void> {
-    await Promise.allSettled([...this.#inFlight].map((handle) => handle.cancel()));
+    const cancels = Promise.allSettled([...this.#inFlight].map((handle) => handle.cancel()));
+    await unlessAborted(cancels, AbortSignal.timeout(STOP_LONGEST_MS)).catch(() => undefined);
     this.#inFlight.clear();
   }
 }

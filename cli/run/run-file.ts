@@ -138,8 +138,8 @@ class Run {
       const answer = await this.#calls.answer({ chunk, fromRow, key }, sent);
       this.counts.rowsFailed += answer.rowsFailed;
       await this.#parts.write(name, partOf(kept, answer.bytes, isLenient));
-      // The part is on disk: the server need not keep the result. A lost acknowledgement costs it disk for a while.
-      await answer.handle.acknowledge().catch(() => undefined);
+      // The part is on disk.
+      await this.#calls.acknowledge(answer.handle);
     }
     this.counts.rows += rows;
     this.#writer.add(chunk, this.#parts.path(name));
@@ -155,10 +155,11 @@ class Run {
 }
 
 /** The first signal stops the run in order; a second one ends the process at once. */
-const onInterrupt = (stop: AbortController): (() => void) => {
+const onInterrupt = (stop: AbortController, say: (line: string) => void): (() => void) => {
   const interrupt = (): void => {
     if (stop.signal.aborted) process.exit(EXIT_INTERRUPTED);
     stop.abort(INTERRUPTED);
+    say('Stopping: calls in flight are cancelled; a second signal ends at once.\n');
   };
   process.on('SIGINT', interrupt).on('SIGTERM', interrupt);
   return () => process.off('SIGINT', interrupt).off('SIGTERM', interrupt);
@@ -216,7 +217,7 @@ export const runFile = async (client: Sluice, request: RunRequest): Promise<void
   const stop = new AbortController();
   const calls = new ChunkCalls(target, version, request.onError === 'null', stop.signal);
   const run = new Run(request, source, plan, parts, calls, version, stop);
-  const release = onInterrupt(stop);
+  const release = onInterrupt(stop, (line) => run.say(line));
   const endWatch = watchWaiting(client, {
     functionName: request.functionName,
     version,
