@@ -14,6 +14,11 @@ const END = Buffer.from([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
 /** Names of what a run writes into its folder; nothing else is deleted. */
 const OWN_NAME = /^(run-id|lock|output\.partial|\d{9,}-\w+\.arrows(\.partial)?)$/;
 
+/** Runs that begin and end meanwhile; a folder that cannot be made fails each time. */
+const TAKE_RETRIES = 100;
+/** A lock is empty between two system calls of whoever takes it; an older one was torn by a power cut. */
+const LOCK_EMPTY_MS = 1000;
+
 /** What tells a process from a later one with its number; null when it is gone, or dead and not yet collected. */
 const processMark = (pid: number): string | null => {
   try {
@@ -46,12 +51,25 @@ export class Parts {
   /** @throws CommandError while another run writes the same output, or where something else has the name */
   static open(output: string): Parts {
     const directory = `${output}.parts`;
-    Parts.#makeDirectory(directory);
-    Parts.#lock(directory, output);
+    Parts.#take(directory, output);
     const idFile = path.join(directory, 'run-id');
     if (!existsSync(idFile)) writeFileSync(idFile, randomUUID());
     const done = new Set(readdirSync(directory).filter((name) => name.endsWith('.arrows')));
     return new Parts(directory, readFileSync(idFile, 'utf8').trim(), done);
+  }
+
+  /** A run that ends takes lock and folder away between any two steps of this one, and another may be quicker. */
+  static #take(directory: string, output: string): void {
+    for (let left = TAKE_RETRIES; ; left--) {
+      try {
+        Parts.#makeDirectory(directory);
+        Parts.#lock(directory, output);
+        return;
+      } catch (error) {
+        const { code } = error as NodeJS.ErrnoException;
+        if (left === 0 || (code !== 'ENOENT' && code !== 'EEXIST')) throw error;
+      }
+    }
   }
 
   static #makeDirectory(directory: string): void {
@@ -69,13 +87,18 @@ export class Parts {
 
   static #lock(directory: string, output: string): void {
     const file = path.join(directory, 'lock');
-    const holder = existsSync(file) ? readFileSync(file, 'utf8') : '';
-    const pid = Number(holder.split(' ')[0]);
-    if (pid > 0 && pid !== process.pid && processMark(pid) === holder)
-      throw new CommandError(
-        `Process ${pid} is writing ${output} already; wait for it, or give another --output (if no such run is there, delete ${file}).`,
-      );
-    writeFileSync(file, processMark(process.pid) ?? String(process.pid));
+    const stats = statSync(file, { throwIfNoEntry: false });
+    if (stats !== undefined) {
+      const holder = readFileSync(file, 'utf8');
+      const pid = Number(holder.split(' ')[0]);
+      const isHeld = pid > 0 && pid !== process.pid && processMark(pid) === holder;
+      if (isHeld || (holder === '' && Date.now() - stats.mtimeMs < LOCK_EMPTY_MS))
+        throw new CommandError(
+          `${isHeld ? `Process ${pid}` : 'Another run'} is writing ${output} already; wait for it, or give another --output (if no such run is there, delete ${file}).`,
+        );
+      rmSync(file, { force: true });
+    }
+    writeFileSync(file, processMark(process.pid) ?? String(process.pid), { flag: 'wx' });
   }
 
   name(chunk: number, digest: string): string {
@@ -117,14 +140,14 @@ export class Parts {
     else rmSync(this.path('lock'), { force: true });
   }
 
-  /** What somebody else has put there meanwhile stays, and the folder with it. */
+  /** What somebody else has put there meanwhile stays, and the folder with it, which another run may take away first. */
   async remove(): Promise<void> {
     const own = (await readdir(this.directory)).filter((name) => OWN_NAME.test(name));
     // The lock goes last: a run that begins meanwhile would lose its parts.
     for (const name of own) if (name !== 'lock') await rm(this.path(name), { force: true });
     rmSync(this.path('lock'), { force: true });
     await rmdir(this.directory).catch((error: NodeJS.ErrnoException) => {
-      if (error.code !== 'ENOTEMPTY' && error.code !== 'EEXIST') throw error;
+      if (!['ENOTEMPTY', 'EEXIST', 'ENOENT'].includes(error.code ?? '')) throw error;
     });
   }
 }

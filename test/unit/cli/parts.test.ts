@@ -1,9 +1,12 @@
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { execFile } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { promisify } from 'node:util';
 import { afterAll, expect, it } from 'vitest';
 import { digestOf, Parts } from '../../../cli/run/parts.ts';
 import { rowsToStream } from '../../../shared/arrow/index.ts';
+import { ROOT } from '../../support/sluice-process.ts';
 
 const directory = mkdtempSync(path.join(os.tmpdir(), 'sluice-parts-'));
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
@@ -35,6 +38,44 @@ it('one run at a time writes an output; the lock of a process that is gone holds
   const parts = Parts.open(output('c.parquet'));
   writeFileSync(parts.path('lock'), '999999999 1');
   expect(() => Parts.open(output('c.parquet'))).not.toThrow();
+  await parts.close();
+});
+
+const TAKE = `
+import { Parts } from ${JSON.stringify(path.join(ROOT, 'cli/run/parts.ts'))};
+const said = new Set();
+let taken = 0;
+for (let i = 0; i < 2000; i++)
+  try {
+    const parts = Parts.open(process.argv[1]);
+    taken++;
+    await parts.remove();
+  } catch (error) {
+    said.add(error.message.replace(/^Process \\d+|^Another run/, 'another'));
+  }
+console.log(JSON.stringify([taken > 0, ...said]));
+`;
+
+it('of runs that begin and end at once, each has the output or says who has it', async () => {
+  const file = output('race.parquet');
+  const run = promisify(execFile);
+  const args = ['--input-type=module', '-e', TAKE, file];
+  const runs = await Promise.all([1, 2, 3].map(() => run(process.execPath, args)));
+  for (const { stdout } of runs) {
+    const [hasTaken, ...said] = JSON.parse(stdout) as [boolean, ...string[]];
+    expect(hasTaken).toBe(true);
+    for (const message of said)
+      expect(message).toMatch(/^another is writing .*race\.parquet already; wait for it/);
+  }
+});
+
+it('a lock that a power cut tore holds nobody back', async () => {
+  const parts = Parts.open(output('h.parquet'));
+  const lock = parts.path('lock');
+  writeFileSync(lock, '');
+  expect(() => Parts.open(output('h.parquet'))).toThrow('Another run is writing');
+  utimesSync(lock, 0, 0);
+  expect(() => Parts.open(output('h.parquet'))).not.toThrow();
   await parts.close();
 });
 
