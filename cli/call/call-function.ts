@@ -1,5 +1,5 @@
 /** What `sluice call` does once its options are known. */
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import type { CallHandle, CallInput, CallOptions, Sluice } from '../../sdk/index.ts';
 import { exactJson, isExactNumber } from '../../shared/arrow/index.ts';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
@@ -65,7 +65,11 @@ const rowsOf = (values: readonly string[], { json, input }: CallRequest): CallIn
       'Give the rows in one way: key=value, --json, or --input FILE (- for standard input).',
     );
   if (json !== null) return inputOf(json, '--json');
-  if (input !== null) return inputOf(readFileSync(input === '-' ? 0 : input, 'utf8'), input);
+  if (input !== null) {
+    if (input !== '-' && statSync(input).isDirectory())
+      throw new UsageError(`--input ${input} is a directory; give a file of rows as JSON.`);
+    return inputOf(readFileSync(input === '-' ? 0 : input, 'utf8'), input);
+  }
   return [rowOf(values)];
 };
 

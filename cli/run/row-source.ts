@@ -72,6 +72,9 @@ export const openSource = async (file: string): Promise<RowSource> => {
   const load = formatOf(file);
   await checkRegular(file);
   const source = await (await load())(file);
+  // A call carries columns; JSON Lines have them with their first row.
+  if (source.columns.length === 0)
+    throw new CommandError(`${file} has no columns; write it with those that the function takes.`);
   const twice = source.columns.find((name, i) => source.columns.indexOf(name) !== i);
   if (twice !== undefined)
     throw new CommandError(

@@ -1,10 +1,11 @@
 import { describe, expect, it } from 'vitest';
-import { inputOf, rowOf } from '../../../cli/call/call-function.ts';
+import { callFunction, inputOf, rowOf } from '../../../cli/call/call-function.ts';
 import { jsonValue } from '../../../cli/print.ts';
-import type { CallInput } from '../../../sdk/index.ts';
+import { type CallInput, Sluice } from '../../../sdk/index.ts';
 import { encodeBatch, toBatch } from '../../../sdk/input.ts';
 import { streamToColumns } from '../../../shared/arrow/index.ts';
 import type { FieldJson } from '../../../shared/domain/function.ts';
+import { ROOT } from '../../support/sluice-process.ts';
 
 const FIELDS: readonly FieldJson[] = [{ name: 'd', type: { decimal: [38, 2], bits: 128 }, nullable: false }];
 const fields = async (): Promise<readonly FieldJson[]> => FIELDS;
@@ -27,6 +28,14 @@ describe('sluice call', () => {
     ['a bare value', () => inputOf(EXACT, '--json')],
   ])('sends every digit of a number: %s', async (_, input) => {
     expect(await sent(input())).toEqual({ d: [EXACT] });
+  });
+
+  it('takes no directory for its rows', async () => {
+    const client = new Sluice({ url: 'http://127.0.0.1:1' });
+    const request = { json: null, input: ROOT, timeoutMs: 1, isWaiting: false, submission: {} };
+    await expect(callFunction(client, 'f', [], request)).rejects.toThrow(
+      `--input ${ROOT} is a directory; give a file`,
+    );
   });
 
   it('prints wide integers as the server does', () => {

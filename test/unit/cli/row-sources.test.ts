@@ -280,6 +280,9 @@ it('a file of another kind, or none, is refused with what there is', async () =>
   await expect(openSource('a.csv.gz')).rejects.toThrow('unpack it first');
   await expect(openSource('a.json')).rejects.toThrow('write an object a line');
   await expect(openSource('a.xlsx')).rejects.toThrow('its name must end in one of .parquet, .csv');
+  const bare = file('bare.arrow', RecordBatchFileWriter.writeAll(tableFromArrays({})).toUint8Array(true));
+  for (const name of [bare, file('bare.jsonl', '')])
+    await expect(openSource(name)).rejects.toThrow(`${name} has no columns; write it with those`);
   await expect(openSource(path.join(directory, 'none.csv'))).rejects.toThrow('ENOENT');
 });
 
