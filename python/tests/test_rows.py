@@ -1,8 +1,12 @@
 """Whatever callers hand over becomes one table."""
 
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+
 import numpy as np
 import pyarrow as pa
 import pytest
+from sluice.arrow_types import item
 from sluice.rows import refitted, stream_of, table_of
 
 TEXT = {"name": "text", "type": "utf8", "nullable": False}
@@ -131,3 +135,61 @@ def test_whole_numbers_become_the_numbers_that_the_inputs_have_where_they_stay_t
         assert refitted(pa.table(same), fields) is None
     assert refitted(pa.table({"a": [1]}), [{"name": "a", "type": "float16"}]) is None
     assert refitted(pa.table({"a": [1]}), None) is None
+
+
+LOSSES = [
+    ([1, 1.5], "int64", "row 1 has 1.5"),
+    ([Decimal("1.25")], "int8", "row 0 has Decimal('1.25')"),
+    ([np.float32(2), np.float32(2.5)], "int64", "row 1 has 2.5"),
+    (np.array([2.0, 2.5]), "int64", "Float value 2.5"),
+    ([0.1, float("inf"), 1e300], "float32", "row 2 has 1e+300"),
+    (np.array([1.0, 1e300]), "float32", "row 1 has 1e+300"),
+    ([70_000], "float16", "row 0 has 70000"),
+    ([date(2026, 1, 1), datetime(2026, 1, 1, 12)], "date32", "row 1 has datetime"),
+    (np.array(["2026-01-01T12"], "M8[s]"), "date32", "row 0 has 2026-01-01T12:00:00"),
+    ([datetime(2026, 1, 1, 0, 0, 0, 5)], {"timestamp": "s", "tz": None}, "row 0 has datetime"),
+    ([time(1, 2, 3, 5)], {"time": "ms"}, "row 0 has datetime.time"),
+    ([timedelta(microseconds=5)], {"duration": "ms"}, "row 0 has datetime.timedelta"),
+    ([None, [1, None], [2, 1.5]], {"list": item("int64")}, "row 2 has 1.5"),
+    ([np.array([1.5])], {"list": item("int64")}, "row 0 has 1.5"),
+    ([np.array([1.0]), np.array([1e300])], {"list": item("float32")}, "row 1 has 1e+300"),
+    ([{"a": 1}, {"a": 1.5}], {"struct": [{**item("int64"), "name": "a"}]}, "row 1 has 1.5"),
+    ([{"a": 1, "b": 2}], {"struct": [{**item("int64"), "name": "a"}]}, "row 0 has {'a': 1, 'b': 2}"),
+    ([{"a": 1}, {"b": 1.5}], {"map": [item("utf8", False), item("int64")]}, "row 1 has 1.5"),
+    (["a", "b\ud800"], "utf8", r"row 1 has 'b\ud800', where '\ud800' has no UTF-8"),
+    ([{"a": "\ud800"}], "json", r"""row 0 has '{"a":"\ud800"}', where '\ud800' has no UTF-8"""),
+]
+
+
+@pytest.mark.parametrize(("values", "kind", "message"), LOSSES)
+def test_a_value_that_would_become_another_one_is_an_error(values, kind, message):
+    with pytest.raises(ValueError, match="column 'x' cannot be sent as") as caught:
+        table(x=values, fields=[{"name": "x", "type": kind, "nullable": True}])
+    assert f": {message}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "sent"),
+    [
+        ([1, 2.0, Decimal(3), None], "int64", [1, 2, 3, None]),
+        ([0.1, float("inf"), None, 2], "float32", [np.float32(0.1).item(), float("inf"), None, 2]),
+        ([datetime(2026, 1, 1), date(2026, 1, 2)], "date32", [date(2026, 1, 1), date(2026, 1, 2)]),
+        ([datetime(2026, 1, 1, 1)], {"timestamp": "s", "tz": None}, [datetime(2026, 1, 1, 1)]),
+        ([[1.0], None, np.array([2])], {"list": item("int64")}, [[1], None, [2]]),
+        ([{"a": 1.0}, None, {}], {"struct": [{**item("int64"), "name": "a"}]}, [{"a": 1}, None, {"a": None}]),
+        (np.ma.masked_array([[1, 2], [3, 4]], [[0, 1], [0, 0]]), {"list": item("int64")}, [[1, None], [3, 4]]),
+        (np.zeros((2, 0)), {"list": item("float32")}, [[], []]),
+    ],
+)
+def test_values_that_stay_the_same_are_sent(values, kind, sent):
+    assert table(x=values, fields=[{"name": "x", "type": kind, "nullable": True}]).to_pydict() == {"x": sent}
+
+
+def test_a_frame_of_several_types_names_its_column_or_is_json():
+    pd = pytest.importorskip("pandas")
+    mixed = pd.DataFrame({"item": [1, "a"]})
+    with pytest.raises(ValueError, match="column 'item' cannot be sent: .*'a' with type str.*; give it values of one type"):
+        table(mixed, fields=None)
+    assert table(mixed, fields=[JSON]).to_pydict() == {"item": ["1", '"a"']}
+    with pytest.raises(ValueError, match=r"column 'text' cannot be sent as string: row 0 has 'a\\ud800'"):
+        table(pd.DataFrame({"text": pd.Series(["a\ud800"], dtype=object)}))

@@ -8,6 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from sluice.value_check import exact_array
+
 _TYPE_KEY = b"sluice.type"
 """Field metadata that marks a utf8 column of JSON texts."""
 
@@ -42,9 +44,9 @@ def cast(values: pa.Array, kind: pa.DataType | None, is_json: bool = False) -> p
     is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
     try:
         if is_json and not is_text:
-            return pa.array([None if text is None else json.loads(text) for text in values.to_pylist()], kind)
+            return exact_array([None if text is None else json.loads(text) for text in values.to_pylist()], kind)
         return values.cast(kind)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as error:
+    except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
         raise ValueError(
             f"the result is {'json' if is_json else values.type}, which does not cast to output_type={kind}: {error}"
         ) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pyarrow.compute as pc
 from pyarrow import types as pt
 
 from sluice.arrow_types import arrow_type
+from sluice.value_check import exact_array
 
 _TAKEN = (
     "a pyarrow Table or RecordBatch, a pandas or polars DataFrame, a dict of columns, a list of dicts, "
@@ -74,7 +76,10 @@ def _from_table(value: Any, fields: Callable[[], Any]) -> pa.Table | None:
     elif isinstance(value, pa.Table):
         table = value
     elif type(value).__module__.partition(".")[0] == "pandas" and hasattr(value, "columns"):
-        table = pa.Table.from_pandas(value, preserve_index=False)
+        try:
+            table = pa.Table.from_pandas(value, preserve_index=False)
+        except (pa.ArrowException, UnicodeEncodeError):  # values of several types: json takes them, or the error names the column
+            return _from_columns({str(name): value[name] for name in value.columns}, fields)
         if table.num_rows == 0:  # pandas guesses a type, where there is no value to tell one
             table = pa.table({name: pa.nulls(0) for name in table.column_names})
     elif hasattr(value, "__arrow_c_stream__") and not _is_column(value):
@@ -174,18 +179,17 @@ def column_of(name: str, values: Any, kind: Any) -> pa.Array | pa.ChunkedArray:
         return values
     if isinstance(values, (str, bytes, bytearray)) or not hasattr(values, "__len__"):
         raise TypeError(f"column {name!r} is {_shown(values)}; it takes one value for each row, as a list")
-    try:
+    with suppress(pa.ArrowException, UnicodeEncodeError):  # a series of several types has no stream
         if hasattr(values, "__arrow_c_stream__"):
             return pa.chunked_array(values)
+    target = None if kind in (None, "any") else arrow_type(kind)
+    try:
         if kind == "json":
-            return pa.array([None if value is None else _json_text(value) for value in values], pa.string())
-        target = None if kind in (None, "any") else arrow_type(kind)
-        if getattr(values, "ndim", 1) > 1:
-            values = list(values)
-        return pa.array(values, target)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as error:
-        wanted = "" if kind in (None, "any") else f" as {arrow_type(kind)}"
-        raise ValueError(f"column {name!r} cannot be sent{wanted}: {error}") from None
+            values = [None if value is None else _json_text(value) for value in values]
+        return exact_array(values, target)
+    except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+        wanted, way_on = ("", "; give it values of one type") if target is None else (f" as {target}", "")
+        raise ValueError(f"column {name!r} cannot be sent{wanted}: {error}{way_on}") from None
 
 
 def _json_text(value: Any) -> str:
