@@ -214,6 +214,31 @@ def test_handles_can_be_awaited(remote):
         asyncio.run(failing())
 
 
+FORKED = """
+import asyncio, multiprocessing, sluice
+
+upper = sluice.Remote().function("upper")
+
+async def awaited(text):
+    return (await upper.defer_batch([text])).to_pylist()
+
+def asked(text):
+    return upper([text]).to_pylist() + asyncio.run(awaited(text))
+
+asked("warm")
+texts = [f"text {i}" for i in range(100)]
+with multiprocessing.get_context("fork").Pool(4) as pool:
+    got = pool.map(asked, texts, chunksize=1)
+print(got == [[text.upper()] * 2 for text in texts], asked("after"))
+"""
+
+
+def test_processes_that_fork_get_their_own_results(server, remote):
+    env = {**os.environ, "SLUICE_URL": server.url}
+    ran = subprocess.run([sys.executable, "-c", FORKED], env=env, stdout=subprocess.PIPE, text=True, timeout=60)
+    assert ran.stdout == "True ['AFTER', 'AFTER']\n"
+
+
 def test_cancelled_calls_say_so(remote):
     paused = remote.function("paused_one", is_async=True)
     handle = paused.defer_batch(["a", "b"])

@@ -1,6 +1,7 @@
 """Retries against a server that answers from a script, over a real socket."""
 
 import json
+import os
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +20,7 @@ class Script(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Answer)
         self.answers = list(answers)
         self.seen: list[tuple[str, str, dict[str, str]]] = []
+        self.callers: list[tuple[str, int]] = []
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
     @property
@@ -32,6 +34,7 @@ class Answer(BaseHTTPRequestHandler):
     def _answer(self):
         self.rfile.read(int(self.headers.get("content-length", 0)))
         self.server.seen.append((self.command, self.path, {k.lower(): v for k, v in self.headers.items()}))
+        self.server.callers.append(self.client_address)
         answer = self.server.answers.pop(0)
         if answer is None:
             self.close_connection = True
@@ -129,6 +132,25 @@ def test_waits_stay_inside_the_timeout(scripted):
     with pytest.raises(sluice.ServerError, match="queue_full"):
         sluice.Remote(server.url).call("c1").get(timeout=1)
     assert server.waits == []
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_fork_takes_a_connection_of_its_own_and_leaves_the_parent_its(scripted):
+    server = scripted(SHOWN, SHOWN, SHOWN)
+    function = sluice.Remote(server.url).function("f")
+    function.show()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            function.show()
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    function.show()
+    first, second, third = server.callers
+    assert first == third != second
 
 
 def test_the_key_travels_as_a_bearer(scripted, monkeypatch):

@@ -13,6 +13,7 @@ from urllib.parse import quote
 import pyarrow as pa
 
 from sluice.errors import CallFailedError, ServerError, TimeoutError
+from sluice.per_process import PerProcess
 from sluice.results import Result, decode
 from sluice.transport import ARROW_STREAM, Stopped, Transport
 
@@ -21,14 +22,7 @@ POLL_LONGEST_S = 50.0
 AWAIT_POLL_S = 5.0
 """A long poll of an awaited handle: how long a thread outlives a task that was cancelled."""
 AWAIT_THREADS = 64
-_threads: ThreadPoolExecutor | None = None
-
-
-def _await_threads() -> ThreadPoolExecutor:
-    global _threads
-    if _threads is None:
-        _threads = ThreadPoolExecutor(AWAIT_THREADS, thread_name_prefix="sluice-await")
-    return _threads
+_threads = PerProcess(lambda: ThreadPoolExecutor(AWAIT_THREADS, thread_name_prefix="sluice-await"))
 
 
 def checked_timeout(timeout: Any) -> float | None:
@@ -113,7 +107,7 @@ class AsyncFunctionCallHandle:
     async def _wait(self) -> pa.Array:
         loop = asyncio.get_running_loop()
         while True:
-            result = await loop.run_in_executor(_await_threads(), self._poll, AWAIT_POLL_S, None, None)
+            result = await loop.run_in_executor(_threads.get(), self._poll, AWAIT_POLL_S, None, None)
             if result is not None:
                 return self._checked(result)
 

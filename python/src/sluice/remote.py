@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import threading
 import time
 import uuid
 from collections.abc import Mapping
@@ -117,7 +116,6 @@ class RemoteFunction:
         self._transport = transport
         self._inputs: list[dict[str, Any]] | None = None
         self._is_shown = False
-        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"<sluice.RemoteFunction {self.name} at {self._transport.url}>"
@@ -268,12 +266,12 @@ class RemoteFunction:
         return self._transport.request("POST", f"{self._path()}/calls", headers=headers, body=stream_of(table), wait_s=wait_s)
 
     def _fields(self) -> list[dict[str, Any]] | None:
-        """The declared inputs; asked for once."""
-        with self._lock:
-            if not self._is_shown:
-                self._inputs = self.show()["spec"]["inputs"]
-                self._is_shown = True
+        """The declared inputs; asked for once, or by several threads at once."""
+        if self._is_shown:
             return self._inputs
+        self._inputs = inputs = self.show()["spec"]["inputs"]
+        self._is_shown = True
+        return inputs
 
     def _path(self) -> str:
         return f"/v1/functions/{quote(self.name, safe='')}"

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import urllib3
 
 from sluice.errors import ConnectionError, ServerError
+from sluice.per_process import PerProcess
 
 DEFAULT_URL = "http://127.0.0.1:7700"
 ARROW_STREAM = "application/vnd.apache.arrow.stream"
@@ -67,14 +68,14 @@ def server_url(given: str | None) -> str:
 
 
 class Transport:
-    """One server and one key. Threads may share it."""
+    """One server and one key. Threads may share it, and processes that fork."""
 
     def __init__(self, url: str | None, api_key: str | None, retries: int = RETRIES):
         self.url = server_url(url)
         self._key = api_key if api_key is not None else os.environ.get("SLUICE_API_KEY") or None
         self._retries = retries
         self._reached = False
-        self._pool = urllib3.PoolManager(maxsize=CONNECTIONS_MAX, retries=False, headers=None)
+        self._pool = PerProcess(lambda: urllib3.PoolManager(maxsize=CONNECTIONS_MAX, retries=False, headers=None))
 
     def __reduce__(self) -> Any:
         return type(self), (self.url, self._key, self._retries)
@@ -119,7 +120,7 @@ class Transport:
     ) -> Response | ServerError | ConnectionError:
         timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S + wait_s)
         try:
-            got = self._pool.request(
+            got = self._pool.get().request(
                 method, self.url + path, headers=dict(headers), body=body, timeout=timeout, redirect=False
             )
         except urllib3.exceptions.HTTPError as error:
