@@ -2,10 +2,12 @@
 
 import json
 import os
+import pickle
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import pyarrow as pa
 import pytest
 import sluice
 from sluice import transport
@@ -132,6 +134,48 @@ def test_waits_stay_inside_the_timeout(scripted):
     with pytest.raises(sluice.ServerError, match="queue_full"):
         sluice.Remote(server.url).call("c1").get(timeout=1)
     assert server.waits == []
+
+
+@pytest.fixture
+def silent():
+    """The address of a server that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+def test_a_silent_server_is_waited_for_as_long_as_the_timeout_says(silent):
+    with pytest.raises(sluice.TimeoutError) as caught:
+        sluice.Remote(silent).call("c1").get(timeout=0.1)
+    assert (caught.value.call_id, caught.value.seconds) == ("c1", 0.1)
+    assert isinstance(caught.value.__cause__, sluice.ConnectionError)
+
+
+@pytest.mark.parametrize("rows", [["a"], pa.table(TABLE)])  # with and without asking for the inputs
+def test_a_call_that_nobody_answered_says_how_to_find_it(silent, rows):
+    with pytest.raises(sluice.TimeoutError) as caught:
+        sluice.Remote(silent).function("f").call(rows, timeout=0.1)
+    assert caught.value.call_id is None
+    assert f'defer_batch(rows, idempotency_key="{caught.value.idempotency_key}") attaches to it' in str(caught.value)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def test_the_key_of_a_call_that_nobody_answered_is_the_one_that_was_sent():
+    server = Script(SHOWN, *[None] * 50)
+    with pytest.raises(sluice.TimeoutError) as caught:
+        sluice.Remote(server.url).function("f").call(TABLE, timeout=0.1)
+    assert {seen.get("idempotency-key") for _, _, seen in server.seen} == {None, caught.value.idempotency_key}
+    server.shutdown()
+    server.server_close()
+
+
+def test_tries_end_with_the_timeout_where_a_server_went_away():
+    server = Script(SHOWN, *[None] * 50)
+    remote = sluice.Remote(server.url)
+    remote.function("f").show()
+    with pytest.raises(sluice.TimeoutError, match="Call c1 is not finished after 0.1 s"):
+        remote.call("c1").get(timeout=0.1)
+    server.shutdown()
+    server.server_close()
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")

@@ -90,19 +90,26 @@ class ConnectionError(SluiceError, builtins.ConnectionError):
 
 
 class TimeoutError(SluiceError, builtins.TimeoutError):
-    """The wait is over and the call is not: it goes on, and ``Remote().call(call_id).get()`` waits again."""
+    """The wait is over and the call is not: it goes on, and ``Remote().call(call_id).get()`` waits again.
+
+    ``call_id`` is None where the server has not even said that it took the call: ``idempotency_key`` finds it then.
+    """
 
     code = "result_not_ready"
 
-    def __init__(self, call_id: str, seconds: float):
+    def __init__(self, call_id: str | None, seconds: float, idempotency_key: str | None = None):
         self.call_id = call_id
         self.seconds = seconds
+        self.idempotency_key = idempotency_key
         super().__init__(
             f'Call {call_id} is not finished after {seconds:g} s; it goes on, wait again with Remote().call("{call_id}").get().'
+            if call_id is not None
+            else f"The server has not answered after {seconds:g} s and may have taken the call; "
+            f'defer_batch(rows, idempotency_key="{idempotency_key}") attaches to it, or sends it where it has not.'
         )
 
     def __reduce__(self) -> Any:
-        return type(self), (self.call_id, self.seconds)
+        return type(self), (self.call_id, self.seconds, self.idempotency_key)
 
 
 class DeploymentError(SluiceError):

@@ -15,10 +15,12 @@ import pyarrow as pa
 from sluice.errors import CallFailedError, ServerError, TimeoutError
 from sluice.per_process import PerProcess
 from sluice.results import Result, decode
-from sluice.transport import ARROW_STREAM, Stopped, Transport
+from sluice.transport import ANSWER_S, ARROW_STREAM, Late, Stopped, Transport
 
 POLL_LONGEST_S = 50.0
 """One long poll; proxies cut idle connections after a minute or more."""
+POLL_EARLY_S = 0.05
+"""How long before the end of a timeout the server's answer is asked for."""
 AWAIT_POLL_S = 5.0
 """A long poll of an awaited handle: how long a thread outlives a task that was cancelled."""
 AWAIT_THREADS = 64
@@ -32,6 +34,11 @@ def checked_timeout(timeout: Any) -> float | None:
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout >= 0:
         raise ValueError(f"timeout is {timeout!r}; it takes seconds of at least 0, or None to wait for ever")
     return float(timeout)
+
+
+def _raise_if(stop: threading.Event | None) -> None:
+    if stop is not None and stop.is_set():
+        raise Stopped
 
 
 class AsyncFunctionCallHandle:
@@ -65,7 +72,7 @@ class AsyncFunctionCallHandle:
         """The results, one entry a row, in the order of the rows.
 
         Args:
-            timeout: seconds; None waits for ever.
+            timeout: seconds to wait at most, whether the server is busy, silent or away; None waits for ever.
 
         Raises:
             CallFailedError: rows are not ok; it carries the errors by row and the partial results.
@@ -76,16 +83,24 @@ class AsyncFunctionCallHandle:
     def result(self, timeout: float | None = None, *, stop: threading.Event | None = None) -> Result:
         """Values and errors by row, without raising for rows that failed."""
         seconds = checked_timeout(timeout)
-        deadline = None if seconds is None else time.monotonic() + seconds
+        if seconds is None:
+            while (result := self._poll(POLL_LONGEST_S, None, stop)) is None:
+                _raise_if(stop)
+            return result
+        begun = time.monotonic()
+        # The server is asked for a little less, so that its "not yet" arrives: where it is cut off, its connection is lost.
+        until = begun + seconds - min(POLL_EARLY_S, seconds / 20)
         while True:
-            left = POLL_LONGEST_S if deadline is None else max(0.0, deadline - time.monotonic())
-            result = self._poll(min(left, POLL_LONGEST_S), deadline, stop)
+            wait_s = min(POLL_LONGEST_S, max(0.0, until - time.monotonic()))
+            try:
+                result = self._poll(wait_s, begun + max(seconds, ANSWER_S), stop)
+            except Late as late:
+                raise TimeoutError(self.call_id, seconds) from late.__cause__
             if result is not None:
                 return result
-            if stop is not None and stop.is_set():
-                raise Stopped
-            if deadline is not None and time.monotonic() >= deadline:
-                raise TimeoutError(self.call_id, seconds or 0.0)
+            _raise_if(stop)
+            if time.monotonic() >= until:
+                raise TimeoutError(self.call_id, seconds)
 
     def partial(self) -> Result:
         """What is finished so far; rows that are not are in ``errors`` with the code ``row_unfinished``."""
@@ -118,9 +133,7 @@ class AsyncFunctionCallHandle:
         path = f"{self._path()}/result?wait={wait_s:.3f}"
         headers = {"accept": ARROW_STREAM}
         try:
-            answer = self._transport.request(
-                "GET", path, headers=headers, wait_s=wait_s, deadline=deadline, stop=stop
-            )
+            answer = self._transport.request("GET", path, headers=headers, wait_s=wait_s, deadline=deadline, stop=stop)
         except ServerError as error:
             if error.code != "result_not_ready":
                 raise

@@ -17,7 +17,7 @@ from sluice.errors import CallFailedError, ServerError, TimeoutError
 from sluice.handle import AsyncFunctionCallHandle, checked_timeout
 from sluice.results import decode
 from sluice.rows import refitted, stream_of, table_of
-from sluice.transport import ARROW_STREAM, RETRIES, Transport
+from sluice.transport import ANSWER_S, ARROW_STREAM, RETRIES, Late, Transport
 
 PREFER_LONGEST_S = 50.0
 """``Prefer: wait`` at most; longer waits go on as long polls."""
@@ -103,6 +103,11 @@ def _option_headers(
     return headers
 
 
+def _exchange_end(end: float | None) -> float | None:
+    """Until when an answer is waited for: what has come late in the timeout, or in a short one, has its time all the same."""
+    return None if end is None else max(end, time.monotonic() + ANSWER_S)
+
+
 class RemoteFunction:
     """A function on the server. Rows are a pyarrow Table or RecordBatch, a pandas or polars DataFrame, a dict of columns,
     a list of dicts, or one list for each input."""
@@ -125,7 +130,10 @@ class RemoteFunction:
 
     def show(self) -> dict[str, Any]:
         """The function as docs/API.md shows it."""
-        return dict(self._transport.request("GET", self._path()).json())
+        return self._shown(None)
+
+    def _shown(self, deadline: float | None) -> dict[str, Any]:
+        return dict(self._transport.request("GET", self._path(), deadline=deadline).json())
 
     def __call__(self, *args: Any, **columns: Any) -> pa.Array:
         """Sends the rows, waits, and answers one result a row: ``embed(["a", "b"])``, ``embed(table)``, ``embed(text=[…])``.
@@ -137,7 +145,7 @@ class RemoteFunction:
                 f"{self.name} was made with is_async=True; use {self.name}.defer_batch(rows) or "
                 f"{self.name}.chunked_call(rows, chunk_size=…), or leave is_async out to wait for results"
             )
-        return self._wait(table_of(args, columns, self._fields), None, {})
+        return self._wait(args, columns, None, {})
 
     def call(
         self,
@@ -151,7 +159,7 @@ class RemoteFunction:
     ) -> pa.Array:
         """As calling it, with options. Raises TimeoutError after ``timeout`` seconds; the call goes on then."""
         headers = _option_headers(priority, lane, deadline, metadata, traceparent)
-        return self._wait(table_of(args, {}, self._fields), checked_timeout(timeout), headers)
+        return self._wait(args, {}, checked_timeout(timeout), headers)
 
     def defer_batch(
         self,
@@ -200,7 +208,7 @@ class RemoteFunction:
             chunk_size: rows of a chunk; the last may have fewer. Give this or ``num_chunks``.
             num_chunks: exactly this many chunks (never more than rows), sizes differing by at most one.
             concurrent_chunks: chunks in flight at most.
-            timeout: seconds for each chunk; None waits for ever.
+            timeout: seconds for each chunk, once the server has accepted it; None waits for ever.
             on_error: ``"raise"``: the first failure cancels what is in flight. ``"null"``: goes on; null for the rows that
                 failed or that the server refused, as for a null in a column that takes none, and only for them, and a column
                 ``error`` with a JSON text (code, message, kind, traceback) for them.
@@ -224,11 +232,20 @@ class RemoteFunction:
         answer = self._post(table, {**headers, "accept": "application/json"}, key, 0.0)
         return AsyncFunctionCallHandle(self._transport, answer.json()["call_id"], self.output_type)
 
-    def _wait(self, table: pa.Table, timeout: float | None, headers: Mapping[str, str]) -> pa.Array:
+    def _wait(
+        self, args: tuple[Any, ...], columns: Mapping[str, Any], timeout: float | None, headers: Mapping[str, str]
+    ) -> pa.Array:
         begun = time.monotonic()
-        seconds = PREFER_LONGEST_S if timeout is None else min(PREFER_LONGEST_S, timeout)
+        end = None if timeout is None else begun + timeout
+        key = uuid.uuid4().hex
+        # Half of the time is asked for, so that the answer that names an unfinished call arrives; its handle waits for the rest.
+        seconds = PREFER_LONGEST_S if timeout is None else min(PREFER_LONGEST_S, timeout / 2)
         sent = {**headers, "accept": ARROW_STREAM, "prefer": f"wait={seconds:.3f}"}
-        answer = self._post(table, sent, None, seconds)
+        try:
+            table = table_of(args, columns, lambda: self._fields(_exchange_end(end)))
+            answer = self._post(table, sent, key, seconds, _exchange_end(end))
+        except Late as late:
+            raise TimeoutError(None, timeout or 0.0, key) from late.__cause__
         if answer.status == 202:
             handle = AsyncFunctionCallHandle(self._transport, answer.json()["call_id"], self.output_type)
             if timeout is None:
@@ -242,7 +259,9 @@ class RemoteFunction:
             raise CallFailedError(answer.headers.get("x-call-id", ""), result.errors, result.values)
         return result.values
 
-    def _post(self, table: pa.Table, headers: Mapping[str, str], key: str | None, wait_s: float) -> Any:
+    def _post(
+        self, table: pa.Table, headers: Mapping[str, str], key: str | None, wait_s: float, deadline: float | None = None
+    ) -> Any:
         sent = {
             **headers,
             "content-type": ARROW_STREAM,
@@ -251,25 +270,26 @@ class RemoteFunction:
         if self._is_shown:
             table = refitted(table, self._inputs) or table
         try:
-            return self._send(table, sent, wait_s)
+            return self._send(table, sent, wait_s, deadline)
         except ServerError as error:
             if error.code != "schema_mismatch":
                 raise
             self._is_shown = False  # a deploy may have changed what was asked for earlier
-            fitting = refitted(table, self._fields())
+            fitting = refitted(table, self._fields(deadline))
             if fitting is None:
                 raise
         # What was refused is nothing on the server, and its key is free.
-        return self._send(fitting, sent, wait_s)
+        return self._send(fitting, sent, wait_s, deadline)
 
-    def _send(self, table: pa.Table, headers: Mapping[str, str], wait_s: float) -> Any:
-        return self._transport.request("POST", f"{self._path()}/calls", headers=headers, body=stream_of(table), wait_s=wait_s)
+    def _send(self, table: pa.Table, headers: Mapping[str, str], wait_s: float, deadline: float | None) -> Any:
+        path, body = f"{self._path()}/calls", stream_of(table)
+        return self._transport.request("POST", path, headers=headers, body=body, wait_s=wait_s, deadline=deadline)
 
-    def _fields(self) -> list[dict[str, Any]] | None:
+    def _fields(self, deadline: float | None = None) -> list[dict[str, Any]] | None:
         """The declared inputs; asked for once, or by several threads at once."""
         if self._is_shown:
             return self._inputs
-        self._inputs = inputs = self.show()["spec"]["inputs"]
+        self._inputs = inputs = self._shown(deadline)["spec"]["inputs"]
         self._is_shown = True
         return inputs
 

@@ -6,6 +6,7 @@ urllib3 reads bulk bodies twice as fast as httpx2 (measured on loopback: 0.9 and
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import threading
@@ -31,6 +32,8 @@ RETRY_AFTER_LONGEST_S = 60.0
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 120.0
 """Beyond the wait that a request asks for: longer than the largest body takes to be stored."""
+ANSWER_S = 1.0
+"""What one exchange may take where a caller waits for less: a timeout of 0 still asks once."""
 CONNECTIONS_MAX = 64
 _CODES = {401: "unauthorized", 403: "forbidden", 404: "not_found", 413: "payload_too_large", 429: "queue_full", 503: "shutting_down"}
 
@@ -39,6 +42,10 @@ Headers = Mapping[str, str]
 
 class Stopped(Exception):
     """The caller does not want the answer any more; raised from the wait between two tries."""
+
+
+class Late(Exception):
+    """The deadline came and no answer; the cause is the last failure."""
 
 
 class Response:
@@ -95,19 +102,26 @@ class Transport:
         """The 2xx answer.
 
         ``is_safe``: the request may be sent again, since it is a read or its idempotency key makes it one. ``wait_s``: how
-        long the server was asked to wait. ``deadline``: of ``time.monotonic``, past which nothing is sent again. ``stop``:
-        ends the waits between tries.
+        long the server was asked to wait. ``deadline``: of ``time.monotonic``, past which nothing is sent and no answer begins
+        to be waited for. ``stop``: ends the waits between tries.
 
-        Raises ServerError for every other answer, ConnectionError when there is none, Stopped.
+        Raises ServerError for every other answer, ConnectionError when there is none, Late when there is none by the deadline,
+        Stopped.
         """
         sent = {**(headers or {}), **({"authorization": f"Bearer {self._key}"} if self._key else {})}
         attempt = 0
         while True:
-            answer = self._once(method, path, sent, body, wait_s)
+            answer = self._once(method, path, sent, body, wait_s, deadline)
             if isinstance(answer, Response):
                 return answer
             pause_s = self._pause_s(answer, attempt, is_safe)
-            if pause_s is None or (deadline is not None and time.monotonic() + pause_s > deadline):
+            left_s = math.inf if deadline is None else deadline - time.monotonic()
+            if isinstance(answer, ConnectionError):
+                if left_s <= 0 or (pause_s is not None and left_s < WAIT_FIRST_S):
+                    raise Late from answer
+                # Half of what is left at most, so that a server that comes back is still asked in time.
+                pause_s = None if pause_s is None else min(pause_s, left_s / 2)
+            if pause_s is None or pause_s > left_s:
                 raise answer
             if stop is not None and stop.wait(pause_s):
                 raise Stopped
@@ -116,9 +130,10 @@ class Transport:
             attempt += 1
 
     def _once(
-        self, method: str, path: str, headers: Headers, body: Any, wait_s: float
+        self, method: str, path: str, headers: Headers, body: Any, wait_s: float, deadline: float | None
     ) -> Response | ServerError | ConnectionError:
-        timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S + wait_s)
+        total_s = None if deadline is None else max(0.001, deadline - time.monotonic())
+        timeout = urllib3.Timeout(total=total_s, connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S + wait_s)
         try:
             got = self._pool.get().request(
                 method, self.url + path, headers=dict(headers), body=body, timeout=timeout, redirect=False
