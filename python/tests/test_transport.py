@@ -5,6 +5,7 @@ import os
 import pickle
 import socket
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pyarrow as pa
@@ -230,3 +231,27 @@ def test_no_server_is_said_in_one_sentence(scripted):
 def test_a_wrong_address_is_refused(url):
     with pytest.raises(ValueError, match="it takes an address as http://127.0.0.1:7700"):
         sluice.Remote(url)
+
+
+def test_a_body_may_take_longer_to_send_than_a_connection_to_make(monkeypatch):
+    monkeypatch.setattr("sluice.transport.CONNECT_TIMEOUT_S", 0.5)
+    body = os.urandom(2**24)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        received = bytearray()
+
+        def read_slowly():
+            connection, _ = listener.accept()
+            with connection:
+                while not received.endswith(body[-2048:]) and (read := connection.recv(2**20)):
+                    received.extend(read)
+                    time.sleep(0.03)
+                connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+
+        reader = threading.Thread(target=read_slowly, daemon=True)
+        reader.start()
+        slow = transport.Transport(f"http://127.0.0.1:{listener.getsockname()[1]}", None, retries=0)
+        assert slow.request("POST", "/", body=memoryview(body)).json() == {}
+        reader.join()
+    head, _, sent = bytes(received).partition(b"\r\n\r\n")
+    assert b"content-length: 16777216" in head.lower() and b"chunked" not in head.lower()
+    assert sent == body

@@ -11,7 +11,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -32,6 +32,8 @@ RETRY_AFTER_LONGEST_S = 60.0
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 120.0
 """Beyond the wait that a request asks for: longer than the largest body takes to be stored."""
+PIECE_BYTES = 2**18
+"""A body goes in pieces of this many bytes, each of which may take as long as a connect: urllib3 has one limit for both."""
 ANSWER_S = 1.0
 """What one exchange may take where a caller waits for less: a timeout of 0 still asks once."""
 CONNECTIONS_MAX = 64
@@ -136,7 +138,7 @@ class Transport:
         timeout = urllib3.Timeout(total=total_s, connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S + wait_s)
         try:
             got = self._pool.get().request(
-                method, self.url + path, headers=dict(headers), body=body, timeout=timeout, redirect=False
+                method, self.url + path, headers={**headers, **_length_of(body)}, body=_pieces(body), timeout=timeout, redirect=False
             )
         except urllib3.exceptions.HTTPError as error:
             return ConnectionError(self.url, _reason(error))
@@ -158,6 +160,17 @@ class Transport:
         if not is_refusal and not (is_safe and is_transient):
             return None
         return max(back_off_s(attempt), error.problem.get("retry_after_s", 0.0))
+
+
+def _length_of(body: Any) -> Headers:
+    return {} if body is None else {"content-length": str(memoryview(body).nbytes)}
+
+
+def _pieces(body: Any) -> Iterator[memoryview] | None:
+    if body is None:
+        return None
+    whole = memoryview(body).cast("B")
+    return (whole[at : at + PIECE_BYTES] for at in range(0, len(whole), PIECE_BYTES))
 
 
 def _server_error(status: int, headers: Headers, data: bytes) -> ServerError:
