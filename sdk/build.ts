@@ -17,7 +17,7 @@ mkdirSync(dist);
 await build({
   input: path.join(root, 'index.ts'),
   // Packages stay packages: they are the dependencies of the manifest.
-  external: [...Object.keys(manifest.dependencies), ...Object.keys(manifest.peerDependencies), /^node:/],
+  external: [...Object.keys(manifest.dependencies), /^node:/],
   platform: 'neutral',
   output: {
     dir: dist,

@@ -2,7 +2,7 @@
 import type { RowErrorJson } from '../shared/wire/api.ts';
 import type { CallHandle, CallResult } from './call-handle.ts';
 import { CallFailedError, ChunkFailedError, SluiceError, TimeoutError } from './errors.ts';
-import { type Batch, countedBatch, pickableBatch, pickRows, sliceBatch, valueAt } from './input.ts';
+import { type Batch, type CountedBatch, countedBatch, nullsOf, pickRows, sliceBatch } from './input.ts';
 import { OpenRows } from './open-rows.ts';
 import type { CallOptions, RemoteFunction } from './remote-function.ts';
 
@@ -84,7 +84,7 @@ type Submitted = {
 /** One run of a chunked call: what is in flight, what is done, and the first failure. */
 class ChunkedRun<Output> {
   readonly #target: Pick<RemoteFunction, 'submit'>;
-  readonly #batch: Exclude<Batch, { kind: 'bytes' }>;
+  readonly #batch: CountedBatch;
   readonly #options: ChunkedCallOptions;
   readonly #chunks: readonly Chunk[];
   readonly #inFlight = new Set<CallHandle>();
@@ -95,9 +95,9 @@ class ChunkedRun<Output> {
   #chunksDone = 0;
   #rowsDone = 0;
 
-  constructor(target: Pick<RemoteFunction, 'submit'>, batch: Batch, options: ChunkedCallOptions) {
+  constructor(target: Pick<RemoteFunction, 'submit'>, batch: CountedBatch, options: ChunkedCallOptions) {
     this.#target = target;
-    this.#batch = countedBatch(batch);
+    this.#batch = batch;
     this.#options = options;
     this.#chunks = chunkRanges(this.#batch.rows, options).map((range, index) => ({ ...range, index }));
     this.#result = new Array<Output | null>(this.#batch.rows).fill(null);
@@ -165,10 +165,9 @@ class ChunkedRun<Output> {
         return { handle, open: open.rows, refused: open.refused };
       } catch (error) {
         if (this.#options.onError !== 'null') throw error;
-        const rows = await pickableBatch(batch);
-        const left = open.refuse(error, (column) => (at) => valueAt(rows, column, at) == null);
+        const left = open.refuse(error, await nullsOf(batch));
         if (left === null) throw error;
-        batch = pickRows(rows, left);
+        batch = await pickRows(batch, left);
       }
     }
   }
@@ -252,5 +251,5 @@ export const chunkedCall = async <Output>(
   options: ChunkedCallOptions = {},
 ): Promise<ChunkedResult<Output>> => {
   checkOptions(options);
-  return new ChunkedRun<Output>(target, batch, options).run();
+  return new ChunkedRun<Output>(target, await countedBatch(batch), options).run();
 };

@@ -36,6 +36,7 @@ export type {
   ScalingGroupJson,
   ScalingJson,
 } from '../shared/wire/model-api.ts';
+export type { ApacheTable } from './apache-table.ts';
 export {
   type Artifact,
   Artifacts,
@@ -67,7 +68,7 @@ export {
   RowError,
   type RowHandler,
 } from './function.ts';
-export type { ApacheTable, CallInput } from './input.ts';
+export type { CallInput } from './input.ts';
 export { Models, type VersionName } from './models.ts';
 export { type CallOptions, type InputOf, RemoteFunction } from './remote-function.ts';
 export { type InferenceFilesOptions, type ReadyOptions, ScalingGroups } from './scaling-groups.ts';

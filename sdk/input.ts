@@ -4,16 +4,12 @@ import { isExactNumber } from '../shared/arrow/exact-json.ts';
 import { ownValue } from '../shared/arrow/value-check.ts';
 import type { FieldJson } from '../shared/domain/function.ts';
 import { SluiceError } from '../shared/errors/sluice-error.ts';
+import type { ApacheTable } from './apache-table.ts';
+import type { ArrowRows } from './arrow-rows.ts';
+import type { NullsOf } from './open-rows.ts';
 
 export type Row = Readonly<Record<string, unknown>>;
 export type Columns = Readonly<Record<string, ArrayLike<unknown>>>;
-
-/** Tables of the apache-arrow package, by what this client uses of them (so that any version will do). */
-export type ApacheTable = {
-  readonly numRows: number;
-  readonly batches: readonly unknown[];
-  slice(begin?: number, end?: number): ApacheTable;
-};
 
 /**
  * Rows (`[{ text: 'a' }]`), values of a function's only input (`['a', 'b']`), columns (`{ text: ['a', 'b'] }`), a table
@@ -21,14 +17,14 @@ export type ApacheTable = {
  */
 export type CallInput = readonly unknown[] | Columns | arrow.Table | ApacheTable | Uint8Array | ArrayBuffer;
 
-/** A normal form: named columns of plain values, or a table. */
+/** A normal form: named columns of plain values, rows of Arrow arrays, or a stream that is not looked into. */
 export type Batch =
   | { readonly kind: 'columns'; readonly columns: Columns; readonly rows: number }
-  | { readonly kind: 'flechette'; readonly table: arrow.Table; readonly rows: number }
-  | { readonly kind: 'apache'; readonly table: ApacheTable; readonly rows: number }
+  | ({ readonly kind: 'arrow' } & ArrowRows)
   | { readonly kind: 'bytes'; readonly bytes: Uint8Array; readonly rows: null };
 
-export type DecodedBatch = Extract<Batch, { kind: 'columns' | 'flechette' }>;
+/** A batch that can be counted and cut. */
+export type CountedBatch = Exclude<Batch, { kind: 'bytes' }>;
 
 /** The declared inputs of the function; asked for only where the input does not say it. null: any columns. */
 export type FieldsSource = () => Promise<readonly FieldJson[] | null>;
@@ -40,10 +36,10 @@ const isRecord = (value: unknown): value is Record<string, unknown> =>
   !ArrayBuffer.isView(value) &&
   !isExactNumber(value);
 
-const isApache = (value: object): value is ApacheTable =>
-  'batches' in value && 'numRows' in value && typeof (value as ApacheTable).slice === 'function';
-const isFlechette = (value: object): value is arrow.Table =>
-  'children' in value && 'numRows' in value && 'schema' in value;
+const isTable = (value: object): boolean =>
+  'schema' in value && 'numRows' in value && typeof value.numRows === 'number';
+const isApache = (value: object): value is ApacheTable => 'batches' in value && isTable(value);
+const isFlechette = (value: object): value is arrow.Table => 'children' in value && isTable(value);
 
 const wrong = (detail: string): SluiceError => new SluiceError('invalid_request', detail, { field: 'rows' });
 
@@ -53,9 +49,15 @@ export const toBatch = async (input: CallInput, fields: FieldsSource): Promise<B
   if (Array.isArray(input)) return rowsToColumns(input, fields);
   if (!isRecord(input))
     throw wrong(`The rows are ${typeof input}; give an array of rows, columns by name, or an Arrow table.`);
-  if (isApache(input)) return { kind: 'apache', table: input, rows: input.numRows };
-  if (isFlechette(input)) return { kind: 'flechette', table: input, rows: input.numRows };
+  if (isApache(input)) return apacheBatch(input);
+  if (isFlechette(input)) return { kind: 'bytes', bytes: tableBytes(input), rows: null };
   return checkedColumns(input as Columns);
+};
+
+const apacheBatch = async (table: ApacheTable): Promise<Batch> => {
+  const { apacheRows } = await import('./apache-table.ts');
+  const source = apacheRows(table);
+  return { kind: 'arrow', source, from: 0, rows: source.rows };
 };
 
 const checkedColumns = (columns: Columns): Batch => {
@@ -129,8 +131,10 @@ export type EncodedBatch = { readonly isArrow: boolean; readonly body: string | 
 /** The request body of a batch: JSON columns when they are few and plain, else an Arrow IPC stream. */
 export const encodeBatch = async (batch: Batch, fields: FieldsSource): Promise<EncodedBatch> => {
   if (batch.kind === 'bytes') return { isArrow: true, body: batch.bytes };
-  if (batch.kind === 'apache') return { isArrow: true, body: await apacheBytes(batch.table) };
-  if (batch.kind === 'flechette') return { isArrow: true, body: tableBytes(batch.table) };
+  if (batch.kind === 'arrow') {
+    const { sliceStream } = await import('../shared/arrow/stream-slice.ts');
+    return { isArrow: true, body: sliceStream(batch.source, batch.from, batch.rows) };
+  }
   if (isSmall(batch.columns, batch.rows) || !hasBuffer())
     return { isArrow: false, body: JSON.stringify({ columns: batch.columns }, jsonValue) };
   return { isArrow: true, body: await columnsBytes(batch.columns, await fields()) };
@@ -157,69 +161,43 @@ export const tableBytes = (table: arrow.Table): Uint8Array => {
   return bytes;
 };
 
-const apacheBytes = async (table: ApacheTable): Promise<Uint8Array> => {
-  // The caller's own copy encodes its own tables; this package does not depend on it.
-  const apache = await import('apache-arrow').catch(() => null);
-  if (!apache)
-    throw wrong(
-      'This table needs the package apache-arrow to be written; give tableToIPC(table, "stream") instead.',
-    );
-  return apache.tableToIPC(table as never, 'stream');
+/** A batch that can be counted and cut. @throws SluiceError `invalid_arrow` for bytes that are no Arrow stream */
+export const countedBatch = async (batch: Batch): Promise<CountedBatch> => {
+  if (batch.kind !== 'bytes') return batch;
+  const { streamRows } = await import('./arrow-rows.ts');
+  return { kind: 'arrow', ...streamRows(batch.bytes) };
 };
 
-/** Rows `from` to `to` (exclusive) of a batch; arrays are copied by slice, tables column by column. */
-export const sliceBatch = (batch: Batch, from: number, to: number): Batch => {
-  const rows = to - from;
-  if (batch.kind === 'apache') return { kind: 'apache', table: batch.table.slice(from, to), rows };
-  if (batch.kind === 'columns')
-    return columnsBatch(batch.columns, rows, (values) => (values as unknown[]).slice(from, to));
-  return pickRows(
-    decodedBatch(batch),
-    Array.from({ length: rows }, (_, i) => from + i),
-  );
-};
+/** Rows `from` to `to` (exclusive) of a batch; arrays of values are copied by slice, Arrow is cut when it is encoded. */
+export const sliceBatch = (batch: CountedBatch, from: number, to: number): CountedBatch =>
+  batch.kind === 'columns'
+    ? columnsBatch(batch.columns, to - from, (values) => (values as unknown[]).slice(from, to))
+    : { ...batch, from: batch.from + from, rows: to - from };
 
-/** The rows with these numbers. */
-export const pickRows = (batch: DecodedBatch, rows: readonly number[]): DecodedBatch => {
+/** The rows with these numbers, which ascend. */
+export const pickRows = async (batch: CountedBatch, rows: readonly number[]): Promise<CountedBatch> => {
   if (batch.kind === 'columns')
     return columnsBatch(batch.columns, rows.length, (values) => rows.map((row) => values[row]));
-  const { table } = batch;
-  const columns = table.children.map((column, i): [string, arrow.Column<unknown>] => [
-    String(table.names[i]),
-    arrow.columnFromValues((visit: (value: unknown) => void) => {
-      for (const row of rows) visit(column.at(row));
-    }, column.type) as arrow.Column<unknown>,
-  ]);
-  return { kind: 'flechette', table: arrow.tableFromColumns(columns), rows: rows.length };
+  const { pickedRows } = await import('./arrow-rows.ts');
+  return { kind: 'arrow', ...pickedRows(batch, rows) };
 };
 
 const columnsBatch = (
   columns: Columns,
   rows: number,
   cut: (values: ArrayLike<unknown>) => ArrayLike<unknown>,
-): DecodedBatch => ({
+): CountedBatch => ({
   kind: 'columns',
   columns: Object.fromEntries(Object.entries(columns).map(([name, values]) => [name, cut(values)])),
   rows,
 });
 
-/** The value of a named column; undefined where there is no such column. */
-export const valueAt = (batch: DecodedBatch, name: string, row: number): unknown =>
-  batch.kind === 'columns' ? batch.columns[name]?.[row] : batch.table.getChild(name)?.at(row);
-
-/** Values keep 64-bit integers, so nothing is lost on the way back. */
-const decodedBatch = (batch: Exclude<Batch, { kind: 'apache' }>): DecodedBatch => {
-  if (batch.kind !== 'bytes') return batch;
-  const table = arrow.tableFromIPC(batch.bytes, { useBigInt: true, useDecimalInt: true });
-  return { kind: 'flechette', table, rows: table.numRows };
+/** Which rows are null in a column. */
+export const nullsOf = async (batch: CountedBatch): Promise<NullsOf> => {
+  if (batch.kind === 'columns') return (column) => (at) => batch.columns[column]?.[at] == null;
+  const { nullRows } = await import('./arrow-rows.ts');
+  return (column) => {
+    const nulls = nullRows(batch, column);
+    return (at) => nulls.has(at);
+  };
 };
-
-/** A batch that can be counted and sliced. */
-export const countedBatch = (batch: Batch): Exclude<Batch, { kind: 'bytes' }> =>
-  batch.kind === 'apache' ? batch : decodedBatch(batch);
-
-/** A batch of which rows can be picked one by one. */
-export const pickableBatch = async (batch: Batch): Promise<DecodedBatch> =>
-  decodedBatch(
-    batch.kind === 'apache' ? { kind: 'bytes', bytes: await apacheBytes(batch.table), rows: null } : batch,
-  );

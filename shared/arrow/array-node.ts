@@ -21,6 +21,8 @@ export type Node = {
   /** A map has one child, the struct of its entries. */
   readonly children: readonly Node[];
   readonly dictionary: { readonly id: number; readonly values: Node } | null;
+  /** What a caller's table says of the field besides; a stream that is written anew says it again. */
+  readonly metadata?: ReadonlyMap<string, string>;
 };
 
 /** A verified array inside a batch; buffers are views of the stream's bytes. */

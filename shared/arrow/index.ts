@@ -20,7 +20,7 @@ export {
 export { exactNumbersFor } from './exact-values.ts';
 export { FILE_MAGIC, type FileBlock, fileFooter } from './file-footer.ts';
 export { buildInput, type InputPart, InputStream } from './input-build.ts';
-export { matchInputs } from './input-match.ts';
+export { isNullAt, matchInputs } from './input-match.ts';
 export { columnStream, joinedColumns, joinedStream } from './joined-stream.ts';
 export { type JsonBody, type JsonPayload, jsonToPayload } from './json-payload.ts';
 export { checkNamed } from './named-inputs.ts';
@@ -45,6 +45,6 @@ export { type ResultJson, resultJson } from './result-json.ts';
 export type { ResultPart, RowErrorRun } from './result-part.ts';
 export { fieldsToSchemaMessage } from './schema-message.ts';
 export { type ArrowStream, openStream, readStream, readStreamOnce } from './stream.ts';
-export { sliceStream } from './stream-slice.ts';
+export { batchRanges, type SliceSource, sliceStream } from './stream-slice.ts';
 export { parseType, sameType, typeText } from './type-text.ts';
 export { CastError } from './value-cast.ts';

@@ -82,12 +82,14 @@ export function firstNull(array: ArrayData): number {
   if (array.node.layout.kind === 'null') return array.length > 0 ? 0 : -1;
   const nullValues = array.dictionary?.chunks.some((chunk) => chunk.nullCount > 0) ?? false;
   if (array.validity === null && !nullValues) return -1;
-  for (let row = 0; row < array.length; row++) {
-    if (!isValidAt(array.validity, row)) return row;
-    const entry = nullValues ? dictionaryEntry(array, row) : null;
-    if (entry !== null && !isValidAt(entry.chunk.validity, entry.row)) return row;
-  }
+  for (let row = 0; row < array.length; row++) if (isNullAt(array, row)) return row;
   return -1;
+}
+
+export function isNullAt(array: ArrayData, row: number): boolean {
+  if (array.node.layout.kind === 'null' || !isValidAt(array.validity, row)) return true;
+  const entry = array.dictionary === null ? null : dictionaryEntry(array, row);
+  return entry !== null && !isValidAt(entry.chunk.validity, entry.row);
 }
 
 type Numeric = { readonly kind: 'int' | 'uint' | 'float'; readonly bits: number };

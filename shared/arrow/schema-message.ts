@@ -26,6 +26,9 @@ const REFUSED: Readonly<Record<number, string>> = {
   26: 'large list view',
 };
 
+type Metadata = ReadonlyMap<string, string>;
+const NO_METADATA: Metadata = new Map();
+
 type Walk = { readonly ids: number[]; nodes: number };
 
 export function readSchema(table: FlatTable): Schema {
@@ -182,18 +185,20 @@ function decimalType(type: FlatTable, fail: (what: string) => never): TypeJson {
 }
 
 /** The schema as a whole encapsulated message. Dictionary ids are those of the nodes. */
-export function schemaMessage(nodes: readonly Node[]): Uint8Array {
+export function schemaMessage(nodes: readonly Node[], metadata: Metadata = NO_METADATA): Uint8Array {
   const b = new Builder(256);
-  return frameMessage(b, MESSAGE_SCHEMA, writeSchema(b, nodes), 0);
+  return frameMessage(b, MESSAGE_SCHEMA, writeSchema(b, nodes, metadata), 0);
 }
 
-export function writeSchema(b: Builder, nodes: readonly Node[]): number {
+export function writeSchema(b: Builder, nodes: readonly Node[], metadata: Metadata = NO_METADATA): number {
   const fields = offsets(
     b,
     nodes.map((node) => writeField(b, node)),
   );
+  const pairs = writePairs(b, metadata);
   b.startObject(4);
   b.addFieldOffset(1, fields, 0);
+  b.addFieldOffset(2, pairs, 0);
   return b.endObject();
 }
 
@@ -214,7 +219,8 @@ function writeField(b: Builder, node: Node): number {
     b,
     stored.children.map((child) => writeField(b, child)),
   );
-  const metadata = stored.type === 'json' ? writeJsonMark(b) : 0;
+  const { metadata: given = NO_METADATA } = node;
+  const metadata = writePairs(b, stored.type === 'json' ? new Map([...given, [TYPE_KEY, 'json']]) : given);
   const name = b.createString(node.name);
   const [id, type] = writeType(b, stored.type);
   const dictionary = node.dictionary === null ? 0 : writeEncoding(b, node, node.dictionary.id);
@@ -229,12 +235,16 @@ function writeField(b: Builder, node: Node): number {
   return b.endObject();
 }
 
-function writeJsonMark(b: Builder): number {
-  const [key, value] = [b.createString(TYPE_KEY), b.createString('json')];
-  b.startObject(2);
-  b.addFieldOffset(0, key, 0);
-  b.addFieldOffset(1, value, 0);
-  return offsets(b, [b.endObject()]);
+function writePairs(b: Builder, metadata: Metadata): number {
+  if (metadata.size === 0) return 0;
+  const pairs = Array.from(metadata, ([name, text]) => {
+    const [key, value] = [b.createString(name), b.createString(text)];
+    b.startObject(2);
+    b.addFieldOffset(0, key, 0);
+    b.addFieldOffset(1, value, 0);
+    return b.endObject();
+  });
+  return offsets(b, pairs);
 }
 
 function writeEncoding(b: Builder, node: Node, id: number): number {

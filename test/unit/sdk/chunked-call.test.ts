@@ -3,14 +3,20 @@ import { describe, expect, it } from 'vitest';
 import type { CallHandle } from '../../../sdk/call-handle.ts';
 import { type ChunkedCallOptions, chunkedCall } from '../../../sdk/chunked-call.ts';
 import { SluiceError, TimeoutError } from '../../../sdk/errors.ts';
-import type { Batch, Columns } from '../../../sdk/input.ts';
+import { type Batch, type Columns, encodeBatch } from '../../../sdk/input.ts';
+import { rowsToStream, streamToColumns } from '../../../shared/arrow/index.ts';
 
 type Target = Parameters<typeof chunkedCall>[0];
+
+const columnsOf = async (batch: Batch): Promise<Columns> =>
+  batch.kind === 'columns'
+    ? batch.columns
+    : streamToColumns((await encodeBatch(batch, async () => null)).body as Uint8Array);
 
 /** Doubles x; refuses nulls as the server does, and fails the row 7. `isLate`: no call ever ends. */
 const target = (sent: Columns[] = [], isLate = false): Target => ({
   submit: async (batch: Batch) => {
-    const { columns } = batch as { columns: Columns };
+    const columns = await columnsOf(batch);
     const x = [...(columns.x as unknown[])];
     const bad = x.findIndex((value) => typeof value !== 'number');
     const field = { field: 'x', row: bad };
@@ -82,6 +88,20 @@ describe('a row that is refused', () => {
       [7, 'schema_mismatch', 'column "x" is not nullable, but row 7 is null'],
     ]);
     expect(sent).toEqual([{ x: [1, 7, 2] }, { x: [] }]);
+  });
+
+  it('is found by its place in an Arrow stream, too', async () => {
+    const x = { name: 'x', type: { dictionary: 'int32', index: 'int8', ordered: false }, nullable: true };
+    const bytes = rowsToStream({ x: [1, null, 7, null, 2, null, 3] }, [x]);
+    const sent: Columns[] = [];
+    const { result, errors } = await chunkedCall(
+      target(sent),
+      { kind: 'bytes', bytes, rows: null },
+      { chunkSize: 5, concurrentChunks: 1, onError: 'null' },
+    );
+    expect(result).toEqual([2, null, null, null, 4, null, 6]);
+    expect([...errors.keys()]).toEqual([1, 2, 3, 5]);
+    expect(sent.map((columns) => [...(columns.x as number[])])).toEqual([[1, 7, 2], [3]]);
   });
 });
 

@@ -77,7 +77,7 @@ describe('what a call takes', () => {
       [{ n: 1 }, { n: 2 }, { n: 3 }, { n: 4 }],
     ];
     for (const input of inputs) {
-      const batch = countedBatch(await toBatch(input, async () => [N]));
+      const batch = await countedBatch(await toBatch(input, async () => [N]));
       expect(batch.rows).toBe(4);
       const { body } = await encodeBatch(sliceBatch(batch, 1, 3), async () => [N]);
       expect(columnsOf(body)).toEqual({ n: [2, 3] });
