@@ -116,7 +116,8 @@ const JSON_TEXT_MAX = 16_384;
 const isJsonSafe = (value: unknown): boolean => {
   if (value === null || typeof value === 'boolean') return true;
   if (typeof value === 'string') return value.length <= JSON_TEXT_MAX;
-  return typeof value === 'number' && Number.isFinite(value);
+  // JSON.stringify writes −0 as 0.
+  return typeof value === 'number' && Number.isFinite(value) && !Object.is(value, -0);
 };
 
 const isSmall = (columns: Columns, rows: number): boolean =>

@@ -42,6 +42,13 @@ describe('what a call takes', () => {
     expect(streamToColumns(body as Uint8Array).n).toEqual(Int32Array.from({ length: 100 }, (_, n) => n));
   });
 
+  it('is numbers that JSON has no text for, which go as Arrow', async () => {
+    for (const x of [-0, Number.NaN, Number.POSITIVE_INFINITY]) {
+      const { body } = await encoded([{ x }], [{ name: 'x', type: 'float64', nullable: true }]);
+      expect(streamToColumns(body as Uint8Array).x).toEqual(Float64Array.of(x));
+    }
+  });
+
   it('is checked value by value before it is sent', async () => {
     const rows = Array.from({ length: 100 }, (_, n) => ({ n: n === 70 ? 'seventy' : n }));
     await expect(encoded(rows, [N])).rejects.toThrow('column "n", row 70');
