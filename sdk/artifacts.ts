@@ -1,5 +1,5 @@
 /** Large files on a server, by the SHA-256 of their bytes: sent in pieces that go on where they broke off, read back and checked. */
-import { problemError, SluiceError } from './errors.ts';
+import { SluiceError } from './errors.ts';
 import { pathPart } from './path-part.ts';
 import { backOffMs, pause, type Transport } from './transport.ts';
 
@@ -86,7 +86,11 @@ export class Artifacts {
     for (let at = 0; at < bytes; at += PIECE_BYTES) {
       const end = Math.min(bytes, at + PIECE_BYTES);
       const headers = { range: `bytes=${at}-${end - 1}` };
-      const piece = await this.#bytes(digest, headers, signal);
+      const { bytes: piece } = await this.#transport.request(pathOf(digest), {
+        headers,
+        isSafe: true,
+        signal,
+      });
       hash.update(piece);
       await writeAll(target, piece, at);
       onProgress?.(end, bytes);
@@ -137,24 +141,6 @@ export class Artifacts {
     };
     const options = { method: 'PATCH', headers, body, isSafe: true, signal } as const;
     return stateOf((await this.#transport.request(pathOf(digest), options)).headers);
-  }
-
-  /** A body that breaks off is asked for again. */
-  async #bytes(
-    digest: string,
-    headers: Readonly<Record<string, string>>,
-    signal: AbortSignal | undefined,
-  ): Promise<Uint8Array> {
-    for (let attempt = 0; ; attempt += 1) {
-      const response = await this.#transport.request(pathOf(digest), { headers, isSafe: true, signal });
-      try {
-        return new Uint8Array(await response.arrayBuffer());
-      } catch (error) {
-        if (signal?.aborted || attempt >= RETRIES)
-          throw signal?.aborted ? signal.reason : problemError(502, {}, String(error));
-        await pause(backOffMs(attempt), signal);
-      }
-    }
   }
 }
 

@@ -1,14 +1,15 @@
 /** A handle on one call: its state, its results, its end. It can be made again from the call id in another process. */
 import { isFinished } from '../shared/domain/call.ts';
 import { ARROW_STREAM, type CallJson, type ProblemJson } from '../shared/wire/api.ts';
-import { CallFailedError, problemError, SluiceError, TimeoutError } from './errors.ts';
+import { Deadline } from './deadline.ts';
+import { CallFailedError, problemError, SluiceError } from './errors.ts';
 import { pathPart } from './path-part.ts';
 import { type DecodedResult, decodeResult } from './result.ts';
 import { serverEvents } from './server-events.ts';
 import { backOffMs, pause, type Transport } from './transport.ts';
 
 export type WaitOptions = {
-  /** How long to wait at most; without it as long as it takes. */
+  /** How long to wait at most, whatever keeps the answer away; 0 asks once. Without it as long as it takes. */
   readonly timeoutMs?: number | undefined;
   readonly signal?: AbortSignal | undefined;
 };
@@ -26,6 +27,10 @@ export type CallEnd = {
 
 /** One long poll at most; proxies cut idle connections after a minute or more. */
 const POLL_LONGEST_S = 50;
+
+/** How long the server is asked to wait. */
+export const waitSeconds = (deadline: Deadline | null): string =>
+  Math.min(POLL_LONGEST_S, (deadline?.leftMs ?? Number.POSITIVE_INFINITY) / 1000).toFixed(3);
 
 export class CallHandle<Output = unknown> {
   readonly callId: string;
@@ -63,21 +68,17 @@ export class CallHandle<Output = unknown> {
 
   /** The result as an Arrow IPC stream: column `result`, and `error` (JSON texts) where a row is not ok. */
   async arrow(options: WaitOptions = {}): Promise<{ bytes: Uint8Array; call: CallEnd }> {
-    const end =
-      options.timeoutMs === undefined ? Number.POSITIVE_INFINITY : performance.now() + options.timeoutMs;
+    const { timeoutMs, signal } = options;
+    const deadline = timeoutMs === undefined ? null : new Deadline(timeoutMs, this.callId);
+    const headers = { accept: ARROW_STREAM };
     for (;;) {
-      const leftMs = end - performance.now();
-      const seconds = Math.max(0, Math.min(POLL_LONGEST_S, leftMs / 1000));
+      const path = (): string => `${this.#path()}/result?wait=${waitSeconds(deadline)}`;
       try {
-        const response = await this.#transport.request(`${this.#path()}/result?wait=${seconds.toFixed(3)}`, {
-          headers: { accept: ARROW_STREAM },
-          signal: options.signal,
-          isSafe: true,
-        });
-        return { bytes: new Uint8Array(await response.arrayBuffer()), call: endOf(response.headers) };
+        const answer = await this.#transport.request(path, { headers, signal, isSafe: true, deadline });
+        return { bytes: answer.bytes, call: endOf(answer.headers) };
       } catch (error) {
         if (!(error instanceof SluiceError) || error.code !== 'result_not_ready') throw error;
-        if (leftMs <= 0) throw new TimeoutError(this.callId, options.timeoutMs ?? 0);
+        if (deadline?.leftMs === 0) throw deadline.error();
       }
     }
   }
@@ -90,12 +91,12 @@ export class CallHandle<Output = unknown> {
 
   /** What is finished so far as an Arrow IPC stream, as `arrow` gives the whole. */
   async partialArrow(signal?: AbortSignal): Promise<{ bytes: Uint8Array; call: CallEnd }> {
-    const response = await this.#transport.request(`${this.#path()}/result?partial=true`, {
+    const answer = await this.#transport.request(`${this.#path()}/result?partial=true`, {
       headers: { accept: ARROW_STREAM },
       signal,
       isSafe: true,
     });
-    return { bytes: new Uint8Array(await response.arrayBuffer()), call: endOf(response.headers) };
+    return { bytes: answer.bytes, call: endOf(answer.headers) };
   }
 
   /** Cancels what is not finished. What is finished stays readable. A second time does no harm. */
@@ -114,7 +115,7 @@ export class CallHandle<Output = unknown> {
    */
   async *events(signal?: AbortSignal): AsyncGenerator<CallJson, void, undefined> {
     for (let attempt = 0; ; attempt++) {
-      const response = await this.#transport.request(`${this.#path()}/events`, {
+      const response = await this.#transport.open(`${this.#path()}/events`, {
         headers: { accept: 'text/event-stream' },
         signal,
         isSafe: true,

@@ -111,12 +111,12 @@ export class Sluice {
 
   /** Registers a version of a function. `isNew`: false when the same was registered before. */
   async deploy(spec: SpecJson): Promise<{ function: FunctionJson; isNew: boolean }> {
-    const response = await this.#transport.request('/v1/functions', {
+    const answer = await this.#transport.request('/v1/functions', {
       ...jsonBody({ function: spec }),
       method: 'POST',
       isSafe: true,
     });
-    return { function: (await response.json()) as FunctionJson, isNew: response.status === 201 };
+    return { function: answer.json<FunctionJson>(), isNew: answer.status === 201 };
   }
 
   async functions(): Promise<readonly FunctionJson[]> {

@@ -123,17 +123,20 @@ export class DeploymentError extends SluiceError {
   }
 }
 
-/** Nothing answers at the server's address. */
+/** Nothing answers at the server's address, or its answer breaks off. */
 export class ConnectionError extends Error {
   readonly url: string;
 
-  constructor(url: string, cause: unknown) {
+  constructor(url: string, cause: unknown, isCut = false) {
     const nested = cause instanceof Error && cause.cause instanceof Error ? cause.cause : cause;
     const text = nested instanceof Error ? nested.message || nested.name : String(nested);
     const code = (nested as { code?: unknown } | null)?.code;
+    const why = typeof code === 'string' ? code : text;
     super(
-      `No Sluice server answers at ${url} (${typeof code === 'string' ? code : text}). ` +
-        'Start one with `sluice dev`, or name another with the url option or SLUICE_URL.',
+      isCut
+        ? `The answer of the Sluice server at ${url} broke off (${why}).`
+        : `No Sluice server answers at ${url} (${why}). ` +
+            'Start one with `sluice dev`, or name another with the url option or SLUICE_URL.',
     );
     this.name = 'ConnectionError';
     this.url = url;

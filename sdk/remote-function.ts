@@ -1,13 +1,20 @@
 /** A function on the server, as its callers hold it. */
-import type { FieldJson } from '../shared/domain/function.ts';
 import { ARROW_STREAM, type CallJson, type FunctionJson } from '../shared/wire/api.ts';
-import { CallHandle, type WaitOptions } from './call-handle.ts';
+import { CallHandle, type WaitOptions, waitSeconds } from './call-handle.ts';
 import { type ChunkedCallOptions, type ChunkedResult, chunkedCall } from './chunked-call.ts';
+import { Deadline } from './deadline.ts';
 import { CallFailedError, SluiceError, TimeoutError } from './errors.ts';
-import { type Batch, type CallInput, type Columns, encodeBatch, toBatch } from './input.ts';
+import {
+  type Batch,
+  type CallInput,
+  type Columns,
+  encodeBatch,
+  type FieldsSource,
+  toBatch,
+} from './input.ts';
 import { pathPart } from './path-part.ts';
 import { decodeResult } from './result.ts';
-import type { Transport } from './transport.ts';
+import type { Answer, Transport } from './transport.ts';
 
 export type CallOptions = {
   /** −100 to 100; higher goes first. */
@@ -34,9 +41,6 @@ export type InputOf<Inputs> = unknown extends Inputs
       | { readonly [K in keyof Inputs]: ArrayLike<Inputs[K]> }
       | Exclude<CallInput, Columns | readonly unknown[]>;
 
-/** `Prefer: wait` at most; longer waits go on as long polls. */
-const PREFER_LONGEST_S = 50;
-
 export class RemoteFunction<Inputs = unknown, Output = unknown> {
   readonly name: string;
   readonly #transport: Transport;
@@ -54,20 +58,20 @@ export class RemoteFunction<Inputs = unknown, Output = unknown> {
 
   /** Submits the rows and waits for the results, one entry a row. */
   async call(input: InputOf<Inputs>, options: CallOptions & WaitOptions = {}): Promise<Output[]> {
-    const batch = await this.batch(input);
-    const seconds = Math.min(PREFER_LONGEST_S, (options.timeoutMs ?? Number.POSITIVE_INFINITY) / 1000);
-    const begun = performance.now();
-    const response = await this.#post(batch, options, { prefer: `wait=${seconds}`, accept: ARROW_STREAM });
-    if (response.status === 202) {
-      const call = (await response.json()) as CallJson;
-      const handle = new CallHandle<Output>(this.#transport, call.call_id, call);
-      if (options.timeoutMs === undefined) return handle.get({ signal: options.signal });
-      const leftMs = options.timeoutMs - (performance.now() - begun);
-      if (leftMs <= 0) throw new TimeoutError(handle.callId, options.timeoutMs);
-      return handle.get({ timeoutMs: leftMs, signal: options.signal });
+    const { timeoutMs, signal } = options;
+    const deadline = timeoutMs === undefined ? null : new Deadline(timeoutMs);
+    const batch = await toBatch(input as CallInput, this.#fields(deadline));
+    const headers = () => ({ prefer: `wait=${waitSeconds(deadline)}`, accept: ARROW_STREAM });
+    const answer = await this.#post(batch, options, headers, deadline);
+    if (answer.status === 202) {
+      const handle = this.#handle(answer);
+      if (deadline === null) return handle.get({ signal });
+      const { leftMs } = deadline;
+      if (leftMs === 0) throw new TimeoutError(handle.callId, deadline.timeoutMs);
+      return handle.get({ timeoutMs: leftMs, signal });
     }
-    const { values, errors } = decodeResult(new Uint8Array(await response.arrayBuffer()));
-    if (errors.size > 0) throw new CallFailedError(response.headers.get('x-call-id') ?? '', errors, values);
+    const { values, errors } = decodeResult(answer.bytes);
+    if (errors.size > 0) throw new CallFailedError(answer.headers.get('x-call-id') ?? '', errors, values);
     return values as Output[];
   }
 
@@ -83,30 +87,39 @@ export class RemoteFunction<Inputs = unknown, Output = unknown> {
 
   /** The normal form of an input; asks the server for the declared inputs only where they are needed. */
   batch(input: InputOf<Inputs>): Promise<Batch> {
-    return toBatch(input as CallInput, this.#fields);
+    return toBatch(input as CallInput, this.#fields());
   }
 
   async submit(batch: Batch, options: CallOptions): Promise<CallHandle<Output>> {
-    const response = await this.#post(batch, options, { accept: 'application/json' });
-    const call = (await response.json()) as CallJson;
+    return this.#handle(await this.#post(batch, options, () => ({ accept: 'application/json' })));
+  }
+
+  #handle(answer: Answer): CallHandle<Output> {
+    const call = answer.json<CallJson>();
     return new CallHandle<Output>(this.#transport, call.call_id, call);
   }
 
-  async #post(batch: Batch, options: CallOptions, headers: Record<string, string>): Promise<Response> {
+  async #post(
+    batch: Batch,
+    options: CallOptions,
+    headers: () => Record<string, string>,
+    deadline: Deadline | null = null,
+  ): Promise<Answer> {
     const key = options.idempotencyKey ?? crypto.randomUUID();
-    const send = async (): Promise<Response> => {
-      const { isArrow, body } = await encodeBatch(batch, this.#fields);
+    const send = async (): Promise<Answer> => {
+      const { isArrow, body } = await encodeBatch(batch, this.#fields(deadline));
       return this.#transport.request(`${this.#path()}/calls`, {
         method: 'POST',
         body,
-        headers: {
-          ...headers,
+        headers: () => ({
+          ...headers(),
           ...optionHeaders(options),
           'content-type': isArrow ? ARROW_STREAM : 'application/json',
           'idempotency-key': key,
-        },
+        }),
         signal: options.signal,
         isSafe: true,
+        deadline,
       });
     };
     try {
@@ -121,15 +134,17 @@ export class RemoteFunction<Inputs = unknown, Output = unknown> {
     }
   }
 
-  readonly #fields = async (): Promise<readonly FieldJson[] | null> => {
-    this.#shown ??= this.show();
-    try {
-      return (await this.#shown).spec.inputs;
-    } catch (error) {
-      this.#shown = null;
-      throw error;
-    }
-  };
+  #fields(deadline: Deadline | null = null): FieldsSource {
+    return async () => {
+      this.#shown ??= this.show();
+      try {
+        return (await (deadline?.bound(this.#shown) ?? this.#shown)).spec.inputs;
+      } catch (error) {
+        this.#shown = null;
+        throw error;
+      }
+    };
+  }
 
   #path(): string {
     return `/v1/functions/${pathPart(this.name)}`;

@@ -12,6 +12,7 @@ import type {
   ScalingGroupJson,
   ScalingJson,
 } from '../shared/wire/model-api.ts';
+import { Deadline } from './deadline.ts';
 import { DeploymentError, TimeoutError } from './errors.ts';
 import { jsonBody, queryText } from './json-request.ts';
 import { pathPart } from './path-part.ts';
@@ -142,20 +143,22 @@ export class ScalingGroups {
    */
   async waitReady(group: string, options: ReadyOptions = {}): Promise<ScalingGroupJson> {
     const { timeoutMs, signal, onState } = options;
-    const end = timeoutMs === undefined ? Number.POSITIVE_INFINITY : performance.now() + timeoutMs;
-    const begun = options.since ?? (await this.get(group));
+    const deadline = timeoutMs === undefined ? null : new Deadline(timeoutMs);
+    const look = (): Promise<ScalingGroupJson> =>
+      this.#transport.json(groupPath(group), { isSafe: true, signal, deadline });
+    const begun = options.since ?? (await look());
     let waitMs = LOOK_FIRST_MS;
-    for (let now = begun; ; now = await this.get(group)) {
+    for (let now = begun; ; now = await look()) {
       onState?.(now);
       const dropped = rolledBack(now, begun);
       if (dropped !== null) throw new DeploymentError(group, 'rolled_back', dropped);
       if (now.state === 'failed')
         throw new DeploymentError(group, 'failed', now.reason ?? 'no replica says why');
       if (now.update === null && DONE.includes(now.state)) return now;
-      if (performance.now() + waitMs > end)
+      if (deadline !== null && waitMs > deadline.leftMs)
         throw new TimeoutError(
           null,
-          timeoutMs ?? 0,
+          deadline.timeoutMs,
           `Scaling group ${group} is ${now.state} after ${timeoutMs} ms${now.reason === null ? '' : `: ${now.reason}`}; it goes on.`,
         );
       await pause(waitMs, signal);

@@ -1,15 +1,42 @@
-/** One HTTP request with what is safe to retry retried: back-off with jitter, Retry-After, a limit. */
+/** One HTTP request, its body read, with what is safe to retry retried: back-off with jitter, Retry-After, a limit. */
 import { PROBLEM_JSON, type ProblemJson } from '../shared/wire/api.ts';
+import type { Deadline } from './deadline.ts';
 import { ConnectionError, problemError, type SluiceError } from './errors.ts';
+
+/** Made anew for each try, where it says how much time is left. */
+type EachTry<T> = T | (() => T);
+
+type GivenHeaders = Readonly<Record<string, string>>;
 
 export type RequestOptions = {
   readonly method?: 'GET' | 'HEAD' | 'PUT' | 'POST' | 'PATCH' | 'DELETE';
-  readonly headers?: Readonly<Record<string, string>>;
+  readonly headers?: EachTry<GivenHeaders>;
   readonly body?: string | Uint8Array;
   readonly signal?: AbortSignal | undefined;
   /** The request may be sent again: it is a read, or its idempotency key makes it one. */
   readonly isSafe?: boolean;
+  /** Past it nothing is sent again, and no answer is waited for. */
+  readonly deadline?: Deadline | null | undefined;
 };
+
+type JsonOptions = RequestOptions & { readonly headers?: GivenHeaders };
+
+/** A 2xx answer with its whole body. */
+export class Answer {
+  readonly status: number;
+  readonly headers: Headers;
+  readonly bytes: Uint8Array;
+
+  constructor({ status, headers }: Response, bytes: Uint8Array) {
+    this.status = status;
+    this.headers = headers;
+    this.bytes = bytes;
+  }
+
+  json<T>(): T {
+    return JSON.parse(new TextDecoder().decode(this.bytes)) as T;
+  }
+}
 
 export type TransportOptions = {
   readonly url: string;
@@ -67,55 +94,90 @@ export class Transport {
     return this.#options.url;
   }
 
-  /** The response of a 2xx answer; every other becomes a `SluiceError`, none at all a `ConnectionError`. */
-  async request(path: string, options: RequestOptions = {}): Promise<Response> {
+  /** A 2xx answer; every other becomes a `SluiceError`, none at all, or one that breaks off, a `ConnectionError`. */
+  request(path: EachTry<string>, options: RequestOptions = {}): Promise<Answer> {
+    return this.#answered(path, options, wholeAnswer);
+  }
+
+  /** The same with a body that is not read yet, for what comes bit by bit. */
+  open(path: string, options: RequestOptions = {}): Promise<Response> {
+    return this.#answered(path, options, async (response) => response);
+  }
+
+  async json<T>(path: string, options: JsonOptions = {}): Promise<T> {
+    const headers = { accept: 'application/json', ...options.headers };
+    return (await this.request(path, { ...options, headers })).json<T>();
+  }
+
+  async #answered<T>(path: EachTry<string>, options: RequestOptions, read: Read<T>): Promise<T> {
+    const { signal, deadline } = options;
     for (let attempt = 0; ; attempt++) {
-      const left = attempt < this.#options.retries;
-      const tried = await this.#once(path, options);
-      if (tried instanceof Response) {
-        this.#isReached = true;
-        if (tried.ok) return tried;
-        const again = isRefusal(tried.status) || (options.isSafe === true && isTransient(tried.status));
-        const waitMs = Math.max(retryAfterMs(tried), backOffMs(attempt));
-        const error = await errorOf(tried);
-        if (!left || !again) throw error;
-        await pause(waitMs, options.signal);
-      } else {
-        const isHopeless = !this.#isReached && attempt >= FIRST_CONTACT_RETRIES;
-        if (!left || isHopeless || options.isSafe !== true) throw tried;
-        await pause(backOffMs(attempt), options.signal);
-      }
+      const tried = await this.#once(path, options, read);
+      if ('answer' in tried) return tried.answer;
+      const { error } = tried;
+      const isHopeless = !this.#isReached && attempt >= FIRST_CONTACT_RETRIES;
+      if (!tried.isAgain || isHopeless || attempt >= this.#options.retries) throw error;
+      const waitMs = Math.max(tried.waitMs, backOffMs(attempt));
+      const leftMs = deadline?.leftMs ?? Number.POSITIVE_INFINITY;
+      await pause(Math.min(waitMs, leftMs), signal);
+      if (waitMs < leftMs) continue;
+      throw this.#isReached && !deadline!.isOnce ? deadline!.error(error) : error;
     }
   }
 
-  async json<T>(path: string, options: RequestOptions = {}): Promise<T> {
-    const response = await this.request(path, {
-      ...options,
-      headers: { accept: 'application/json', ...options.headers },
-    });
-    return (await response.json()) as T;
-  }
-
-  async #once(path: string, options: RequestOptions): Promise<Response | ConnectionError> {
-    const { url, apiKey } = this.#options;
-    const headers: Record<string, string> = { ...options.headers };
-    if (apiKey !== null) headers.authorization = `Bearer ${apiKey}`;
+  async #once<T>(path: EachTry<string>, options: RequestOptions, read: Read<T>): Promise<Tried<T>> {
+    const { url } = this.#options;
+    const { signal, deadline, isSafe = false } = options;
+    const late = new AbortController();
+    const endWait = deadline?.onLate(() => late.abort());
+    const signals = [...(signal ? [signal] : []), ...(deadline ? [late.signal] : [])];
+    const stop = signals.length > 1 ? AbortSignal.any(signals) : signals[0];
+    let isBegun = false;
     try {
-      return await this.#options.fetch(`${url}${path}`, {
-        method: options.method ?? 'GET',
-        headers,
-        ...(options.body === undefined ? {} : { body: options.body as NonNullable<RequestInit['body']> }),
-        ...(options.signal ? { signal: options.signal } : {}),
-      });
+      const response = await this.#options.fetch(`${url}${eachTry(path)}`, this.#init(options, stop));
+      isBegun = true;
+      this.#isReached = true;
+      if (deadline?.isOnce) endWait?.();
+      if (response.ok) return { answer: await read(response) };
+      const isAgain = isRefusal(response.status) || (isSafe && isTransient(response.status));
+      return { error: await errorOf(response, stop), isAgain, waitMs: retryAfterMs(response) };
     } catch (error) {
-      if (options.signal?.aborted) throw options.signal.reason;
-      return new ConnectionError(url, error);
+      if (signal?.aborted) throw signal.reason;
+      if (late.signal.aborted) throw deadline!.error(error);
+      return { error: new ConnectionError(url, error, isBegun), isAgain: isSafe, waitMs: 0 };
+    } finally {
+      endWait?.();
     }
+  }
+
+  #init({ method = 'GET', headers = {}, body }: RequestOptions, signal?: AbortSignal): RequestInit {
+    const { apiKey } = this.#options;
+    return {
+      method,
+      headers: { ...eachTry(headers), ...(apiKey === null ? {} : { authorization: `Bearer ${apiKey}` }) },
+      ...(body === undefined ? {} : { body: body as NonNullable<RequestInit['body']> }),
+      ...(signal ? { signal } : {}),
+    };
   }
 }
 
-const errorOf = async (response: Response): Promise<SluiceError> => {
-  const text = await response.text().catch(() => '');
+type Read<T> = (response: Response) => Promise<T>;
+
+type Tried<T> =
+  | { readonly answer: T }
+  | { readonly error: SluiceError | ConnectionError; readonly isAgain: boolean; readonly waitMs: number };
+
+const eachTry = <T extends string | object>(value: EachTry<T>): T =>
+  typeof value === 'function' ? (value as () => T)() : value;
+
+const wholeAnswer = async (response: Response): Promise<Answer> =>
+  new Answer(response, new Uint8Array(await response.arrayBuffer()));
+
+const errorOf = async (response: Response, stop?: AbortSignal): Promise<SluiceError> => {
+  const text = await response.text().catch((error: unknown) => {
+    if (stop?.aborted) throw error;
+    return '';
+  });
   const type = response.headers.get('content-type') ?? '';
   if (!type.startsWith(PROBLEM_JSON) && !type.startsWith('application/json'))
     return problemError(response.status, {}, text);

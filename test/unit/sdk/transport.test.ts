@@ -3,6 +3,8 @@ import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
 import { Sluice } from '../../../sdk/index.ts';
 import { backOffMs } from '../../../sdk/transport.ts';
+import { rowsToStream } from '../../../shared/arrow/index.ts';
+import { ARROW_STREAM } from '../../../shared/wire/api.ts';
 
 type Answer = (request: IncomingMessage, response: ServerResponse) => void;
 
@@ -133,6 +135,85 @@ describe('requests', () => {
   it('go to a url that is one', () => {
     expect(() => new Sluice({ url: 'localhost:7700' })).toThrow('it must begin with http:// or https://');
     expect(() => new Sluice({ url: 'nonsense' })).toThrow('The url is "nonsense"');
+  });
+});
+
+/** A result of 10,000 rows, whole or broken off in its middle. */
+const rows = Array.from({ length: 10_000 }, (_, i) => `row ${i}`);
+const RESULT = rowsToStream({ result: rows }, [{ name: 'result', type: 'utf8', nullable: true }]);
+const begin: Answer = (_, response) => {
+  response.writeHead(200, { 'content-type': ARROW_STREAM, 'content-length': RESULT.length });
+  response.write(RESULT.subarray(0, 100_000));
+};
+const whole: Answer = (_, response) => void response.end(RESULT);
+const broken: Answer = (request, response) => {
+  begin(request, response);
+  response.write(RESULT.subarray(100_000, 110_000), () => request.socket.destroy());
+};
+
+describe('an answer that breaks off in its middle', () => {
+  it('is asked for again, a submission with its key', async () => {
+    const { url, requests } = await answering(broken, broken, whole);
+    expect(await new Sluice({ url }).call('c1').get()).toEqual(rows);
+    requests.splice(0);
+    expect(await new Sluice({ url }).function('f').call([{ text: 'a' }])).toEqual(rows);
+    expect(requests).toHaveLength(3);
+    expect(new Set(requests.map(({ headers }) => headers['idempotency-key'])).size).toBe(1);
+  });
+
+  it('is a ConnectionError when the retries are spent, or where it cannot be asked for again', async () => {
+    const { url } = await answering(broken);
+    const error = { name: 'ConnectionError', message: expect.stringContaining('broke off (UND_ERR_SOCKET)') };
+    const client = new Sluice({ url, retries: 1 });
+    await expect(client.call('c1').get()).rejects.toMatchObject(error);
+    await expect(client.call('c1').status()).rejects.toMatchObject(error);
+    await expect(client.createKey('ci', ['call'])).rejects.toMatchObject(error);
+  });
+});
+
+describe('the end of a wait', () => {
+  const silent: Answer = () => undefined;
+  const full = problem(429, 'queue_full', { 'retry-after': '60' });
+
+  it.each([
+    ['closes connections', cut],
+    ['is silent', silent],
+    ['is silent in the middle of an answer', begin],
+    ['is full for longer', full],
+  ])(
+    'is kept where the server %s',
+    async (_, answer) => {
+      const { url } = await answering(json(200, { functions: [] }), answer);
+      const client = new Sluice({ url });
+      await client.functions();
+      const late = { name: 'TimeoutError', timeoutMs: 200 };
+      const f = client.function('f');
+      await Promise.all([
+        expect(client.call('c1').get({ timeoutMs: 200 })).rejects.toMatchObject({ ...late, callId: 'c1' }),
+        expect(f.call([{ text: 'a' }], { timeoutMs: 200 })).rejects.toMatchObject({ ...late, callId: null }),
+        expect(f.call(['a'], { timeoutMs: 200 })).rejects.toMatchObject({ ...late, callId: null }),
+        expect(client.scalingGroups.waitReady('g', { timeoutMs: 200 })).rejects.toMatchObject(late),
+      ]);
+    },
+    25_000,
+  );
+
+  it('is at once where nobody waits, and what is there is taken', async () => {
+    const { url, requests } = await answering(problem(409, 'result_not_ready'), whole, cut);
+    const handle = new Sluice({ url }).call('c1');
+    await expect(handle.get({ timeoutMs: 0 })).rejects.toMatchObject({ name: 'TimeoutError', callId: 'c1' });
+    expect(await handle.get({ timeoutMs: 0 })).toEqual(rows);
+    await expect(handle.get({ timeoutMs: 0 })).rejects.toMatchObject({ name: 'ConnectionError' });
+    expect(requests.map((request) => request.url)).toEqual(Array(3).fill('/v1/calls/c1/result?wait=0.000'));
+  });
+
+  it('leaves the server less to wait with each try', async () => {
+    const { url, requests } = await answering(cut, json(202, { call_id: 'c1' }), whole);
+    const called = new Sluice({ url }).function('f').call([{ text: 'a' }], { timeoutMs: 20_000 });
+    expect(await called).toEqual(rows);
+    const waits = requests.slice(0, 2).map(({ headers }) => Number(String(headers.prefer).slice(5)));
+    expect(waits[0]).toBeLessThanOrEqual(20);
+    expect(waits[1]).toBeLessThan(waits[0]!);
   });
 });
 
