@@ -5,7 +5,6 @@ import os
 import pickle
 import socket
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pyarrow as pa
@@ -238,19 +237,21 @@ def test_a_body_may_take_longer_to_send_than_a_connection_to_make(monkeypatch):
     body = os.urandom(2**24)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         received = bytearray()
+        ended = threading.Event()
 
         def read_slowly():
             connection, _ = listener.accept()
             with connection:
-                while not received.endswith(body[-2048:]) and (read := connection.recv(2**20)):
+                while not received.endswith(body[-2048:]) and (read := connection.recv(2**18)):
                     received.extend(read)
-                    time.sleep(0.03)
+                    ended.wait(0.03)
                 connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
 
         reader = threading.Thread(target=read_slowly, daemon=True)
         reader.start()
         slow = transport.Transport(f"http://127.0.0.1:{listener.getsockname()[1]}", None, retries=0)
         assert slow.request("POST", "/", body=memoryview(body)).json() == {}
+        ended.set()
         reader.join()
     head, _, sent = bytes(received).partition(b"\r\n\r\n")
     assert b"content-length: 16777216" in head.lower() and b"chunked" not in head.lower()
