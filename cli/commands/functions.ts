@@ -1,6 +1,6 @@
 /** `sluice functions …`, `sluice pause` and `sluice resume`. */
 import type { Command } from 'commander';
-import type { FunctionJson } from '../../sdk/index.ts';
+import type { FunctionJson, Sluice } from '../../sdk/index.ts';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
 import { wholeNumber } from '../arguments.ts';
 import { type ConnectionOptions, connect, withConnection } from '../connection.ts';
@@ -137,6 +137,16 @@ const registerMoves = (functions: Command): void => {
   ).action(remove);
 };
 
+/** Read before the function goes on, since they may be gone afterwards; null: the key may not read. */
+const waitingRows = async (client: Sluice, name: string): Promise<number | null> => {
+  try {
+    return (await client.function(name).show()).queue.waiting_rows;
+  } catch (error) {
+    if (error instanceof SluiceError && error.code === 'forbidden') return null;
+    throw error;
+  }
+};
+
 const registerPause = (program: Command): void => {
   withConnection(
     program
@@ -156,9 +166,9 @@ const registerPause = (program: Command): void => {
       .description('Let a paused function go on.'),
   ).action(async (name: string, options: ConnectionOptions) => {
     const client = await connect(options);
-    // Afterwards they may be gone already.
-    const { queue } = await client.function(name).show();
+    const rows = await waitingRows(client, name);
     await client.resume(name);
-    process.stdout.write(`${name} goes on with ${counted(queue.waiting_rows, 'waiting row')}.\n`);
+    const waiting = rows === null ? '' : ` with ${counted(rows, 'waiting row')}`;
+    process.stdout.write(`${name} goes on${waiting}.\n`);
   });
 };

@@ -443,7 +443,19 @@ onEveryStore((store) => {
       const { keys } = JSON.parse(listed.stdout);
       expect(keys).toMatchObject([{ name: 'ci', scopes: ['admin'] }]);
       expect(listed.stdout).not.toContain(secret);
-      expect((await server.run(['keys', 'revoke', keys[0].id, '--api-key', secret])).code).toBe(0);
+      const as = (key: string) => ['--api-key', key];
+      const deployer = await server.run(['keys', 'create', 'cd', '--scope', 'deploy', ...as(secret)]);
+      for (const [command, said] of [
+        ['pause', 'is paused'],
+        ['resume', 'goes on.\n'],
+      ] as const) {
+        const moved = await server.run([command, 'length', ...as(deployer.stdout.trim())]);
+        expect([moved.code, moved.stdout]).toEqual([0, expect.stringContaining(`length ${said}`)]);
+      }
+      const others = JSON.parse((await server.run(['keys', 'list', '--json', ...as(secret)])).stdout).keys;
+      const { id } = others.find(({ name }: { name: string }) => name === 'cd');
+      expect((await server.run(['keys', 'revoke', id, ...as(secret)])).code).toBe(0);
+      expect((await server.run(['keys', 'revoke', keys[0].id, ...as(secret)])).code).toBe(0);
     });
   });
 });
