@@ -13,7 +13,9 @@ import {
   type Settings,
   shownSetting,
 } from '../../shared/config/settings.ts';
+import { SluiceError } from '../../shared/errors/sluice-error.ts';
 import type { LogFormat } from '../../shared/runtime/log.ts';
+import { UsageError } from '../failure.ts';
 import type { RunningServer } from '../server.ts';
 
 type Flags = Readonly<Partial<Record<SettingName, string>>>;
@@ -66,7 +68,11 @@ const settingsOf = (flags: Flags, strict: boolean): Settings => {
     );
   }
   const given = { ...raw, ...flags };
-  return compileSettings(strict ? given : withoutShared(given));
+  try {
+    return compileSettings(strict ? given : withoutShared(given));
+  } catch (error) {
+    throw error instanceof SluiceError ? new UsageError(error.message) : error;
+  }
 };
 
 const logFormatOf = ({ logFormat }: Settings, isWatched: boolean): LogFormat => {

@@ -161,6 +161,8 @@ onEveryStore((store) => {
         ],
         [['functions', 'update', 'length'], 2, '--max-batching-size'],
         [['nonsense'], 2, "unknown command 'nonsense'"],
+        [['dev', '--port', 'abc'], 2, '--port (SLUICE_PORT) is "abc"; give a whole number from 0 to 65535'],
+        [['serve', '--role', 'foo'], 2, '--role (SLUICE_ROLE) is "foo"; give all, or some of'],
         [['call', 'length', 'text=a', '--url', 'http://127.0.0.1:1'], 1, 'sluice dev'],
       ];
       for (const [args, code, text] of cases) {
