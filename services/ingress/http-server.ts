@@ -18,6 +18,7 @@ import { callRoutes } from './call-routes.ts';
 import { dashboardRoutes } from './dashboard-routes.ts';
 import { driftRoutes } from './drift-routes.ts';
 import { engineRoutes } from './engine-routes.ts';
+import { shapedProblem } from './error-shape.ts';
 import { eventRoutes } from './event-routes.ts';
 import { FreeConnections } from './free-connections.ts';
 import { functionRoutes } from './function-routes.ts';
@@ -26,10 +27,9 @@ import { inferenceRoutes } from './inference-routes.ts';
 import { keyRoutes } from './key-routes.ts';
 import { modelRoutes } from './model-routes.ts';
 import type { Inferences } from './oip/inference.ts';
-import { isOipPath, oipProblem } from './oip/oip-error.ts';
 import { oipRoutes, REPOSITORY_INDEX } from './oip/rest-routes.ts';
 import { openaiRoutes } from './openai/openai-routes.ts';
-import { expectedError, internalError, problemOf, rawProblem, writeProblem } from './problem.ts';
+import { expectedError, internalError, type Problem, rawProblem, writeProblem } from './problem.ts';
 import { resultRoutes } from './result-routes.ts';
 import { countAnswer, type Room } from './room.ts';
 import { scalingGroupRoutes } from './scaling-group-routes.ts';
@@ -49,11 +49,14 @@ const REQUEST_ID = /^[\w.:-]{1,64}$/;
 let requests = 0;
 const idPrefix = Math.random().toString(36).slice(2, 8);
 
-const requestId = (request: { headers: Record<string, string | string[] | undefined> }): string => {
-  const given = request.headers['x-request-id'];
-  if (typeof given === 'string' && REQUEST_ID.test(given)) return given;
+const ownRequestId = (): string => {
   requests += 1;
   return `${idPrefix}-${requests.toString(36)}`;
+};
+
+const requestId = (request: { headers: Record<string, string | string[] | undefined> }): string => {
+  const given = request.headers['x-request-id'];
+  return typeof given === 'string' && REQUEST_ID.test(given) ? given : ownRequestId();
 };
 
 export type HttpServer = {
@@ -80,8 +83,14 @@ export const makeHttpServer = async (
     http: { maxHeaderSize: HEADER_BYTES_MAX, headersTimeout: HEADERS_MS, connectionsCheckingInterval: 5000 },
     routerOptions: { maxParamLength: 256, ignoreTrailingSlash: false },
     clientErrorHandler: (error, socket) => answerBrokenHttp(error, socket),
+    // No hook of ours runs for these.
     frameworkErrors: (error, request, reply) =>
-      answerError(room, error, request as FastifyRequest, reply as FastifyReply),
+      answerError(
+        room,
+        error,
+        request as FastifyRequest,
+        (reply as FastifyReply).header('x-request-id', request.id),
+      ),
   });
   app.server.maxConnections = connectionsMax;
   app.decorateRequest('identity', null);
@@ -114,10 +123,10 @@ export const makeHttpServer = async (
   ]) {
     app.register(async (scope) => add(scope, room));
   }
-  app.server.on('checkExpectation', ({ headers }: IncomingMessage, response: ServerResponse) => {
+  app.server.on('checkExpectation', ({ headers, url = '' }: IncomingMessage, response: ServerResponse) => {
     const detail = `Expect is ${JSON.stringify(headers.expect)}; give 100-continue, or none.`;
     const error = new SluiceError('invalid_request', detail, { field: 'Expect' });
-    writeProblem(response, problemOf(error, 417), requestId({ headers }));
+    writeProblem(response, shapedProblem(url, error, 417), requestId({ headers }));
   });
   await app.ready();
   const closeIdle = (): void => {
@@ -137,7 +146,7 @@ const answerBrokenHttp = (error: ClientError, socket: Socket): void => {
     return;
   }
   const end = (): void => {
-    socket.end(rawProblem(error.code, error.reason ?? error.message));
+    socket.end(rawProblem(error.code, error.reason ?? error.message, ownRequestId()));
   };
   // Node's own default handler looks at the same member; there is no public one.
   const { _httpMessage: answering } = socket as Socket & { _httpMessage?: ServerResponse | null };
@@ -157,14 +166,18 @@ const answerError = (room: Room, thrown: unknown, request: FastifyRequest, reply
   }
   if (request.method === 'POST' && request.routeOptions.config.rawBody)
     metrics.refusals.inc({ code: error.code });
-  const problem = problemOf(error);
-  closeUnlessRead(request, reply);
-  reply
-    .code(problem.status)
-    .headers(problem.headers)
-    .header('x-request-id', request.id)
-    .send(Buffer.from(problem.body));
+  const problem = shapedProblem(request.url, error);
+  sendProblem(request, reply, problem);
   countAnswer(labelOf(request), problem.status);
+};
+
+const sendProblem = (
+  request: FastifyRequest,
+  reply: FastifyReply,
+  { status, headers, body }: Problem,
+): void => {
+  closeUnlessRead(request, reply);
+  reply.code(status).headers(headers).send(Buffer.from(body));
 };
 
 const addHooks = (
@@ -193,6 +206,11 @@ const addHooks = (
     }
     if (entering === undefined) done();
     else entering.then(() => done(), refuse);
+  });
+  // What is written past fastify, submissions above all, names its request itself.
+  app.addHook('onSend', ({ id }, reply, payload, done) => {
+    reply.header('x-request-id', id);
+    done(null, payload);
   });
 };
 
@@ -268,13 +286,8 @@ const methodAnswers = (app: FastifyInstance): Answering => {
       allow === ''
         ? new SluiceError('not_found', `There is no ${shown}.`)
         : new SluiceError('method_not_allowed', `${shown} is not allowed; ${allow} are.`, { allow });
-    const problem = isOipPath(path) ? oipProblem(error) : problemOf(error);
-    closeUnlessRead(request, reply);
-    reply
-      .code(problem.status)
-      .headers(problem.headers)
-      .header('x-request-id', request.id)
-      .send(Buffer.from(problem.body));
+    const problem = shapedProblem(path, error);
+    sendProblem(request, reply, problem);
     countAnswer('unknown', problem.status);
   };
 };

@@ -76,7 +76,11 @@ const PARSER: Readonly<Record<string, readonly [number, string]>> = {
 };
 
 /** The whole answer to a connection whose bytes are no request. */
-export const rawProblem = (code: string | undefined, reason: string | undefined): string => {
+export const rawProblem = (
+  code: string | undefined,
+  reason: string | undefined,
+  requestId: string,
+): string => {
   const [status, detail] = PARSER[code ?? ''] ?? [400, `The request is not valid HTTP: ${reason ?? code}.`];
   const { headers, body } = problemOf(new SluiceError('invalid_request', detail), status);
   const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}`);
@@ -84,6 +88,7 @@ export const rawProblem = (code: string | undefined, reason: string | undefined)
     `HTTP/1.1 ${status} ${REASONS[status] ?? 'Bad Request'}`,
     ...lines,
     `content-length: ${Buffer.byteLength(body)}`,
+    `x-request-id: ${requestId}`,
     'connection: close',
     '',
     body,

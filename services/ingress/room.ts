@@ -85,8 +85,4 @@ export const countAnswer = (route: string, status: number): void => {
 };
 
 export const sendJson = (reply: FastifyReply, status: number, value: unknown): FastifyReply =>
-  reply
-    .code(status)
-    .header('content-type', 'application/json; charset=utf-8')
-    .header('x-request-id', reply.request.id)
-    .send(JSON.stringify(value));
+  reply.code(status).header('content-type', 'application/json; charset=utf-8').send(JSON.stringify(value));

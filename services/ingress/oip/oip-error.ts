@@ -17,8 +17,8 @@ export const oipText = ({ message, code }: SluiceError, charactersMax = TEXT_CHA
   return shown.endsWith(`(${code})`) ? shown : `${shown} (${code})`;
 };
 
-export const oipProblem = (error: SluiceError): Problem => {
-  const { status, headers } = problemOf(error);
+export const oipProblem = (error: SluiceError, status = error.status): Problem => {
+  const { headers } = problemOf(error, status);
   return {
     status,
     headers: { ...headers, 'content-type': OIP_JSON },

@@ -73,11 +73,7 @@ const answerError = (room: Room, thrown: unknown, request: FastifyRequest, reply
   const problem = oipProblem(error);
   closeUnlessRead(request, reply);
   countAnswer(label, problem.status);
-  reply
-    .code(problem.status)
-    .headers(problem.headers)
-    .header('x-request-id', request.id)
-    .send(Buffer.from(problem.body));
+  reply.code(problem.status).headers(problem.headers).send(Buffer.from(problem.body));
 };
 
 const described = (summary: string, view: TSchema, more: object = {}) => ({

@@ -5,14 +5,19 @@ import { metrics } from '../../../shared/runtime/metrics.ts';
 import { openaiError, openaiStatus } from '../../../shared/wire/openai/openai-error.ts';
 import { openaiFailure } from '../../../shared/wire/openai/schemas.ts';
 import { closeUnlessRead } from '../body.ts';
-import { expectedError, internalError, problemOf } from '../problem.ts';
+import { expectedError, internalError, type Problem, problemOf } from '../problem.ts';
 import { countAnswer, type Room } from '../room.ts';
 import { CallerGone } from '../waited-call.ts';
 
-const headersOf = (error: SluiceError, status: number): Record<string, string> => {
-  const { 'content-type': _, ...headers } = problemOf(error, status).headers;
-  return headers;
-};
+export const openaiProblem = (error: SluiceError, status = openaiStatus(error)): Problem => ({
+  status,
+  headers: { ...problemOf(error, status).headers, 'content-type': 'application/json; charset=utf-8' },
+  body: JSON.stringify(openaiError(error, status)),
+});
+
+/** Paths whose clients expect errors in this shape, routes that are not there among them. */
+export const isOpenaiPath = (url: string): boolean =>
+  /^\/v1\/(?:embeddings|completions|chat|files|batches)(?:[/?]|$)/.test(url);
 
 /** For routes of this scope, their refusals at the door among them. */
 export const answerInOpenaiShape = (app: FastifyInstance, room: Room): void => {
@@ -29,14 +34,10 @@ export const answerInOpenaiShape = (app: FastifyInstance, room: Room): void => {
     }
     const { label = 'unknown', scope } = request.routeOptions.config;
     if (scope === 'call' && request.method === 'POST') metrics.refusals.inc({ code: error.code });
-    const status = openaiStatus(error);
+    const { status, headers, body } = openaiProblem(error);
     closeUnlessRead(request, reply);
     countAnswer(label, status);
-    reply
-      .code(status)
-      .headers({ ...headersOf(error, status), 'x-request-id': request.id })
-      .header('content-type', 'application/json; charset=utf-8')
-      .send(JSON.stringify(openaiError(error, status)));
+    reply.code(status).headers(headers).send(body);
   });
 };
 

@@ -44,6 +44,34 @@ describe('what is not there', () => {
   });
 });
 
+describe('an error before a route is found', () => {
+  const long = 'a'.repeat(300);
+  it.each([
+    ['GET /v1/embeddings', 405, 'method_not_allowed'],
+    ['DELETE /v1/chat/completions', 405, 'method_not_allowed'],
+    ['GET /v1/files/%zz', 400, 'invalid_request'],
+    ['GET /v1/batches/%zz', 400, 'invalid_request'],
+    [`GET /v1/files/${long}`, 404, 'not_found'],
+    ['GET /v1/completions/nothing', 404, 'not_found'],
+  ])('has the shape of OpenAI: %.40s', async (line, status, code) => {
+    const answer = await raw(rig.port, head('', `${line} HTTP/1.1`));
+    expect(statusOf(answer)).toBe(status);
+    expect(problemIn(answer)).toEqual({ error: expect.objectContaining({ code, param: null }) });
+    expect(answer).toMatch(/\r\nx-request-id: [\w-]+\r\n/);
+  });
+
+  it.each([
+    ['POST /v2/models/%zz/infer', 400, 'invalid_request'],
+    [`GET /v2/models/${long}`, 404, 'not_found'],
+    ['PUT /v2/health/live', 405, 'method_not_allowed'],
+  ])('has the shape of the Open Inference Protocol: %.40s', async (line, status, code) => {
+    const answer = await raw(rig.port, head('', `${line} HTTP/1.1`));
+    expect(statusOf(answer)).toBe(status);
+    expect(problemIn(answer)).toEqual({ error: expect.stringContaining(`(${code})`) });
+    expect(answer).toMatch(/\r\nx-request-id: [\w-]+\r\n/);
+  });
+});
+
 describe('broken HTTP', () => {
   it.each([
     ['no HTTP', 'nonsense\r\n\r\n', 400],
@@ -58,6 +86,7 @@ describe('broken HTTP', () => {
     const answer = await raw(rig.port, text);
     expect(statusOf(answer)).toBe(status);
     expect(problemIn(answer)).toMatchObject({ status, code: 'invalid_request' });
+    expect(answer).toMatch(/\r\nx-request-id: [\w-]+\r\n/);
   });
 
   it('with a body shorter than its length admits nothing, and the server lives', async () => {
@@ -209,8 +238,16 @@ describe('the server itself', () => {
   it("gives each answer a request id, the caller's own where it is one", async () => {
     const own = await rig.post('/v1/functions/len/calls', BODY, { 'x-request-id': 'mine-1' });
     expect(own.headers.get('x-request-id')).toBe('mine-1');
-    for (const route of ['/v1/functions', '/v1/functions/len', '/v1/calls', '/v1/keys', '/v1/server'])
-      expect((await rig.ask(route)).headers.get('x-request-id'), route).not.toBeNull();
+    const listed = ['/v1/functions', '/v1/functions/len', '/v1/calls', '/v1/keys', '/v1/server'];
+    for (const route of [...listed, '/v1/models', '/v1/files', '/v2', '/livez', '/metrics', '/', '/nothing'])
+      for (const method of ['GET', 'HEAD'])
+        expect(
+          (await fetch(rig.address + route, { method })).headers.get('x-request-id'),
+          route,
+        ).not.toBeNull();
+    await rig.deploy('gone');
+    const removed = await rig.ask('/v1/functions/gone', { method: 'DELETE' });
+    expect([removed.status, removed.headers.get('x-request-id')]).toEqual([204, expect.any(String)]);
     const odd = await rig.post('/v1/functions/len/calls', BODY, { 'x-request-id': 'a b"c' });
     expect(odd.headers.get('x-request-id')).toMatch(/^[\w-]+$/);
   });
