@@ -1,7 +1,13 @@
 /** A submission's options: members of a JSON body, or headers for Arrow. Bad ones name the field, the value and the range. */
 import type { IncomingHttpHeaders } from 'node:http';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
-import { METADATA_BYTES_MAX, PRIORITY_MAX } from '../../shared/wire/schemas.ts';
+import {
+  DEADLINE_MS_MAX,
+  IDEMPOTENCY_KEY_CHARACTERS_MAX as KEY_CHARACTERS_MAX,
+  LANE_CHARACTERS_MAX,
+  METADATA_BYTES_MAX,
+  PRIORITY_MAX,
+} from '../../shared/wire/schemas.ts';
 
 export type SubmitOptions = {
   readonly priority: number;
@@ -11,9 +17,6 @@ export type SubmitOptions = {
   readonly metadata: Readonly<Record<string, string>>;
 };
 
-const LANE_CHARACTERS_MAX = 256;
-const DEADLINE_MS_MAX = 400 * 86_400_000;
-const KEY_CHARACTERS_MAX = 255;
 const NO_METADATA: Readonly<Record<string, string>> = Object.freeze({});
 const PLAIN: SubmitOptions = Object.freeze({
   priority: 0,

@@ -1,8 +1,6 @@
 /** `Prefer: wait=SECONDS` (RFC 7240). Preferences that are not ours are ignored, as the RFC says; a wrong wait is an error. */
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
-
-/** The interface's longest wait; the setting `waitMaxMs` may be shorter and then cuts it. */
-export const WAIT_SECONDS_MAX = 600;
+import { WAIT_SECONDS_MAX } from '../../shared/wire/schemas.ts';
 
 /** Between commas, but for those in quotes; a quote that nothing ends lasts to the end. */
 const PREFERENCE = /(?:[^,"]|"(?:[^"\\]|\\.)*(?:"|\\?$))+/g;

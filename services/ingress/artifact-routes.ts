@@ -5,6 +5,12 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
 import type { ArtifactState } from '../../shared/store/ports/artifacts.ts';
+import {
+  artifactHeaders,
+  bytesHeaders,
+  CONTENT_RANGE,
+  uploadHeaders,
+} from '../../shared/wire/header-schemas.ts';
 import * as wire from '../../shared/wire/schemas.ts';
 import { refuseOtherTypes } from './body.ts';
 import { type ByteRange, byteRange } from './byte-range.ts';
@@ -44,7 +50,10 @@ const addHead: Routes = (app, room) => {
     URL,
     {
       config: { scope: 'deploy', label, ...{ swagger: { exposeHeadRoute: true } } },
-      schema: schemaOf('How far the upload of an artifact is', { 200: empty(about), ...problems() }),
+      schema: schemaOf('How far the upload of an artifact is', {
+        200: empty(about, uploadHeaders),
+        ...problems(),
+      }),
     },
     async (request, reply) => {
       const state = await room.artifacts.state(request.params.digest);
@@ -63,7 +72,10 @@ const addPatch: Routes = (app, room) => {
     schema: schemaOf(
       'Send a piece of an artifact',
       {
-        204: empty('It has the bytes up to the new `upload-offset`; `upload-complete: ?1` with the last.'),
+        204: empty(
+          'It has the bytes up to the new `upload-offset`; `upload-complete: ?1` with the last.',
+          uploadHeaders,
+        ),
         ...problems(409, 413, 415, 422, 507),
       },
       {
@@ -89,10 +101,14 @@ const addGet: Routes = (app, room) => {
     URL,
     {
       exposeHeadRoute: false,
-      config: { scope: 'call', label },
+      config: { scope: 'call', label, takes: artifactHeaders },
       schema: schemaOf('The bytes of an artifact', {
-        200: { description: 'All of them.', ...bytes },
-        206: { description: 'Those that `range: bytes=FROM-TO` asked for.', ...bytes },
+        200: { description: 'All of them.', headers: bytesHeaders, ...bytes },
+        206: {
+          description: 'Those that `range: bytes=FROM-TO` asked for.',
+          headers: { ...bytesHeaders, ...CONTENT_RANGE },
+          ...bytes,
+        },
         ...problems(404, 416),
       }),
     },

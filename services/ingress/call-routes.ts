@@ -4,11 +4,10 @@ import { SluiceError } from '../../shared/errors/sluice-error.ts';
 import type { CallJson } from '../../shared/wire/api.ts';
 import { presentCall } from '../../shared/wire/present.ts';
 import * as wire from '../../shared/wire/schemas.ts';
-import { WAIT_SECONDS_MAX } from '../calls/prefer.ts';
 import type { Identity } from './guard.ts';
 import { requestWait } from './request-wait.ts';
 import { countAnswer, identityOf, mayRead, type Room, type Routes, sendJson } from './room.ts';
-import { answer, BODY_STATUSES, empty, problems, secured } from './route-schema.ts';
+import { answer, empty, problems, secured, WRITE_STATUSES } from './route-schema.ts';
 
 const LIMIT = 100;
 
@@ -49,7 +48,7 @@ const addShow: Routes = (app, room) => {
         summary: 'Show a call; with wait, when it is finished',
         security: secured,
         params: wire.idParams,
-        querystring: wire.waitQuery(WAIT_SECONDS_MAX),
+        querystring: wire.waitQuery,
         response: { 200: answer('The call.', wire.call), ...problems(404, 410, 429) },
       },
     },
@@ -124,7 +123,7 @@ const addCancel: Routes = (app, room) => {
         security: secured,
         params: wire.idParams,
         querystring: wire.noQuery,
-        response: { 200: answer('The call.', wire.call), ...problems(404, 410, ...BODY_STATUSES) },
+        response: { 200: answer('The call.', wire.call), ...problems(404, 410, ...WRITE_STATUSES) },
       },
     },
     async (request, reply) => {
@@ -149,7 +148,7 @@ const addAcknowledge: Routes = (app, room) => {
         security: secured,
         params: wire.idParams,
         querystring: wire.noQuery,
-        response: { 204: empty('Noted.'), ...problems(404, 409, 410, ...BODY_STATUSES) },
+        response: { 204: empty('Noted.'), ...problems(404, 409, 410, ...WRITE_STATUSES) },
       },
     },
     async (request, reply) => {

@@ -12,7 +12,7 @@ const driftOf = ({ store }: Room): DriftOfGroups => new DriftOfGroups(store.docu
 const ENTRIES: readonly TableEntry[] = [
   {
     ...{ method: 'PUT', path: DRIFT, tag, summary: 'Compare rows of now with a reference' },
-    ...{ scope: 'deploy', body: wire.driftRequest, view: wire.drift, statuses: [409, 507] },
+    ...{ scope: 'deploy', body: wire.driftRequest, view: wire.drift, statuses: [409] },
     work: async ({ room, params, body, now }) => ({
       value: await driftOf(room).set(params.name!, body, now),
     }),

@@ -20,7 +20,7 @@ const ENTRIES: readonly TableEntry[] = [
   {
     ...{ method: 'POST', path: ENGINES, tag, summary: 'Register an engine version', scope: 'deploy' },
     ...{ body: wire.engineRequest, bodyBytesMax: ENGINE_BYTES_MAX, view: wire.engineVersion },
-    ...{ makes: true, statuses: [409, 507] },
+    ...{ makes: true, statuses: [409] },
     work: async ({ room, body, now }) => {
       const { isNew, view } = await room.engines.register(body, now);
       const at = `${ENGINES}/${view.project}/${view.name}/versions/${view.version}`;

@@ -1,11 +1,12 @@
 /** Functions: deploy, list, show, update, pause, resume, purge, repin, logs, delete. */
 import type { TSchema } from 'typebox';
 import type { Scope } from '../../shared/store/ports/keys.ts';
+import { LOCATION } from '../../shared/wire/header-schemas.ts';
 import * as wire from '../../shared/wire/schemas.ts';
 import type { Identity } from './guard.ts';
 import { functionFor } from './hidden-variables.ts';
 import { countAnswer, identityOf, type Room, type Routes, sendJson } from './room.ts';
-import { answer, BODY_STATUSES, bodyStatuses, empty, problems, secured } from './route-schema.ts';
+import { answer, empty, problems, secured, WRITE_STATUSES, writeStatuses } from './route-schema.ts';
 
 /** Source of 64 MiB in base64, and what surrounds it. */
 const DEPLOY_BYTES_MAX = 96 * 2 ** 20;
@@ -106,7 +107,7 @@ const addEntry = (app: Parameters<Routes>[0], room: Room, entry: Entry): void =>
       ...{ tags: ['functions'], summary, security: secured, params: wire.nameParams },
       querystring: query ?? wire.noQuery,
       ...(body === undefined ? {} : { body }),
-      response: { ...success, ...problems(404, ...bodyStatuses(method), ...statuses) },
+      response: { ...success, ...problems(404, ...writeStatuses(method), ...statuses) },
     },
     handler: async (request, reply) => {
       const value = await work(
@@ -137,8 +138,8 @@ const addDeploy: Routes = (app, room) => {
         body: wire.deployment,
         response: {
           200: answer('The same spec was registered before.', wire.functionView),
-          201: answer('A new version.', wire.functionView),
-          ...problems(...BODY_STATUSES, 422),
+          201: answer('A new version.', wire.functionView, LOCATION),
+          ...problems(...WRITE_STATUSES, 422),
         },
       },
     },

@@ -1,7 +1,6 @@
 /** One thread's HTTP server: limits, errors, authentication and documentation around the routes of each area. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import swagger from '@fastify/swagger';
 import {
   type FastifyError,
   type FastifyInstance,
@@ -27,8 +26,9 @@ import { inferenceRoutes } from './inference-routes.ts';
 import { keyRoutes } from './key-routes.ts';
 import { modelRoutes } from './model-routes.ts';
 import type { Inferences } from './oip/inference.ts';
-import { oipRoutes, REPOSITORY_INDEX } from './oip/rest-routes.ts';
+import { oipRoutes } from './oip/rest-routes.ts';
 import { openaiRoutes } from './openai/openai-routes.ts';
+import { addDocumentation } from './openapi-document.ts';
 import { expectedError, internalError, type Problem, rawProblem, writeProblem } from './problem.ts';
 import { resultRoutes } from './result-routes.ts';
 import { countAnswer, type Room } from './room.ts';
@@ -102,7 +102,7 @@ export const makeHttpServer = async (
   addHooks(app, room, free, answerNotFound);
   app.setNotFoundHandler(answerNotFound);
   app.setErrorHandler((error: FastifyError, request, reply) => answerError(room, error, request, reply));
-  await addDocumentation(app, room);
+  await addDocumentation(app, room.version);
   for (const add of [
     submitRoutes,
     callRoutes,
@@ -237,35 +237,6 @@ const allow = (
 
 const expectBody = (room: Room, request: FastifyRequest, reply: FastifyReply): undefined => {
   if (request.routeOptions.config.streamedBody !== true) request.held = room.bodies.expect(request, reply);
-};
-
-const addDocumentation = async (app: FastifyInstance, room: Room): Promise<void> => {
-  await app.register(swagger, {
-    openapi: {
-      openapi: '3.1.0',
-      info: {
-        title: 'Sluice',
-        version: room.version,
-        description:
-          'An async batching function queue: rows in, full batches to workers, answers back in order.',
-      },
-      components: { securitySchemes: { key: { type: 'http', scheme: 'bearer' } } },
-    },
-    hideUntagged: true,
-    transformObject: (document) => withOptionalBodies(document as OpenapiDocument),
-  });
-};
-
-type Operation = { readonly requestBody?: { required: boolean } };
-type OpenapiDocument = {
-  readonly openapiObject: { readonly paths: Record<string, Record<string, Operation>> };
-};
-
-/** The generator of the document takes every body for one that must be there; clients of the protocol send none here. */
-const withOptionalBodies = ({ openapiObject }: OpenapiDocument) => {
-  const { requestBody } = openapiObject.paths[REPOSITORY_INDEX]!.post!;
-  requestBody!.required = false;
-  return openapiObject;
 };
 
 type Answering = (request: FastifyRequest, reply: FastifyReply) => void;

@@ -5,7 +5,7 @@ import { presentKey } from '../../shared/wire/present.ts';
 import * as wire from '../../shared/wire/schemas.ts';
 import { checkNotLast, createApiKey } from './api-keys.ts';
 import { countAnswer, type Routes, sendJson } from './room.ts';
-import { answer, BODY_STATUSES, empty, problems, secured } from './route-schema.ts';
+import { answer, empty, problems, secured, WRITE_STATUSES } from './route-schema.ts';
 
 const BODY_BYTES_MAX = 64 * 1024;
 
@@ -21,7 +21,7 @@ export const keyRoutes: Routes = (app, room) => {
         security: secured,
         querystring: wire.noQuery,
         body: wire.keyRequest,
-        response: { 201: answer('The key and its secret.', wire.key), ...problems(...BODY_STATUSES) },
+        response: { 201: answer('The key and its secret.', wire.key), ...problems(...WRITE_STATUSES) },
       },
     },
     async (request, reply) => {
@@ -67,7 +67,7 @@ const addRevoke: Routes = (app, room) => {
         security: secured,
         params: wire.idParams,
         querystring: wire.noQuery,
-        response: { 204: empty('Revoked.'), ...problems(404, ...BODY_STATUSES) },
+        response: { 204: empty('Revoked.'), ...problems(404, ...WRITE_STATUSES) },
       },
     },
     async (request, reply) => {

@@ -1,6 +1,7 @@
 /** Models, their versions and aliases. */
 
 import { Type } from 'typebox';
+import { idempotencyHeaders } from '../../shared/wire/header-schemas.ts';
 import * as wire from '../../shared/wire/model-schemas.ts';
 import { MODELS_PAGE_MAX, VERSIONS_PAGE_MAX } from '../../shared/wire/model-schemas.ts';
 import { openaiModel } from '../../shared/wire/openai/schemas.ts';
@@ -88,7 +89,7 @@ const VERSION_ENTRIES: readonly TableEntry[] = [
   {
     ...{ method: 'POST', path: VERSIONS, tag, summary: 'Register a model version', scope: 'deploy' },
     ...{ body: wire.registration, bodyBytesMax: REGISTRATION_BYTES_MAX, view: wire.modelVersion },
-    ...{ makes: true, statuses: [409, 507] },
+    ...{ makes: true, statuses: [409], takes: idempotencyHeaders },
     work: async ({ room, params, body, request, now }) => {
       const { isNew, view } = await room.models.register({
         ...{ name: params.model!, body, now, apiKeyId: identityOf(request).id },

@@ -1,7 +1,6 @@
 /** GET /v1/calls/{id}/result: the rows' answers in row order. */
 import { isFinished } from '../../shared/domain/call.ts';
 import * as wire from '../../shared/wire/schemas.ts';
-import { WAIT_SECONDS_MAX } from '../calls/prefer.ts';
 import { resultForm } from '../results/negotiation.ts';
 import { writeAnswer } from './answer.ts';
 import { ownCall } from './call-routes.ts';
@@ -25,7 +24,7 @@ export const resultRoutes: Routes = (app, room) => {
         summary: 'The result in row order',
         security: secured,
         params: wire.idParams,
-        querystring: wire.resultQuery(WAIT_SECONDS_MAX),
+        querystring: wire.resultQuery,
         response: { 200: resultAnswer, ...problems(404, 406, 409, 410, 429) },
       },
     },

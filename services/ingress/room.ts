@@ -7,6 +7,7 @@ import type { Artifacts } from '../../shared/store/ports/artifacts.ts';
 import type { Scope } from '../../shared/store/ports/keys.ts';
 import type { Store } from '../../shared/store/ports/store.ts';
 import type { CallIds } from '../../shared/wire/call-id.ts';
+import type { HeaderSchemas } from '../../shared/wire/header-schemas.ts';
 import type { Catalogue } from '../registry/catalogue.ts';
 import type { Engines } from '../registry/engines.ts';
 import type { Functions } from '../registry/functions.ts';
@@ -57,6 +58,8 @@ declare module 'fastify' {
     rawBody?: boolean;
     /** The body is not held in memory, and counts in no budget. */
     streamedBody?: boolean;
+    /** Headers that the route looks at, for the description of the interface. */
+    takes?: HeaderSchemas;
     /** The route's label in metrics. */
     label?: string;
   }

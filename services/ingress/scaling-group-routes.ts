@@ -36,7 +36,7 @@ const ENTRIES: readonly TableEntry[] = [
       scope: 'deploy',
     },
     ...{ body: wire.groupDeployment, bodyBytesMax: DEPLOYMENT_BYTES_MAX, view: wire.scalingGroup },
-    ...{ makes: true, statuses: [409, 507] },
+    ...{ makes: true, statuses: [409] },
     work: async ({ room, params, body, now }) => {
       const { isNew, view } = await room.groups.deploy(params.name!, body, now);
       return isNew ? { value: view, at: `${GROUPS}/${view.name}` } : { value: view };

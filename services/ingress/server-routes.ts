@@ -45,13 +45,14 @@ export const serverRoutes: Routes = (app, room) => {
   });
   const metricsText = {
     200: { description: 'Prometheus text.', content: { 'text/plain': { schema: Type.String() } } },
+    ...problems(),
   };
   app.get(
     '/metrics',
-    { schema: { tags, summary: 'Metrics', response: metricsText } },
+    { schema: { tags, summary: 'Metrics', querystring: wire.noQuery, response: metricsText } },
     async (_request, reply) => reply.header('content-type', metricsContentType).send(await room.exposition()),
   );
-  app.get('/openapi.json', { schema: { hide: true } }, (_request, reply) => {
+  app.get('/openapi.json', { schema: { hide: true, querystring: wire.noQuery } }, (_request, reply) => {
     sendJson(reply, 200, app.swagger());
   });
 };

@@ -11,6 +11,7 @@ import { SluiceError } from '../../shared/errors/sluice-error.ts';
 import { metrics } from '../../shared/runtime/metrics.ts';
 import type { Admission, Admitted, CallEvent } from '../../shared/store/ports/queue.ts';
 import { ARROW_STREAM, type CallJson } from '../../shared/wire/api.ts';
+import { callHeaders, LOCATION, waitHeaders } from '../../shared/wire/header-schemas.ts';
 import { presentCall } from '../../shared/wire/present.ts';
 import * as wire from '../../shared/wire/schemas.ts';
 import { countAdmitted } from '../calls/admission-counts.ts';
@@ -20,7 +21,7 @@ import { type ResultForm, resultForm } from '../results/negotiation.ts';
 import { writeAnswer } from './answer.ts';
 import { expectedError, internalError, problemOf, writeProblem } from './problem.ts';
 import { countAnswer, identityOf, type Room, type Routes } from './room.ts';
-import { answer, BODY_STATUSES, problems, resultAnswer, secured } from './route-schema.ts';
+import { answer, problems, resultAnswer, secured, WRITE_STATUSES } from './route-schema.ts';
 
 const LABEL = 'POST /v1/functions/{name}/calls';
 const NO_COUNTS = { ok: 0, failed: 0, cancelled: 0, expired: 0 };
@@ -32,7 +33,7 @@ export const submitRoutes: Routes = (app, room) => {
   app.route<{ Params: { name: string }; Body: Buffer | undefined }>({
     method: 'POST',
     url: '/v1/functions/:name/calls',
-    config: { scope: 'call', rawBody: true, label: LABEL },
+    config: { scope: 'call', rawBody: true, label: LABEL, takes: { ...callHeaders, ...waitHeaders } },
     schema: {
       tags: ['calls'],
       summary: 'Submit rows',
@@ -47,9 +48,12 @@ export const submitRoutes: Routes = (app, room) => {
       },
       querystring: wire.noQuery,
       response: {
-        200: resultAnswer,
-        202: answer('Accepted: on the medium that `durability` names.', wire.call),
-        ...problems(404, 406, ...BODY_STATUSES, 422, 507),
+        200: {
+          ...resultAnswer,
+          headers: { ...resultAnswer.headers, 'preference-applied': Type.Literal('wait') },
+        },
+        202: answer('Accepted: on the medium that `durability` names.', wire.call, LOCATION),
+        ...problems(404, 406, ...WRITE_STATUSES, 410, 422),
       },
     },
     // The body is checked by shared/arrow; a validator before it would look at every value twice.

@@ -2,10 +2,11 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { type TSchema, Type } from 'typebox';
 import type { Scope } from '../../shared/store/ports/keys.ts';
+import { type HeaderSchemas, LOCATION } from '../../shared/wire/header-schemas.ts';
 import * as wire from '../../shared/wire/schemas.ts';
 import { describedBody } from './described-body.ts';
 import { countAnswer, type Room, sendJson } from './room.ts';
-import { answer, bodyStatuses, empty, problems, secured } from './route-schema.ts';
+import { answer, empty, problems, secured, writeStatuses } from './route-schema.ts';
 
 export type Asked = {
   readonly room: Room;
@@ -29,6 +30,8 @@ export type TableEntry = {
   readonly body?: TSchema;
   readonly bodyBytesMax?: number;
   readonly query?: TSchema;
+  /** Headers that it looks at. */
+  readonly takes?: HeaderSchemas;
   /** null: 204. */
   readonly view: TSchema | null;
   /** Set where something may come to be: 201 for what is new, 200 for what was there. */
@@ -46,17 +49,17 @@ const paramsOf = (path: string): TSchema =>
 
 const successOf = ({ view, makes }: TableEntry) => {
   if (view === null) return { 204: empty('Done.') };
-  return { 200: answer('Done.', view), ...(makes ? { 201: answer('Something new.', view) } : {}) };
+  return { 200: answer('Done.', view), ...(makes ? { 201: answer('Something new.', view, LOCATION) } : {}) };
 };
 
 export const addEntry = (app: FastifyInstance, room: Room, entry: TableEntry): void => {
-  const { method, path, tag, summary, scope, body, query, statuses = [], work } = entry;
+  const { method, path, tag, summary, scope, body, query, takes, statuses = [], work } = entry;
   const label = `${method} ${path}`;
   app.route({
     method,
     url: path.replace(/\{([a-z]+)\}/g, ':$1'),
     bodyLimit: Math.min(entry.bodyBytesMax ?? BODY_BYTES_MAX, room.settings.bodyBytesMax),
-    config: { scope, label },
+    config: { scope, label, ...(takes === undefined ? {} : { takes }) },
     validatorCompiler: describedBody(app),
     schema: {
       ...{ tags: [tag], summary, security: secured, querystring: query ?? wire.noQuery },
@@ -64,7 +67,7 @@ export const addEntry = (app: FastifyInstance, room: Room, entry: TableEntry): v
       ...(body === undefined ? {} : { body }),
       response: {
         ...successOf(entry),
-        ...problems(404, ...bodyStatuses(method), ...(body === undefined ? [] : [422]), ...statuses),
+        ...problems(404, ...writeStatuses(method), ...(body === undefined ? [] : [422]), ...statuses),
       },
     },
     handler: async (request, reply) => {

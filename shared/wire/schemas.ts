@@ -14,6 +14,11 @@ export const PAGE_MAX = 1000;
 export const LOG_LINES_MAX = 1000;
 export const METADATA_BYTES_MAX = 4096;
 export const PRIORITY_MAX = 100;
+export const LANE_CHARACTERS_MAX = 256;
+export const DEADLINE_MS_MAX = 400 * 86_400_000;
+export const IDEMPOTENCY_KEY_CHARACTERS_MAX = 255;
+/** The interface's longest wait; the setting `waitMaxMs` may be shorter and then cuts it. */
+export const WAIT_SECONDS_MAX = 600;
 
 export const problem = Type.Object(
   {
@@ -80,14 +85,21 @@ export const result = Type.Object({
 });
 
 /** Described here, checked by shared/arrow and services/calls: a validator over a million rows would be a second pass. */
-export const submission = Type.Object({
-  columns: Type.Optional(Type.Record(Type.String(), Type.Array(Type.Unknown()))),
-  rows: Type.Optional(Type.Array(Type.Record(Type.String(), Type.Unknown()))),
-  priority: Type.Optional(Type.Integer({ minimum: -PRIORITY_MAX, maximum: PRIORITY_MAX })),
-  lane: Type.Optional(Type.String({ maxLength: 256 })),
-  deadline_ms: Type.Optional(Type.Number({ exclusiveMinimum: 0 })),
-  metadata: Type.Optional(Type.Record(Type.String(), Type.String())),
-});
+export const submission = Type.Object(
+  {
+    columns: Type.Optional(Type.Record(Type.String(), Type.Array(Type.Unknown()))),
+    rows: Type.Optional(Type.Array(Type.Record(Type.String(), Type.Unknown()))),
+    priority: Type.Optional(Type.Integer({ minimum: -PRIORITY_MAX, maximum: PRIORITY_MAX, default: 0 })),
+    lane: Type.Optional(Type.String({ maxLength: LANE_CHARACTERS_MAX })),
+    deadline_ms: Type.Optional(nullable(Type.Number({ exclusiveMinimum: 0, maximum: DEADLINE_MS_MAX }))),
+    metadata: Type.Optional(Type.Record(Type.String(), Type.String())),
+  },
+  {
+    ...closed,
+    oneOf: [{ required: ['columns'] }, { required: ['rows'] }],
+    description: 'Rows, either by column or one by one.',
+  },
+);
 
 export const spec = Type.Object(
   {},
@@ -174,16 +186,15 @@ export const health = Type.Object({ status: Type.String() });
 const seconds = (maximum: number, description: string) =>
   Type.Optional(Type.Number({ minimum: 0, maximum, description }));
 
-export const waitQuery = (waitSecondsMax: number) =>
-  Type.Object({ wait: seconds(waitSecondsMax, 'Seconds to wait for the end of the call.') }, closed);
-export const resultQuery = (waitSecondsMax: number) =>
-  Type.Object(
-    {
-      wait: seconds(waitSecondsMax, 'Seconds to wait for the end of the call.'),
-      partial: Type.Optional(Type.Boolean({ description: 'Finished rows of an unfinished call as well.' })),
-    },
-    closed,
-  );
+const wait = seconds(WAIT_SECONDS_MAX, 'Seconds to wait for the end of the call.');
+export const waitQuery = Type.Object({ wait }, closed);
+export const resultQuery = Type.Object(
+  {
+    wait,
+    partial: Type.Optional(Type.Boolean({ description: 'Finished rows of an unfinished call as well.' })),
+  },
+  closed,
+);
 export const listQuery = Type.Object(
   {
     function: Type.Optional(Type.String({ minLength: 1, maxLength: 128 })),

@@ -5,6 +5,12 @@ import { type TSchema, Type } from 'typebox';
 import { withinStack } from '../../../shared/errors/nesting.ts';
 import { SluiceError } from '../../../shared/errors/sluice-error.ts';
 import { metrics } from '../../../shared/runtime/metrics.ts';
+import {
+  callHeaders,
+  INFERENCE_JSON_BYTES,
+  refusalHeaders,
+  timesHeaders,
+} from '../../../shared/wire/header-schemas.ts';
 import { type InferAnswer, inferAnswer, inferRequest } from '../../../shared/wire/oip/index.ts';
 import * as wire from '../../../shared/wire/oip/schemas.ts';
 import { noQuery } from '../../../shared/wire/schemas.ts';
@@ -36,7 +42,10 @@ const JSON_LENGTH = 'inference-header-content-length';
 
 const errors = (...statuses: readonly number[]): object =>
   Object.fromEntries(
-    statuses.map((status) => [status, answer('An error, with its code in the text.', wire.oipError)]),
+    [...statuses, 500].map((status) => [
+      status,
+      answer('An error, with its code in the text.', wire.oipError, refusalHeaders(status)),
+    ]),
   );
 
 export const oipRoutes =
@@ -192,6 +201,7 @@ const inferBody = {
 };
 const inferred = {
   description: 'The outputs; in the binary form, JSON and then the tensors.',
+  headers: { ...timesHeaders, ...INFERENCE_JSON_BYTES },
   content: {
     'application/json': { schema: wire.inferResponse },
     [OCTETS]: { schema: Type.String({ format: 'binary' }) },
@@ -204,7 +214,7 @@ const addInferRoute = (app: FastifyInstance, room: Room, inferences: Inferences,
   app.post<ModelRequest>(
     url,
     {
-      config: { scope: 'call', rawBody: true, label },
+      config: { scope: 'call', rawBody: true, label, takes: { ...callHeaders, ...INFERENCE_JSON_BYTES } },
       validatorCompiler: () => () => true,
       schema: {
         ...{ tags, summary: `Infer${version === '' ? '' : ', by version'}`, security: secured },
@@ -212,7 +222,7 @@ const addInferRoute = (app: FastifyInstance, room: Room, inferences: Inferences,
         params: version === '' ? wire.modelParams : wire.versionParams,
         response: {
           200: inferred,
-          ...errors(400, 401, 403, 404, 406, 409, 410, 413, 415, 422, 429, 500, 503, 504, 507),
+          ...errors(400, 401, 403, 404, 406, 409, 410, 413, 415, 422, 429, 503, 504, 507),
         },
       },
     },

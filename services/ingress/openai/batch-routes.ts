@@ -6,7 +6,7 @@ import type { Endpoint } from '../../../shared/wire/openai/task-request.ts';
 import { Batches, presentBatch } from '../../batches/batch-records.ts';
 import { Files } from '../../batches/file-records.ts';
 import { countAnswer, identityOf, type Routes, sendJson } from '../room.ts';
-import { answer, BODY_STATUSES, secured } from '../route-schema.ts';
+import { answer, secured, WRITE_STATUSES } from '../route-schema.ts';
 import { pageOf } from './file-routes.ts';
 import { failures } from './openai-answer.ts';
 
@@ -47,7 +47,7 @@ const addCreate: Routes = (app, { store, artifacts, state }) => {
       ...{ bodyLimit: BODY_BYTES_MAX, config: { scope: 'call', label } },
       schema: documented('Run the requests of a file', {
         body: shapes.batchRequest,
-        response: { 200: answer('The batch.', shapes.batch), ...failures(404, ...BODY_STATUSES, 507) },
+        response: { 200: answer('The batch.', shapes.batch), ...failures(404, ...WRITE_STATUSES) },
       }),
     },
     async (request, reply) => {
@@ -121,7 +121,7 @@ const addCancel: Routes = (app, { store }) => {
       ...{ bodyLimit: BODY_BYTES_MAX, config: { scope: 'call', label } },
       schema: documented('Cancel a batch', {
         params,
-        response: { 200: answer('The batch.', shapes.batch), ...failures(404, 409, ...BODY_STATUSES) },
+        response: { 200: answer('The batch.', shapes.batch), ...failures(404, 409, ...WRITE_STATUSES) },
       }),
     },
     async (request, reply) => {

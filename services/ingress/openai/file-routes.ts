@@ -5,7 +5,7 @@ import { SluiceError } from '../../../shared/errors/sluice-error.ts';
 import * as shapes from '../../../shared/wire/openai/schemas.ts';
 import { type FileRecord, Files, newId, presentFile } from '../../batches/file-records.ts';
 import { countAnswer, identityOf, type Routes, sendJson } from '../room.ts';
-import { answer, BODY_STATUSES, secured } from '../route-schema.ts';
+import { answer, secured, WRITE_STATUSES } from '../route-schema.ts';
 import { takeUpload } from './file-upload.ts';
 import { failures } from './openai-answer.ts';
 
@@ -48,7 +48,7 @@ const addUpload = (app: Parameters<Routes>[0], room: Parameters<Routes>[1], file
     schema: documented('Upload a file of requests, one a line', {
       consumes: [MULTIPART],
       body: { content: { [MULTIPART]: { schema: shapes.fileUpload } } },
-      response: { 200: answer('The file.', shapes.openaiFile), ...failures(...BODY_STATUSES, 507) },
+      response: { 200: answer('The file.', shapes.openaiFile), ...failures(...WRITE_STATUSES) },
     }),
     handler: async (request, reply) => {
       const now = Date.now();
@@ -165,7 +165,7 @@ const addDelete: Adding = (app, files) => {
       config: { scope: 'call', label },
       schema: documented('Delete a file', {
         params,
-        response: { 200: answer('It is gone.', shapes.deletedFile), ...failures(404, ...BODY_STATUSES) },
+        response: { 200: answer('It is gone.', shapes.deletedFile), ...failures(404, ...WRITE_STATUSES) },
       }),
     },
     async (request, reply) => {

@@ -2,6 +2,7 @@
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { SluiceError } from '../../../shared/errors/sluice-error.ts';
 import { metrics } from '../../../shared/runtime/metrics.ts';
+import { refusalHeaders } from '../../../shared/wire/header-schemas.ts';
 import { openaiError, openaiStatus } from '../../../shared/wire/openai/openai-error.ts';
 import { openaiFailure } from '../../../shared/wire/openai/schemas.ts';
 import { closeUnlessRead } from '../body.ts';
@@ -51,17 +52,21 @@ const MEANINGS: Readonly<Record<number, string>> = {
   415: 'The content type is not supported.',
   422: 'The idempotency key was used with another body.',
   429: 'The queue is full.',
-  500: 'The handler failed.',
+  500: 'The handler failed, or the server did.',
   503: 'The server is shutting down, or its store is not reached.',
   504: 'There was no answer in time.',
-  507: 'The disk limit is reached.',
+  507: "The disk limit is reached, or the store's memory is nearly full.",
 };
 
 /** The documented failures of a route. */
 export const failures = (...statuses: readonly number[]) =>
   Object.fromEntries(
-    [...statuses, 400, 401, 403, 503].map((status) => [
+    [...statuses, 400, 401, 403, 500, 503].map((status) => [
       status,
-      { description: MEANINGS[status]!, content: { 'application/json': { schema: openaiFailure } } },
+      {
+        description: MEANINGS[status]!,
+        headers: refusalHeaders(status),
+        content: { 'application/json': { schema: openaiFailure } },
+      },
     ]),
   );

@@ -6,6 +6,7 @@ import { jsonToPayload, resultArrow, streamToColumns } from '../../../shared/arr
 import type { FunctionRecord } from '../../../shared/domain/function.ts';
 import { SluiceError } from '../../../shared/errors/sluice-error.ts';
 import type { Admission, ResultPart } from '../../../shared/store/ports/queue.ts';
+import { callHeaders, timesHeaders } from '../../../shared/wire/header-schemas.ts';
 import { rowFailure } from '../../../shared/wire/openai/openai-error.ts';
 import * as shapes from '../../../shared/wire/openai/schemas.ts';
 import {
@@ -21,7 +22,7 @@ import { parseJsonObject } from '../../calls/submission.ts';
 import { startCallSpan } from '../../calls/tracing.ts';
 import { modelFunction } from '../../registry/model-function.ts';
 import { countAnswer, identityOf, type Room, type Routes } from '../room.ts';
-import { secured } from '../route-schema.ts';
+import { answer, secured } from '../route-schema.ts';
 import { responseWaiter, type WaitedCall, WaitedCalls } from '../waited-call.ts';
 import { failures } from './openai-answer.ts';
 
@@ -58,15 +59,15 @@ export const taskRoutes: Routes = (app, room) => {
       url,
       {
         bodyLimit: Math.min(BODY_BYTES_MAX, room.settings.bodyBytesMax, room.settings.jsonBytesMax),
-        config: { scope: 'call', rawBody: true, label },
+        config: { scope: 'call', rawBody: true, label, takes: callHeaders },
         // A validator before the parser would look at every token twice.
         validatorCompiler: () => () => true,
         schema: {
           ...{ tags: ['openai'], summary, security: secured, consumes: ['application/json'] },
           body: { content: { 'application/json': { schema: body } } },
           response: {
-            200: { description: 'The answer.', content: { 'application/json': { schema: view } } },
-            ...failures(404, 413, 415, 422, 429, 500, 503, 504, 507),
+            200: answer('The answer.', view, timesHeaders),
+            ...failures(404, 413, 415, 422, 429, 504, 507),
           },
         },
       },
