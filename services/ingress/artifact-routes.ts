@@ -9,12 +9,14 @@ import {
   artifactHeaders,
   bytesHeaders,
   CONTENT_RANGE,
+  ETAG,
   uploadHeaders,
 } from '../../shared/wire/header-schemas.ts';
 import * as wire from '../../shared/wire/schemas.ts';
 import { refuseOtherTypes } from './body.ts';
 import { type ByteRange, byteRange } from './byte-range.ts';
 import { encodingOf } from './decoded-body.ts';
+import { isRangeMeant, preconditionOf } from './preconditions.ts';
 import { countAnswer, type Routes } from './room.ts';
 import { empty, problems, secured } from './route-schema.ts';
 
@@ -109,13 +111,20 @@ const addGet: Routes = (app, room) => {
           headers: { ...bytesHeaders, ...CONTENT_RANGE },
           ...bytes,
         },
-        ...problems(404, 416),
+        304: empty('The asker has them, as If-None-Match says.', ETAG),
+        ...problems(404, 412, 416),
       }),
     },
     async (request, reply) => {
       const { digest } = request.params;
       const state = await room.artifacts.state(digest);
-      const range = state.isComplete ? rangeOf(request, reply, state.receivedBytes) : null;
+      const etag = `"${digest}"`;
+      if (state.isComplete && preconditionOf(request.headers, etag) === 'unchanged') {
+        countAnswer(label, 304);
+        return reply.code(304).header('etag', etag).send();
+      }
+      const isRanged = state.isComplete && isRangeMeant(request.headers, etag);
+      const range = isRanged ? rangeOf(request, reply, state.receivedBytes) : null;
       const { bytes: total, body } = await room.artifacts.read({
         digest,
         ...(range === null ? {} : { fromByte: range.from, toByte: range.to }),
@@ -126,7 +135,7 @@ const addGet: Routes = (app, room) => {
       countAnswer(label, status);
       return reply
         .code(status)
-        .headers({ 'accept-ranges': 'bytes', etag: `"${digest}"`, 'x-content-type-options': 'nosniff' })
+        .headers({ 'accept-ranges': 'bytes', etag, 'x-content-type-options': 'nosniff' })
         .header('content-type', OCTETS)
         .header('content-length', to - from)
         .send(Readable.from(body, { objectMode: false, highWaterMark: 2 ** 18 }));

@@ -12,6 +12,7 @@ const PROBLEMS: Readonly<Record<number, string>> = {
   406: 'No such representation.',
   409: 'Not in this state.',
   410: 'Past its retention.',
+  412: 'The bytes are not those that If-Match names.',
   413: 'The body is too large.',
   415: 'The content type is not supported.',
   416: 'The range lies outside of the bytes.',

@@ -158,6 +158,12 @@ export const CATALOGUE = {
     'The call is past its retention',
     'Submit it again; raise the retention if results go too early.',
   ),
+  precondition_failed: entry(
+    412,
+    false,
+    'The bytes are not those that If-Match names',
+    'Ask for them without If-Match, or under their digest.',
+  ),
   payload_too_large: entry(413, false, 'The body is too large', 'Send fewer rows per call.'),
   unsupported_media_type: entry(
     415,

@@ -119,6 +119,33 @@ describe('an artifact', () => {
     }
   });
 
+  it('is asked for under conditions', async () => {
+    const { bytes, digest, route } = file(1000);
+    await patch(route, bytes, 0, 1000);
+    const etag = `"${digest}"`;
+    const get = async (headers: Record<string, string>) => {
+      const answer = await rig.ask(route, { headers });
+      return [answer.status, answer.headers.get('etag'), answer.text.length > 0];
+    };
+    for (const held of [etag, `W/${etag}`, `"x", ${etag}`, '*'])
+      expect(await get({ 'if-none-match': held }), held).toEqual([304, etag, false]);
+    expect(await get({ 'if-none-match': '"x"' })).toEqual([200, etag, true]);
+    expect(await get({ 'if-none-match': etag, range: 'bytes=0-1' })).toEqual([304, etag, false]);
+    for (const wanted of [etag, '*', `"x",${etag}`])
+      expect(await get({ 'if-match': wanted }), wanted).toEqual([200, etag, true]);
+    const failed = await rig.ask(route, { headers: { 'if-match': `W/${etag}` } });
+    expect([failed.status, failed.json.code, failed.json.field]).toEqual([
+      412,
+      'precondition_failed',
+      'If-Match',
+    ]);
+    expect((await get({ 'if-range': etag, range: 'bytes=0-1' }))[0]).toBe(206);
+    for (const other of ['"x"', `W/${etag}`, 'Wed, 21 Oct 2099 07:28:00 GMT'])
+      expect((await get({ 'if-range': other, range: 'bytes=0-1' }))[0], other).toBe(200);
+    const missing = await rig.ask(file(3).route, { headers: { 'if-match': '"x"', 'if-none-match': '*' } });
+    expect(missing.status).toBe(404);
+  });
+
   it('is not there before it is whole', async () => {
     const { bytes, route } = file(100);
     expect((await rig.ask(route)).json).toMatchObject({ status: 404, code: 'artifact_not_found' });

@@ -114,6 +114,8 @@ describe('every header of an answer is described', () => {
     expect((await ask('GET', ARTIFACT)).status).toBe(200);
     expect((await ask('GET', ARTIFACT, undefined, { range: 'bytes=0-1' })).status).toBe(206);
     expect((await ask('GET', ARTIFACT, undefined, { range: 'bytes=99-' })).status).toBe(416);
+    expect((await ask('GET', ARTIFACT, undefined, { 'if-none-match': '*' })).status).toBe(304);
+    expect((await ask('GET', ARTIFACT, undefined, { 'if-match': '"x"' })).status).toBe(412);
   });
 
   it('of what is made and removed, and of the server', async () => {
