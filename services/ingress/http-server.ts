@@ -15,6 +15,7 @@ import { artifactRoutes } from './artifact-routes.ts';
 import { addBodyParsers, closeUnlessRead } from './body.ts';
 import { callRoutes } from './call-routes.ts';
 import { dashboardRoutes } from './dashboard-routes.ts';
+import { refuseMembers } from './described-body.ts';
 import { driftRoutes } from './drift-routes.ts';
 import { engineRoutes } from './engine-routes.ts';
 import { shapedProblem } from './error-shape.ts';
@@ -97,6 +98,7 @@ export const makeHttpServer = async (
   app.decorateRequest('held', null);
   useTypebox(app);
   addBodyParsers(app, room.bodies);
+  refuseMembers(app);
   const free = new FreeConnections(app.server);
   const answerNotFound = methodAnswers(app);
   addHooks(app, room, free, answerNotFound);

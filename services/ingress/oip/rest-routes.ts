@@ -15,6 +15,7 @@ import { type InferAnswer, inferAnswer, inferRequest } from '../../../shared/wir
 import * as wire from '../../../shared/wire/oip/schemas.ts';
 import { noQuery } from '../../../shared/wire/schemas.ts';
 import { closeUnlessRead } from '../body.ts';
+import { ownBody } from '../described-body.ts';
 import { expectedError, internalError } from '../problem.ts';
 import { countAnswer, identityOf, type Room, type Routes, sendJson } from '../room.ts';
 import { answer, BODY_STATUSES, secured } from '../route-schema.ts';
@@ -120,7 +121,7 @@ const addServerRoutes = (app: FastifyInstance, room: Room): void => {
     {
       config: { scope: 'call', label },
       bodyLimit: 4096,
-      validatorCompiler: () => () => true,
+      validatorCompiler: ownBody(app),
       schema: {
         ...described('List models', wire.modelIndex),
         security: secured,

@@ -4,6 +4,7 @@ import { Type } from 'typebox';
 import { SluiceError } from '../../../shared/errors/sluice-error.ts';
 import * as shapes from '../../../shared/wire/openai/schemas.ts';
 import { type FileRecord, Files, newId, presentFile } from '../../batches/file-records.ts';
+import { ownBody } from '../described-body.ts';
 import { countAnswer, identityOf, type Routes, sendJson } from '../room.ts';
 import { answer, secured, WRITE_STATUSES } from '../route-schema.ts';
 import { takeUpload } from './file-upload.ts';
@@ -44,7 +45,7 @@ const addUpload = (app: Parameters<Routes>[0], room: Parameters<Routes>[1], file
   let uploads = 0;
   app.route({
     ...{ method: 'POST', url: FILES, config: { scope: 'call', label, streamedBody: true } },
-    validatorCompiler: () => () => true,
+    validatorCompiler: ownBody(app),
     schema: documented('Upload a file of requests, one a line', {
       consumes: [MULTIPART],
       body: { content: { [MULTIPART]: { schema: shapes.fileUpload } } },

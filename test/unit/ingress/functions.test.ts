@@ -59,6 +59,23 @@ describe('a function', () => {
     expect((await send('POST', '/v1/functions/u/resume')).json.paused).toBe(false);
   });
 
+  it('takes no members where there are none to take, and no query parameters', async () => {
+    await rig.deploy('bare');
+    for (const [method, route] of [
+      ['POST', '/v1/functions/bare/resume'],
+      ['DELETE', '/v1/functions/bare'],
+      ['DELETE', '/v1/calls/nothing'],
+    ] as const) {
+      const { status, json } = await send(method, route, { x: 1 });
+      expect([status, json.code, json.field], route).toEqual([400, 'invalid_request', 'x']);
+    }
+    expect((await send('POST', '/v1/functions/bare/resume', {})).status).toBe(200);
+    for (const route of ['/metrics', '/openapi.json', '/livez', '/v1/functions'])
+      expect((await rig.ask(`${route}?x=1`)).json, route).toMatchObject({ status: 400, field: 'x' });
+    const index = await rig.post('/v2/repository/index?x=1', {});
+    expect([index.status, index.json.error]).toEqual([400, expect.stringContaining('x is no query')]);
+  });
+
   it('is purged, and deleted when nothing of it is unfinished', async () => {
     await rig.deploy('p');
     for (let i = 0; i < 3; i += 1) await rig.post('/v1/functions/p/calls', text);
