@@ -73,13 +73,27 @@ export type PageQuery<T> = {
   readonly isOldestFirst?: boolean;
 };
 
-/** A page of a key's own, newest first unless it says otherwise. */
+/** A page may begin after what was deleted since; after no id of the key's own it would be empty, as if it were the last. */
+const checkAfter = (kind: 'file' | 'batch', after: string, owner: number): void => {
+  if (after.startsWith(kind) && ownKey(after, { id: owner, isAdmin: false }) !== null) return;
+  throw new SluiceError(
+    'invalid_request',
+    `after is ${JSON.stringify(after.slice(0, 128))}; give the id of a ${kind}, such as last_id of an earlier page.`,
+    { field: 'after' },
+  );
+};
+
+/**
+ * A page of a key's own, newest first unless it says otherwise.
+ * @throws SluiceError `invalid_request` where `after` is no id
+ */
 export const listOwn = async <T extends { readonly id: string }>(
   documents: Documents,
   kind: 'file' | 'batch',
   owner: number,
   { after, limit, isWanted = () => true, isOldestFirst = false }: PageQuery<T>,
 ): Promise<Page<T>> => {
+  if (after !== null) checkAfter(kind, after, owner);
   const entries: T[] = [];
   const prefix = `${owner}/`;
   const begin = after === null || isOldestFirst ? prefix : `${prefix}${after}`;

@@ -6,6 +6,7 @@ import { ArtifactSpool, type Piece } from '../../batches/artifact-spool.ts';
 
 /** OpenAI's limit of a file; a batch takes any number of lines of it. */
 export const FILE_BYTES_MAX = 512 * 2 ** 20;
+const FIELDS = ['purpose', 'expires_after[anchor]', 'expires_after[seconds]'];
 const FIELDS_MAX = 20;
 const FIELD_BYTES_MAX = 1024;
 const FILENAME_CHARACTERS_MAX = 255;
@@ -42,6 +43,14 @@ const tooLarge = (): SluiceError =>
 const clearer = (error: unknown): unknown => {
   const { code, message } = (error ?? {}) as { code?: unknown; message?: unknown };
   if (code === 'FST_REQ_FILE_TOO_LARGE') return tooLarge();
+  if (code === 'FST_FILES_LIMIT')
+    return new SluiceError(
+      'invalid_request',
+      'The body has several files; send each with a request of its own.',
+      {
+        field: 'file',
+      },
+    );
   const isOurs = error instanceof SluiceError || (typeof code === 'string' && !code.startsWith('FST_'));
   if (isOurs) return error;
   return new SluiceError(
@@ -88,6 +97,11 @@ const read = async (
   let filename: string | null = null;
   for await (const part of request.parts()) {
     if (part.type === 'field') {
+      if (!FIELDS.includes(part.fieldname))
+        refuse(
+          part.fieldname,
+          `${part.fieldname} is no part of this route; it takes ${FIELDS.join(', ')} and file.`,
+        );
       if (part.valueTruncated)
         refuse(part.fieldname, `${part.fieldname} is longer than ${FIELD_BYTES_MAX} bytes.`);
       fields.set(part.fieldname, String(part.value));
