@@ -120,10 +120,6 @@ const makeModelServices = (settings: Settings, store: Store, log: Log): ModelSer
 export const makeServices = ({ settings, server, log, roles, onLost }: ServicesOptions): Services => {
   const store = server.connect();
   const ingress = roles.has('ingress') ? makeIngress({ settings, server, log }) : null;
-  store.queue.watch({ kind: 'lost' }, (lost) => {
-    ingress?.lose(lost);
-    onLost(lost.detail);
-  });
   const buffer = roles.has('buffer') ? new Buffer(store, log, CLOCKS) : null;
   // It looks at the functions that the buffer owns: both are one client of the store.
   const { claimsMax, lease } = settings;
@@ -139,6 +135,11 @@ export const makeServices = ({ settings, server, log, roles, onLost }: ServicesO
           reachStore: () => store.retention.usage(),
           exposition: () => (ingress === null ? ownExposition() : ingress.exposition()),
         });
+  store.queue.watch({ kind: 'lost' }, (lost) => {
+    ingress?.lose(lost);
+    health?.lose(lost.detail);
+    onLost(lost.detail);
+  });
   return {
     address: () => ingress?.address() ?? null,
     grpcAddress: () => ingress?.grpcAddress() ?? null,

@@ -22,6 +22,8 @@ export type HealthServer = Service & {
   readonly address: () => string;
   /** From now on it is ready, or not any more. */
   readonly setReady: (isReady: boolean) => void;
+  /** The store's data is lost, which is why the process leaves. */
+  readonly lose: (why: string) => void;
 };
 
 /** A probe and a scraper hold a connection each; what is above this is no probe. */
@@ -42,6 +44,7 @@ class HealthPort implements HealthServer {
   readonly #options: HealthOptions;
   #app: FastifyInstance | null = null;
   #isReady = false;
+  #lost: string | null = null;
 
   constructor(options: HealthOptions) {
     this.#options = options;
@@ -49,6 +52,10 @@ class HealthPort implements HealthServer {
 
   readonly setReady = (isReady: boolean): void => {
     this.#isReady = isReady;
+  };
+
+  readonly lose = (why: string): void => {
+    this.#lost ??= why;
   };
 
   readonly address = (): string => {
@@ -92,6 +99,7 @@ class HealthPort implements HealthServer {
   }
 
   async #whyNot(): Promise<string | null> {
+    if (this.#lost !== null) return this.#lost;
     if (!this.#isReady) return 'the process is starting or leaving';
     return within(this.#options.reachStore(), REACH_MS).then(
       () => null,

@@ -38,6 +38,8 @@ export const serverRoutes: Routes = (app, room) => {
     sendJson(reply, 200, { status: 'alive' });
   });
   app.get('/readyz', { schema: described('The server takes work') }, async (_request, reply) => {
+    // A server whose data is lost leaves as well; the cause comes first.
+    room.waits.checkKept();
     if (room.state.isLeaving || room.state.isDraining)
       throw new SluiceError('shutting_down', 'The server is shutting down.');
     await room.store.retention.usage();

@@ -79,6 +79,20 @@ describe('a drain', () => {
     expect(await events.text()).toContain('"code":"data_lost"');
     await rig.stop();
   });
+
+  it('tells probes of lost data, where that is why the server leaves', async () => {
+    const rig = await startRig({ grace: '30s' });
+    await rig.deploy('f');
+    const { json } = await rig.post('/v1/functions/f/calls', { columns: { text: ['a'] } });
+    const events = await fetch(`${rig.address}/v1/calls/${json.call_id}/events`);
+    rig.loseData('The disk went away.');
+    expect(await events.text()).toContain('"code":"data_lost"');
+    expect(await rig.ask('/readyz')).toMatchObject({
+      status: 500,
+      json: { code: 'data_lost', detail: 'The disk went away.' },
+    });
+    await rig.stop();
+  });
 });
 
 describe('the ingress', () => {

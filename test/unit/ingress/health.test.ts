@@ -36,6 +36,16 @@ it('is not ready while the store is not reached, and says why', async () => {
   });
 });
 
+it('names lost data as the cause, before it leaves and while it does', async () => {
+  const { health, ask } = await started();
+  health.setReady(true);
+  health.lose('The store was emptied.');
+  const lost = { status: 503, text: '{"status":"not ready","reason":"The store was emptied."}' };
+  expect(await ask('/readyz')).toMatchObject(lost);
+  health.setReady(false);
+  expect(await ask('/readyz')).toMatchObject(lost);
+});
+
 it('shows the metrics of the process, and nothing else', async () => {
   const { ask } = await started();
   const metrics = await ask('/metrics');
