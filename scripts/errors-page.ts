@@ -12,6 +12,8 @@ export const errorsPage = (): string => {
 One catalogue (\`shared/errors/catalogue.ts\`) serves HTTP, the SDKs and the rows of results; this page is written from it.
 HTTP answers are RFC 9457 problem documents whose \`type\` ends in the code. *Retryable* means that the same request may
 succeed later without a change. Errors of single rows (\`handler_error\` to \`row_expired\`) stand in a result's \`errors\`.
+\`invalid_request\` also comes with 408 (the request took too long), 413 (chunk extensions), 417 (\`Expect\`) and 431 (the head is too large),
+where it is refused before a route looks at it.
 
 | code | HTTP | retryable | what it means and what to do |
 |---|---|---|---|

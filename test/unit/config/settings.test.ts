@@ -1,7 +1,16 @@
 /** Settings of processes and roles: what goes together, and what is never printed. */
+import { readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { withoutSecrets } from '../../../shared/config/redaction.ts';
-import { compileSettings, settingsRoles, shownSetting } from '../../../shared/config/settings.ts';
+import {
+  compileSettings,
+  flagOf,
+  SETTINGS,
+  type SettingName,
+  settingsRoles,
+  shownSetting,
+} from '../../../shared/config/settings.ts';
 import { artifactsOptionsOf, artifactsWarning } from '../../../shared/store/artifacts/index.ts';
 
 const REDIS = 'redis://127.0.0.1:6379';
@@ -113,4 +122,14 @@ describe('the longest timers', () => {
     for (const value of ['25h', '86400001ms', '30d'])
       expect(() => compileSettings({ [name]: value })).toThrow(`is "${value}"; give a whole number from`);
   });
+});
+
+it('are all named where people read of them', () => {
+  const root = path.resolve(import.meta.dirname, '../../..');
+  const pages = readdirSync(path.join(root, 'docs')).filter((name) => name.endsWith('.md'));
+  const text = ['README.md', 'deploy/kubernetes/README.md', ...pages.map((name) => `docs/${name}`)]
+    .map((name) => readFileSync(path.join(root, name), 'utf8'))
+    .join('\n');
+  const flags = (Object.keys(SETTINGS) as SettingName[]).map(flagOf);
+  expect(flags.filter((flag) => !new RegExp(`${flag}(?![-\\w])`).test(text))).toEqual([]);
 });
