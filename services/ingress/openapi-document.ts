@@ -18,9 +18,6 @@ export const addDocumentation = async (app: FastifyInstance, version: string): P
       components: {
         securitySchemes: { key: { type: 'http', scheme: 'bearer' } },
         headers: { [ID]: { description: DESCRIPTION, schema: ID_SCHEMA as never } },
-        parameters: {
-          [ID]: { in: 'header', name: ID, description: DESCRIPTION, schema: ID_SCHEMA as never },
-        },
       },
     },
     hideUntagged: true,
@@ -32,6 +29,8 @@ export const addDocumentation = async (app: FastifyInstance, version: string): P
 
 const ID = 'x-request-id';
 const { description: DESCRIPTION = '', ...ID_SCHEMA } = { ...REQUEST_ID };
+
+const ID_PARAMETER = { in: 'header', name: ID, required: false, description: DESCRIPTION, schema: ID_SCHEMA };
 
 const withHeaders = (schema: FastifySchema, takes: HeaderSchemas | undefined): FastifySchema =>
   takes === undefined ? schema : { ...schema, headers: Type.Object({ ...takes }) };
@@ -57,7 +56,7 @@ const complete = ({ openapiObject }: OpenapiDocument) => {
   // The generator takes every body for one that must be there; clients of the protocol send none here.
   paths[REPOSITORY_INDEX]!.post!.requestBody!.required = false;
   for (const operation of Object.values(paths).flatMap((path) => Object.values(path))) {
-    operation.parameters = [...(operation.parameters ?? []), { $ref: `#/components/parameters/${ID}` }];
+    operation.parameters = [...(operation.parameters ?? []), ID_PARAMETER];
     for (const [status, description] of Object.entries(BEFORE_ROUTES))
       Object.assign(operation.responses, {
         [status]: { description, content: { 'application/problem+json': { schema: problem } } },
