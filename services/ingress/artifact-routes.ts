@@ -54,7 +54,7 @@ const addHead: Routes = (app, room) => {
       config: { scope: 'deploy', label, ...{ swagger: { exposeHeadRoute: true } } },
       schema: schemaOf('How far the upload of an artifact is', {
         200: empty(about, uploadHeaders),
-        ...problems(),
+        ...problems(404),
       }),
     },
     async (request, reply) => {
@@ -78,7 +78,7 @@ const addPatch: Routes = (app, room) => {
           'It has the bytes up to the new `upload-offset`; `upload-complete: ?1` with the last.',
           uploadHeaders,
         ),
-        ...problems(409, 413, 415, 422, 507),
+        ...problems(404, 409, 413, 415, 422, 507),
       },
       {
         consumes: [OCTETS],

@@ -141,6 +141,12 @@ describe('every operation', () => {
           expect(responses, `${method} ${path}`).toHaveProperty(status);
   });
 
+  it('with a parameter may have one that names nothing', () => {
+    for (const [path, methods] of Object.entries(paths).filter(([url]) => url.includes('{')))
+      for (const [method, { responses }] of Object.entries(methods))
+        expect(responses, `${method} ${path}`).toHaveProperty('404');
+  });
+
   it('that writes is told where there is no room', () => {
     for (const line of ['post /v1/functions', 'post /v1/functions/{name}/pause', 'post /v1/files']) {
       const [method, url] = line.split(' ');
