@@ -30,7 +30,12 @@ export const addDocumentation = async (app: FastifyInstance, version: string): P
 const ID = 'x-request-id';
 const { description: DESCRIPTION = '', ...ID_SCHEMA } = { ...REQUEST_ID };
 
-const ID_PARAMETER = { in: 'header', name: ID, required: false, description: DESCRIPTION, schema: ID_SCHEMA };
+/** Any value is taken. */
+const ID_PARAMETER = {
+  ...{ in: 'header', name: ID, required: false, schema: { type: 'string' } },
+  description:
+    'A name for the request, of letters, digits and `_.:-`, 64 at most; another is as if there were none.',
+};
 
 const withHeaders = (schema: FastifySchema, takes: HeaderSchemas | undefined): FastifySchema =>
   takes === undefined ? schema : { ...schema, headers: Type.Object({ ...takes }) };

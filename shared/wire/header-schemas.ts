@@ -18,7 +18,7 @@ const etags = (description: string) => Type.Optional(Type.String({ description }
 export const REQUEST_ID = Type.String({
   pattern: '^[\\w.:-]{1,64}$',
   description:
-    "The request's name, in the answer and in the server's log; another value is as if there were none.",
+    "The request's name, in the answer and in the server's log: the caller's, where it is of this form.",
 });
 
 export const idempotencyHeaders: HeaderSchemas = {

@@ -11,7 +11,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -162,15 +162,22 @@ class Transport:
         return max(back_off_s(attempt), error.problem.get("retry_after_s", 0.0))
 
 
-def _length_of(body: Any) -> Headers:
-    return {} if body is None else {"content-length": str(memoryview(body).nbytes)}
-
-
-def _pieces(body: Any) -> Iterator[memoryview] | None:
-    if body is None:
+def _whole(body: Any) -> memoryview | None:
+    try:
+        return memoryview(body).cast("B")
+    except TypeError:
         return None
-    whole = memoryview(body).cast("B")
-    return (whole[at : at + PIECE_BYTES] for at in range(0, len(whole), PIECE_BYTES))
+
+
+def _length_of(body: Any) -> Headers:
+    whole = _whole(body)
+    return {} if whole is None else {"content-length": str(len(whole))}
+
+
+def _pieces(body: Any) -> Any:
+    """Of bytes; what comes in pieces of its own goes as it is."""
+    whole = _whole(body)
+    return body if whole is None else (whole[at : at + PIECE_BYTES] for at in range(0, len(whole), PIECE_BYTES))
 
 
 def _server_error(status: int, headers: Headers, data: bytes) -> ServerError:

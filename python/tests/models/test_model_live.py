@@ -150,7 +150,9 @@ def test_files_reach_the_replica_unless_they_are_left_out(client, deploy, tmp_pa
     handler = classes.FromFiles(files=[tmp_path / "offset.txt", tmp_path / "words"])
     group = deploy(handler, X, {"y": float, "word": str})
     assert client.function(group.name)(ROWS).to_pylist()[0] == {"y": 11.0, "word": "hello"}
-    assert any("loaded in" in line["text"] for line in client.logs(group.name))
+    # Lines come to the server a moment after they were printed.
+    while not any("loaded in" in line["text"] for line in client.logs(group.name)):
+        pass
     with pytest.raises(DeploymentError, match="offset.txt"):
         deploy(handler, X, {"y": float, "word": str}, group=f"{group.name}-without", skip_upload_to_volumes=True)
 
