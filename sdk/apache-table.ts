@@ -3,7 +3,7 @@
  * all versions have. Nothing of the package is imported, since a copy takes no objects of another one's classes.
  */
 import { type ArrayData, type Node, noBytes, nodesOf, shiftBits } from '../shared/arrow/array-node.ts';
-import { schemaMessage } from '../shared/arrow/schema-message.ts';
+import { BARE_TYPES, schemaMessage } from '../shared/arrow/schema-message.ts';
 import type { SliceSource } from '../shared/arrow/stream-slice.ts';
 import { TIME_UNITS } from '../shared/arrow/type-text.ts';
 import type { FieldJson, TypeJson } from '../shared/domain/function.ts';
@@ -56,15 +56,6 @@ type Table = {
   readonly batches: readonly { readonly numRows: number; readonly data: Data }[];
 };
 
-const BARE: Readonly<Record<number, string>> = {
-  1: 'null',
-  4: 'binary',
-  5: 'utf8',
-  6: 'bool',
-  19: 'large_binary',
-  20: 'large_utf8',
-};
-
 const childOf = ({ children }: Type): FieldJson => fieldJson(children![0]!);
 
 /** By number; the types that are missing are those that no function takes. */
@@ -95,7 +86,7 @@ const PARAMETRIC: Readonly<Record<number, (type: Type, name: string) => TypeJson
 const intType = ({ isSigned, bitWidth }: Type): string => `${isSigned ? '' : 'u'}int${bitWidth}`;
 
 const typeJson = (type: Type, name: string): TypeJson => {
-  const json = BARE[type.typeId] ?? PARAMETRIC[type.typeId]?.(type, name);
+  const json = BARE_TYPES[type.typeId] ?? PARAMETRIC[type.typeId]?.(type, name);
   if (json !== undefined) return json;
   throw new SluiceError(
     'invalid_arrow',

@@ -110,7 +110,7 @@ function intType(table: FlatTable, name: string): string {
 }
 
 /** Types without parameters, by their number in the union `Type`. */
-const BARE: Readonly<Record<number, string>> = {
+export const BARE_TYPES: Readonly<Record<number, string>> = {
   1: 'null',
   4: 'binary',
   5: 'utf8',
@@ -136,7 +136,7 @@ function readType(field: FlatTable, children: readonly FieldJson[], name: string
   // Whether keys are sorted is read for its bounds.
   if (id === 17) type.u8(0);
   if (id === 17) return mapType(children[0]!, fail);
-  if (BARE[id] !== undefined) return BARE[id];
+  if (BARE_TYPES[id] !== undefined) return BARE_TYPES[id];
   return parametricType(id, type, children, fail, name);
 }
 
@@ -304,6 +304,6 @@ function writePlainType(b: Builder, type: string): readonly [number, number] {
   const date = ['date32', 'date64'].indexOf(type);
   if (date >= 0) return [8, scalars(b, [16, date])];
   const stored = type === 'json' ? 'utf8' : type;
-  const id = Object.keys(BARE).find((key) => BARE[Number(key)] === stored);
+  const id = Object.keys(BARE_TYPES).find((key) => BARE_TYPES[Number(key)] === stored);
   return [Number(id), scalars(b)];
 }
