@@ -28,7 +28,7 @@ FILE = os.open(${JSON.stringify(file)}, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 @sluice.function(name=${JSON.stringify(name)}, max_batching_size=${batchRows}, max_buffer_duration=5, retries=2, min_replicas=${replicas})
 def witnessed(value: list[int]) -> list[str]:
     run = uuid.uuid4().hex[:12]
-    os.write(FILE, f"{run} {WORKER} {os.getpid()} {' '.join(map(str, value))}\\n".encode())
+    os.write(FILE, f"\\n{run} {WORKER} {os.getpid()} {' '.join(map(str, value))} .\\n".encode())
     time.sleep(${runMs / 1000})  # busy: the test disturbs a server that has something to do
     return [sluice.RowError("refused") if v % 101 == 100 else f"{v} {run}" for v in value]
 `;
@@ -59,13 +59,16 @@ export class Witness {
     writeFileSync(this.source, sourceOf(this.#file, all));
   }
 
-  /** All runs so far, also those whose process was killed in them. */
+  /**
+   * All runs so far, also those whose process was killed in them. A kill can cut a line off in its midst (seen: one in a hundred
+   * kills of a process that does nothing else); that run answered nothing, and its neighbours have lines of their own.
+   */
   runs(): Run[] {
     return readFileSync(this.#file, 'utf8')
       .split('\n')
-      .filter((line) => line !== '')
+      .filter((line) => line.endsWith(' .'))
       .map((line) => {
-        const [id, worker, handler, ...values] = line.split(' ');
+        const [id, worker, handler, ...values] = line.slice(0, -' .'.length).split(' ');
         return { id: id!, worker: Number(worker), handler: Number(handler), values: values.map(Number) };
       });
   }
