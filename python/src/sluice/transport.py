@@ -135,10 +135,11 @@ class Transport:
         self, method: str, path: str, headers: Headers, body: Any, wait_s: float, deadline: float | None
     ) -> Response | ServerError | ConnectionError:
         total_s = None if deadline is None else max(0.001, deadline - time.monotonic())
+        length, pieces = _in_pieces(body)
         timeout = urllib3.Timeout(total=total_s, connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S + wait_s)
         try:
             got = self._pool.get().request(
-                method, self.url + path, headers={**headers, **_length_of(body)}, body=_pieces(body), timeout=timeout, redirect=False
+                method, self.url + path, headers={**headers, **length}, body=pieces, timeout=timeout, redirect=False
             )
         except urllib3.exceptions.HTTPError as error:
             return ConnectionError(self.url, _reason(error))
@@ -162,22 +163,14 @@ class Transport:
         return max(back_off_s(attempt), error.problem.get("retry_after_s", 0.0))
 
 
-def _whole(body: Any) -> memoryview | None:
+def _in_pieces(body: Any) -> tuple[Headers, Any]:
+    """Bytes with their length; what comes in pieces of its own goes as it is."""
     try:
-        return memoryview(body).cast("B")
+        whole = memoryview(body).cast("B")
     except TypeError:
-        return None
-
-
-def _length_of(body: Any) -> Headers:
-    whole = _whole(body)
-    return {} if whole is None else {"content-length": str(len(whole))}
-
-
-def _pieces(body: Any) -> Any:
-    """Of bytes; what comes in pieces of its own goes as it is."""
-    whole = _whole(body)
-    return body if whole is None else (whole[at : at + PIECE_BYTES] for at in range(0, len(whole), PIECE_BYTES))
+        return {}, body
+    pieces = (whole[at : at + PIECE_BYTES] for at in range(0, len(whole), PIECE_BYTES))
+    return {"content-length": str(len(whole))}, pieces
 
 
 def _server_error(status: int, headers: Headers, data: bytes) -> ServerError:

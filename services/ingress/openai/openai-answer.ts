@@ -8,6 +8,7 @@ import { openaiFailure } from '../../../shared/wire/openai/schemas.ts';
 import { closeUnlessRead } from '../body.ts';
 import { expectedError, internalError, type Problem, problemOf } from '../problem.ts';
 import { countAnswer, type Room } from '../room.ts';
+import { answer } from '../route-schema.ts';
 import { CallerGone } from '../waited-call.ts';
 
 export const openaiProblem = (error: SluiceError, status = openaiStatus(error)): Problem => ({
@@ -63,10 +64,6 @@ export const failures = (...statuses: readonly number[]) =>
   Object.fromEntries(
     [...statuses, 400, 401, 403, 500, 503].map((status) => [
       status,
-      {
-        description: MEANINGS[status]!,
-        headers: refusalHeaders(status),
-        content: { 'application/json': { schema: openaiFailure } },
-      },
+      answer(MEANINGS[status]!, openaiFailure, refusalHeaders(status)),
     ]),
   );

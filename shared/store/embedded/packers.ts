@@ -1,6 +1,7 @@
 /** Turns the port's objects into packed messages and back, on the client's side. */
-import type { CallStatus, RowError, Slice } from '../../domain/call.ts';
+import type { CallStatus, Slice } from '../../domain/call.ts';
 import { packExtra, parseExtra } from '../extra.ts';
+import { packOutcomes } from '../packed-outcomes.ts';
 import type {
   Admission,
   CallEvent,
@@ -23,7 +24,7 @@ import {
   WAITING_WIDTH,
   type WaitingMessage,
 } from './messages.ts';
-import { MODES, PART, REASONS, SLICE_WIDTH, STATUSES } from './model.ts';
+import { MODES, REASONS, SLICE_WIDTH, STATUSES } from './model.ts';
 import { shared } from './sharing.ts';
 
 /** Bytes as they may cross: large ones in shared memory, small ones without the rest of their buffer. */
@@ -84,22 +85,7 @@ export const unpackSlices = (numbers: readonly number[]): Slice[] => {
 
 export const packSettlement = (settlement: Settlement): SettleMessage => {
   const { now, batchId, token, startedAt, handlerMs, output } = settlement;
-  const errors = new Map<string, number>();
-  const seen = new Map<RowError, number>();
-  const outcomes: number[] = [];
-  const place = (error: RowError): number => {
-    let index = seen.get(error);
-    if (index !== undefined) return index;
-    const text = JSON.stringify(error);
-    index = errors.get(text) ?? errors.size;
-    errors.set(text, index);
-    seen.set(error, index);
-    return index;
-  };
-  for (const one of settlement.outcomes) {
-    const at = one.state === 'ok' ? one.outputRow : one.state === 'failed' ? place(one.error) : 0;
-    outcomes.push(PART[one.state], one.callId, one.from, one.count, at);
-  }
+  const { outcomes, errors } = packOutcomes(settlement.outcomes, (callId) => callId);
   const continuations = settlement.continuations.map((part) => ({
     slices: packSlices(part.slices),
     attempts: part.attempts,
@@ -112,7 +98,7 @@ export const packSettlement = (settlement: Settlement): SettleMessage => {
     batchId,
     token,
     outcomes,
-    errors: [...errors.keys()],
+    errors,
     output: output && portable(output),
     continuations,
     startedAt,

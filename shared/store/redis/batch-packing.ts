@@ -1,8 +1,9 @@
 /** How scripts are told of what batches hold and of what became of it; see scripts/parts/batches.lua and ending.lua. */
-import type { Outcome, RowError, Slice } from '../../domain/call.ts';
+import type { Outcome, Slice } from '../../domain/call.ts';
+import { packOutcomes } from '../packed-outcomes.ts';
 import type { Continuation } from '../ports/queue.ts';
 import { callIdOf, functionOfId, serialOfId } from './layout.ts';
-import { MODES, PART, SLICE_WIDTH } from './packing.ts';
+import { MODES, SLICE_WIDTH } from './packing.ts';
 
 /** Numbers of slices; calls of another function get `foreign`. */
 export const packSlices = (fn: number, slices: readonly Slice[], foreign: number): number[] => {
@@ -21,26 +22,11 @@ export const unpackSlices = (fn: number, numbers: readonly number[]): Slice[] =>
 
 type PackedOutcomes = { readonly outcomes: number[]; readonly errors: string };
 
-/** Outcomes as numbers (scripts/parts/ending.lua) and their distinct errors; a failed one's place is its error's index. */
-export const packOutcomes = (fn: number, list: readonly Outcome[]): PackedOutcomes => {
-  const places = new Map<string, number>();
-  const seen = new Map<RowError, number>();
-  const place = (error: RowError): number => {
-    let index = seen.get(error);
-    if (index !== undefined) return index;
-    const text = JSON.stringify(error);
-    index = places.get(text) ?? places.size;
-    places.set(text, index);
-    seen.set(error, index);
-    return index;
-  };
-  const outcomes: number[] = [];
-  for (const one of list) {
-    const at = one.state === 'ok' ? one.outputRow : one.state === 'failed' ? place(one.error) : 0;
-    const n = functionOfId(one.callId) === fn ? serialOfId(one.callId) : -1;
-    outcomes.push(PART[one.state], n, one.from, one.count, at);
-  }
-  return { outcomes, errors: places.size === 0 ? '' : `[${[...places.keys()].join(',')}]` };
+/** For scripts/parts/ending.lua; errors are a JSON list, or '' where there are none. */
+export const packSlotOutcomes = (fn: number, list: readonly Outcome[]): PackedOutcomes => {
+  const numberOf = (callId: number): number => (functionOfId(callId) === fn ? serialOfId(callId) : -1);
+  const { outcomes, errors } = packOutcomes(list, numberOf);
+  return { outcomes, errors: errors.length === 0 ? '' : `[${errors.join(',')}]` };
 };
 
 export type PackedPart = [

@@ -4,7 +4,7 @@ import { LeaseWatch } from '../../domain/lease-watch.ts';
 import { afterLostLease } from '../../domain/retry.ts';
 import { SluiceError } from '../../errors/sluice-error.ts';
 import type { CancelAnswer, CancelQuery, ExpiredAnswer, ExpiredQuery } from '../ports/queue.ts';
-import { packOutcomes, packParts, unpackSlices } from './batch-packing.ts';
+import { packParts, packSlotOutcomes, unpackSlices } from './batch-packing.ts';
 import { functionOfId, isFunctionNumber, serialOfId, versionIdOf } from './layout.ts';
 import { MODES, pack, unpack } from './packing.ts';
 import { bump, dispatchReady, type QueueContext, runScript } from './queue-context.ts';
@@ -163,7 +163,7 @@ export class Expiry {
       const facts = await this.#context.functions.version(versionIdOf(fn, v));
       const run = { slices, attempts, claims, mode: MODES[mode]! };
       const decision = afterLostLease(run, claimsMax, facts?.isolation);
-      const { outcomes, errors } = packOutcomes(fn, decision.outcomes);
+      const { outcomes, errors } = packSlotOutcomes(fn, decision.outcomes);
       return [m, token, outcomes, errors, packParts(fn, decision.continuations)];
     });
     return Promise.all(deciding);

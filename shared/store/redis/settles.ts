@@ -5,7 +5,7 @@
 import { BugError } from '../../errors/sluice-error.ts';
 import type { SettleAnswer, Settlement } from '../ports/queue.ts';
 import { dropAsides, isForAside, setAside } from './aside.ts';
-import { packOutcomes, packParts } from './batch-packing.ts';
+import { packParts, packSlotOutcomes } from './batch-packing.ts';
 import { endJob } from './batching.ts';
 import { tooLong } from './large-bytes.ts';
 import { functionOfId, isFunctionNumber, serialOfId } from './layout.ts';
@@ -102,7 +102,7 @@ export class Settles {
     let now = 0;
     for (const [index, { settlement, output, reference }] of asked.entries()) {
       const { batchId, token, continuations, startedAt, handlerMs } = settlement;
-      const { outcomes, errors } = packOutcomes(fn, settlement.outcomes);
+      const { outcomes, errors } = packSlotOutcomes(fn, settlement.outcomes);
       const name = asides[index] ? setAside(this.#context, fn, output!) : '';
       if (name !== '') names.push(name);
       args.push(

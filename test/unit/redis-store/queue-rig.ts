@@ -109,6 +109,11 @@ export class QueueRig {
     await this.link.close();
   }
 
+  /** Scripts that were asked for so far. */
+  get verbs(): number {
+    return this.context.counters.verbs ?? 0;
+  }
+
   command<T>(name: string, key: string, ...args: (string | number)[]): Promise<T> {
     return this.link.command<T>(name, this.layout.key(FN, key), ...args);
   }

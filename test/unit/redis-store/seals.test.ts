@@ -4,8 +4,6 @@ import { QueueRig } from './queue-rig.ts';
 
 let server: RedisServer;
 
-const verbsOf = ({ context }: QueueRig): number => context.counters.verbs ?? 0;
-
 describeWithRedis('seals of one tick', () => {
   beforeAll(async () => {
     server = await RedisServer.start({ aof: 'no' });
@@ -15,10 +13,10 @@ describeWithRedis('seals of one tick', () => {
   it('are a batch each, by one script, and what is asked behind them comes behind them', async () => {
     await using rig = await QueueRig.open(server.url, 'together');
     const id = await rig.admit(6);
-    const before = verbsOf(rig);
+    const before = rig.verbs;
     const sealing = [rig.seal(id, 0, 2), rig.seal(id, 2, 3), rig.seal(id, 5, 1)];
     const leased = await rig.lease(9);
-    expect(verbsOf(rig) - before).toBe(2);
+    expect(rig.verbs - before).toBe(2);
     const sealed = await Promise.all(sealing);
     expect(leased.map(({ batchId }) => batchId)).toEqual(sealed.map(({ batchId }) => batchId));
     expect(leased.map(({ slices }) => slices)).toEqual([
@@ -57,7 +55,7 @@ describeWithRedis('seals of one tick', () => {
   it('of many slices go in several scripts', async () => {
     await using rig = await QueueRig.open(server.url, 'many');
     const ids = await Promise.all(Array.from({ length: 3 }, () => rig.admit(1500)));
-    const before = verbsOf(rig);
+    const before = rig.verbs;
     const sealing = ids.map((callId) =>
       rig.queue.seal({
         now: rig.now,
@@ -68,7 +66,7 @@ describeWithRedis('seals of one tick', () => {
       }),
     );
     const sealed = await Promise.all(sealing);
-    expect(verbsOf(rig) - before).toBe(3);
+    expect(rig.verbs - before).toBe(3);
     expect(sealed.map(({ fenced }) => fenced)).toEqual([false, false, false]);
     expect(sealed.flatMap(({ refused }) => refused)).toEqual([]);
   });

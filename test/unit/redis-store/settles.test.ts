@@ -7,7 +7,6 @@ import { FENCE, QueueRig, UnreliableDispatch } from './queue-rig.ts';
 
 let server: RedisServer;
 
-const verbsOf = ({ context }: QueueRig): number => context.counters.verbs ?? 0;
 const ASIDE_BYTES = 32 * 1024;
 
 const leaseRows = async (rig: QueueRig, callId: number, rows: number): Promise<readonly LeasedBatch[]> => {
@@ -31,11 +30,11 @@ describeWithRedis('settles of one tick', () => {
     await using rig = await QueueRig.open(server.url, 'together');
     const id = await rig.admit(6);
     const batches = await leaseRows(rig, id, 6);
-    const before = verbsOf(rig);
+    const before = rig.verbs;
     const settling = batches.map((batch, index) => rig.settle(batch, index % 2 === 0 ? 64 : ASIDE_BYTES));
     for (const answer of await Promise.all(settling))
       expect(answer).toEqual({ accepted: true, stale: false });
-    expect(verbsOf(rig) - before).toBe(1);
+    expect(rig.verbs - before).toBe(1);
     const { call, parts } = await resultOf(rig, id);
     expect(call).toMatchObject({ status: 'completed', counts: { ok: 6 } });
     const outputs = parts.map(
@@ -87,10 +86,10 @@ describeWithRedis('settles of one tick', () => {
     ]) {
       const id = await rig.admit(rows);
       const batches = await leaseRows(rig, id, rows);
-      const before = verbsOf(rig);
+      const before = rig.verbs;
       for (const answer of await Promise.all(batches.map((batch) => rig.settle(batch, bytes))))
         expect(answer.accepted).toBe(true);
-      expect(verbsOf(rig) - before).toBe(scripts);
+      expect(rig.verbs - before).toBe(scripts);
       expect(await rig.queue.call(id)).toMatchObject({ status: 'completed', counts: { ok: rows } });
     }
   });
@@ -145,14 +144,14 @@ describeWithRedis('settles of one tick', () => {
       await rig.queue.seal({ now, versionId, slices, reason: 'size', fence: FENCE });
     }
     const batches = await rig.lease(2);
-    const before = verbsOf(rig);
+    const before = rig.verbs;
     const settling = batches.map(({ batchId, token, slices }) => {
       const again = { slices, attempts: 1, claims: 0, mode: 'retry', notBefore: 0 } as const;
       const run = { outcomes: [], output: null, startedAt: now, handlerMs: 1 };
       return rig.queue.settle({ now, batchId, token, continuations: [again], ...run });
     });
     for (const answer of await Promise.all(settling)) expect(answer.accepted).toBe(true);
-    expect(verbsOf(rig) - before).toBe(2);
+    expect(rig.verbs - before).toBe(2);
   });
 
   it('that need no job are answered before those that do have theirs', async () => {
