@@ -5,6 +5,7 @@ import { mkdirSync, readFileSync, rmSync } from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
 import { PYTHON, SCRATCH } from '../peers/peer.ts';
+import { SyncedFile } from '../peers/synced-file.ts';
 
 const peerScript = (name: string): string => new URL(`../peers/${name}`, import.meta.url).pathname;
 
@@ -36,6 +37,8 @@ export type SocketLoop = {
   readonly pid: number;
   /** Sends every frame and waits for its answer; answers the bytes received. */
   readonly pass: (frames: readonly Buffer[], width: number) => Promise<number>;
+  /** As well, and ends when every frame and its answer are on the disk. */
+  readonly storedPass: (frames: readonly Buffer[], width: number) => Promise<number>;
   readonly stop: () => Promise<void>;
 };
 
@@ -64,9 +67,31 @@ const exchange = (socket: net.Socket, frame: Buffer, width: number): Promise<Buf
     socket.write(frame);
   });
 
-const passFrames = async (socket: net.Socket, frames: readonly Buffer[], width: number): Promise<number> => {
+type Keep = (frame: Buffer, answer: Buffer) => void;
+
+const passFrames = async (
+  socket: net.Socket,
+  frames: readonly Buffer[],
+  width: number,
+  keep: Keep = () => undefined,
+): Promise<number> => {
   let bytes = 0;
-  for (const frame of frames) bytes += (await exchange(socket, frame, width)).length;
+  for (const frame of frames) {
+    const answer = await exchange(socket, frame, width);
+    keep(frame, answer);
+    bytes += answer.length;
+  }
+  return bytes;
+};
+
+const storeFrames = async (
+  socket: net.Socket,
+  file: SyncedFile,
+  frames: readonly Buffer[],
+  width: number,
+): Promise<number> => {
+  const bytes = await passFrames(socket, frames, width, (...both) => file.append(...both));
+  await file.synced();
   return bytes;
 };
 
@@ -78,13 +103,17 @@ export const startSocketLoop = async (): Promise<SocketLoop> => {
   await once(child.stdout, 'data');
   const socket = net.connect(at);
   await once(socket, 'connect');
+  // It keeps what it stored, as Sluice does: a disk may take new bytes more slowly than the same ones again.
+  const file = await SyncedFile.create('floor.frames');
   return {
     pid: child.pid!,
     pass: (frames, width) => passFrames(socket, frames, width),
+    storedPass: (frames, width) => storeFrames(socket, file, frames, width),
     stop: async () => {
       const ended = once(child, 'exit');
       socket.destroy();
       await ended;
+      await file.remove();
       rmSync(at, { force: true });
     },
   };

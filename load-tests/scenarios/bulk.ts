@@ -1,6 +1,7 @@
 /**
  * (c) 100,000 rows of 60 characters through a handler that answers 384 floats a row, then 8. The reference is the same handler
- * in a bare loop behind a Unix socket; mosec takes the same batches as Arrow bodies. Sluice stores rows and results.
+ * in a bare loop behind a Unix socket; mosec takes the same batches as Arrow bodies. Sluice stores rows and results, and so does
+ * the floor: the same loop, whose frames and answers are written to one file and synced.
  */
 import { find, interleave, type Options, type Subject } from '../comparison.ts';
 import type { Peer } from '../peers/peer.ts';
@@ -32,12 +33,13 @@ const subjectsOf = (
   const passes = {
     sluice: passOf(peers.sluice, frames.calls, width),
     socket: () => peers.socket.pass(frames.batches, width),
+    floor: () => peers.socket.storedPass(frames.batches, width),
     mosec: () => concurrently(frames.batches, (frame) => post(inference, frame, { 'content-type': ARROW })),
   };
-  return (['sluice', 'socket', 'mosec'] as const).map((name) =>
+  return (['sluice', 'socket', 'floor', 'mosec'] as const).map((name) =>
     repeated({
       name,
-      parts: { [name]: [peers[name].pid] },
+      parts: { [name]: [peers[name === 'floor' ? 'socket' : name].pid] },
       rows: ROWS,
       width,
       seconds,
@@ -47,11 +49,12 @@ const subjectsOf = (
 };
 
 const figuresOf = (measurements: readonly Measurement[], setting: string): Figure[] => {
-  const [ours, socket, mosec] = ['sluice', 'socket', 'mosec'].map((name) =>
+  const [ours, socket, floor, mosec] = ['sluice', 'socket', 'floor', 'mosec'].map((name) =>
     find(measurements, name, setting),
   );
   return [
     atLeast(`sluice / socket, ${setting}`, ours!.rowsPerSecond / socket!.rowsPerSecond, '×', 0.6),
+    plain(`floor / socket, ${setting}`, floor!.rowsPerSecond / socket!.rowsPerSecond, '×'),
     plain(`mosec / socket, ${setting}`, mosec!.rowsPerSecond / socket!.rowsPerSecond, '×'),
     plain(`sluice / mosec, ${setting}`, ours!.rowsPerSecond / mosec!.rowsPerSecond, '×'),
     plain(`CPU a row, sluice / socket, ${setting}`, ours!.cpuMicrosPerRow / socket!.cpuMicrosPerRow, '×'),
