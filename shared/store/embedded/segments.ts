@@ -228,6 +228,13 @@ export class Segments {
     this.#current = undefined;
   }
 
+  /** Ends the current file where nothing refers to it: a full disk needs its room. */
+  cutUnused(): void {
+    const current = this.#current;
+    if (current === undefined || current.size === 0 || current.staging > 0) return;
+    if ((this.#live.get(current.segment) ?? 0) === 0 && !this.#isStaged(current.segment)) this.cut();
+  }
+
   close(): void {
     this.cut();
     for (const segment of [...this.#readers.keys()]) this.#closeReader(segment);

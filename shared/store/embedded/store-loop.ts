@@ -82,9 +82,9 @@ export class StoreLoop {
       }
       this.#stopOpenTimer();
       this.#commits += 1;
-      const { isLogLong } = this.#ledger;
+      const { isLogLong, isFull } = this.#ledger;
       this.#ledger.isLogLong = false;
-      if (isLogLong || this.#commits % TIDY_COMMITS === 0) tidy(this.#ledger, this.#log, isLogLong);
+      if (isFull || isLogLong || this.#commits % TIDY_COMMITS === 0) tidy(this.#ledger, this.#log, isLogLong);
     } catch (error) {
       die(error);
     }

@@ -49,10 +49,10 @@ const openBytes = (ledger: Ledger): number => {
 
 /** @param hasDocument a large document was written since the last look */
 export const tidy = (ledger: Ledger, log: WriteAheadLog | null, hasDocument: boolean): void => {
-  ledger.count(
-    'segments_recycled',
-    ledger.segments.recycle(() => log?.settle()),
-  );
+  if (ledger.isFull) ledger.segments.cutUnused();
+  const recycled = ledger.segments.recycle(() => log?.settle());
+  ledger.count('segments_recycled', recycled);
+  if (recycled > 0) ledger.disk.forget();
   const most = Math.min(openBytesMax(ledger), hasDocument ? DOCUMENT_BYTES_MAX : Number.POSITIVE_INFINITY);
   const isCut = ledger.isFull || !CAN_LOOK;
   if ((isCut ? ledger.disk.logBytes() : openBytes(ledger)) < most) return;
