@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
 import { Buffer } from '../../../services/buffer/buffer.ts';
+import type { FunctionSpec } from '../../../shared/domain/function.ts';
 import { silentLog } from '../../../shared/runtime/log.ts';
 import { openEmbeddedStore } from '../../../shared/store/embedded/index.ts';
 import type { QueueStore } from '../../../shared/store/ports/queue.ts';
@@ -15,6 +16,7 @@ import { VirtualTime } from '../../sim/virtual-time.ts';
 import { SharedCoordination } from './shared-coordination.ts';
 
 const SINGLE = { batching: { sizeRows: 1, durationMs: 5, bytesMax: 2 ** 20 } };
+const SLOW = { batching: { sizeRows: 100, durationMs: 9000, bytesMax: 2 ** 20 } };
 
 /** A shop, a buffer beside it, and what the buffer sealed: `NAME FENCE`. */
 class Room {
@@ -41,9 +43,9 @@ class Room {
     return new Room(shop);
   }
 
-  /** A function of single-row batches with a row that waits. */
-  async add(name: string): Promise<number> {
-    const versionId = await this.shop.deploy(specOf(name, SINGLE));
+  /** A function, of single-row batches where nothing else is said, with a row that waits. */
+  async add(name: string, policy: Partial<FunctionSpec> = SINGLE): Promise<number> {
+    const versionId = await this.shop.deploy(specOf(name, policy));
     this.#names.set(versionId, name);
     this.shared.functions.add(name);
     await this.admit(name, versionId);
@@ -108,6 +110,19 @@ it('seals what it owns, with the fence of the ownership, and nothing of others',
   await room.pass(1000);
   expect(room.sealed).toEqual([first, `b ${fenceOf('b')}`]);
   expect(fenceOf('b')).not.toBe('theirs');
+});
+
+it('waits no longer for rows that it takes over than their first owner would have', async () => {
+  const room = await Room.make();
+  await room.add('a', SLOW);
+  room.shared.owners.set('a', OTHER);
+  await room.start();
+  await room.pass(5000);
+  room.shared.owners.delete('a');
+  await room.pass(3000);
+  expect(room.sealed).toEqual([]);
+  await room.pass(1100);
+  expect(room.sealed).toEqual([`a ${room.shared.owners.get('a')!.fence}`]);
 });
 
 it('drops a function at the first fenced seal, and reads its rows again when it owns it anew', async () => {
