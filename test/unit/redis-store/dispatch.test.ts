@@ -119,6 +119,20 @@ describeWithRedis('dispatch', () => {
     expect(await leasedIn(shop)).toBe(ids[1]);
   });
 
+  it('has the lock of a batch renewed with its lease', async () => {
+    const prefix = newPrefix();
+    await using shop = await makeShop(server.url, prefix);
+    const bull = new Layout(prefix).bull(shop.versionId);
+    const { batchId, token } = await shop.run([await shop.admit(1), 0, 1]);
+    const lock = `${bull.prefix}:${bull.name}:b-${batchId}-1:lock`;
+    const leftMs = () => server.ask((redis) => redis.pttl(lock));
+    const leased = await leftMs();
+    expect(leased).toBeGreaterThan(0);
+    const longer = 10 * leased;
+    await shop.queue.extend({ now: shop.now, leaseMs: longer, leases: [{ batchId, token }] });
+    expect(await leftMs()).toBeGreaterThan(longer - leased);
+  });
+
   it('is asked for as many jobs as were told of, and for all that fit where that is not known', async () => {
     await using shop = await makeShop(server.url);
     const ready = shop.collect('ready');

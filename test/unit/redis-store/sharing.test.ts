@@ -176,6 +176,32 @@ describeWithRedis('processes that share a store', () => {
     await Promise.all([a.close(), b.close()]);
   });
 
+  it('keep no more of a call of many rows than of one of few', async () => {
+    const bytes = new Uint8Array(20_000).fill(1);
+    /** Keys and bytes of a call while it waits, and when its one slice has ended. */
+    const keptOf = async (rows: number): Promise<number[]> => {
+      const prefix = newPrefix();
+      await using shop = await makeShop(server.url, prefix);
+      const kept = (): Promise<[number, number]> =>
+        server.ask(async (redis) => {
+          const keys = await redis.keys(`{${prefix}:*`);
+          const sizes = await Promise.all(keys.map((key) => redis.memory('USAGE', key)));
+          return [keys.length, sizes.reduce((sum: number, size) => sum + (size ?? 0), 0)];
+        });
+      const id = await shop.admit(rows, { bytes: bytes.length, payload: { kind: 'arrow', bytes } });
+      const waiting = await kept();
+      await shop.settleOk(await shop.run([id, 0, rows]), 20_000);
+      // That a batch is over is told to BullMQ behind the answer.
+      const jobs = () => server.ask((redis) => redis.keys(`{${prefix}:*:b-*`));
+      await eventually('its job is gone', async () => (await jobs()).length === 0);
+      return [...waiting, ...(await kept())];
+    };
+    const [few, many] = [await keptOf(10), await keptOf(100_000)];
+    expect([many[0], many[2]]).toEqual([few[0], few[2]]);
+    expect(many[1]! - few[1]!).toBeLessThan(1000);
+    expect(many[3]! - few[3]!).toBeLessThan(1000);
+  });
+
   it('show their queues to the tools of BullMQ, and leave nothing in them', async () => {
     const prefix = newPrefix();
     await using shop = await makeShop(server.url, prefix);
