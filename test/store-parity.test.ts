@@ -1,19 +1,20 @@
 /**
  * Both stores run the same tests: what vitest would run below `the embedded store` and `the redis store` is compared by
- * name, in each area, and every difference needs a declared reason. Skipped tests are not in vitest's list, and so count
- * as missing.
+ * name, in each area, and every difference needs a declared reason, as does a test end to end that is of neither. Skipped
+ * tests are not in vitest's list, and so count as missing.
  */
 import { execFile } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { expect, it } from 'vitest';
 import { hasRedis, REDIS_MISSING } from './support/redis-servers.ts';
-import { DIFFERENCES, type StoreName } from './support/store-differences.ts';
+import { DIFFERENCES, OF_NO_STORE, type StoreName } from './support/store-differences.ts';
 
 const root = path.resolve(import.meta.dirname, '..');
 const AREAS = ['contract', 'sim', 'e2e'] as const;
+const E2E = path.join(root, 'test/e2e');
 const VITEST = path.join(root, 'node_modules/vitest/vitest.mjs');
 
 type Listed = { readonly name: string; readonly file: string };
@@ -74,5 +75,10 @@ it.skipIf(!hasRedis && process.env.CI !== 'true')(
     expect(found.filter((one) => !isDeclared(one))).toEqual([]);
     const used = new Set(found.map(isDeclared));
     expect(DIFFERENCES.filter((one) => !used.has(one))).toEqual([]);
+    const alone = all.filter(({ name }) => !NAME.test(name)).map(({ file }) => path.relative(E2E, file));
+    expect(new Set(alone.filter((file) => !file.startsWith('..') && !(file in OF_NO_STORE)))).toEqual(
+      new Set(),
+    );
+    expect(Object.keys(OF_NO_STORE).filter((file) => !existsSync(path.join(E2E, file)))).toEqual([]);
   },
 );

@@ -74,3 +74,17 @@ export const DIFFERENCES: readonly Difference[] = [
     reason: 'One process has every role on the embedded store.',
   },
 ];
+
+/** Files of test/e2e with tests that are of neither store, with the reason; what they run on is the embedded store. */
+export const OF_NO_STORE: Readonly<Record<string, string>> = {
+  'compose.test.ts': 'The compose file is the Redis store: two of each role, in containers.',
+  'containers.test.ts':
+    "Containers are the worker's affair, which meets both stores at one port; an image each would take minutes.",
+  'engine-images.test.ts':
+    'As containers.test.ts. Engines that are commands run on both stores (engines.test.ts).',
+  'image.test.ts': 'One image for both stores; its last test runs it on Redis.',
+  'migrate.test.ts': 'A migration has a store of each kind.',
+  'readme.test.ts': 'The README runs `sluice dev`, which is always embedded.',
+  'sql.test.ts':
+    'The command asks over HTTP; what queries hold is tested on both stores in python/tests/test_sql_live.py.',
+};
