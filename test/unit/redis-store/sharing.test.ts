@@ -207,11 +207,15 @@ describeWithRedis('processes that share a store', () => {
     await using shop = await makeShop(server.url, prefix);
     const bull = new Layout(prefix).bull(shop.versionId);
     const connection = { host: '127.0.0.1', port: server.port };
-    const outside = new Queue(bull.name, { connection, prefix: bull.prefix });
+    // As docs/OPERATIONS.md has it.
+    const numbers = await server.ask((redis) => redis.hgetall(`{${prefix}}:functions`));
+    const outside = new Queue(bull.name, { connection, prefix: `{${prefix}:${numbers.f}}:bull` });
     const counts = () => outside.getJobCounts('waiting', 'active', 'completed', 'failed', 'delayed');
     const none = { waiting: 0, active: 0, completed: 0, failed: 0, delayed: 0 };
     const ids = [await shop.admit(1), await shop.admit(1)];
     for (const id of ids) await shop.seal([id, 0, 1]);
+    const metas = await server.ask((redis) => redis.keys(`{${prefix}:*}:bull:v*:meta`));
+    expect(metas).toEqual([`{${prefix}:${numbers.f}}:bull:${bull.name}:meta`]);
     expect(await counts()).toEqual({ ...none, waiting: 2 });
     const batch = await shop.leaseOne();
     expect(await counts()).toEqual({ ...none, waiting: 1, active: 1 });
