@@ -7,6 +7,7 @@ import { Link } from '../../../shared/store/redis/link.ts';
 import { describeWithRedis, hasWaitaof, RedisSentinels, RedisServer } from '../../support/redis-servers.ts';
 import { openRedis } from '../../support/redis-store.ts';
 import { eventually } from '../../support/sluice-process.ts';
+import { WaitaofProxy } from '../../support/waitaof-proxy.ts';
 import { makeShop, newPrefix } from './homes.ts';
 
 /** A link to a server that says it is of a version which knows WAITAOF. */
@@ -18,6 +19,48 @@ class NewerLink extends Link {
 }
 
 const waitingFor = (waitReplicas: number): Partial<RedisOptions> => ({ waitReplicas });
+
+const UNCONFIRMED = {
+  code: 'store_unavailable',
+  message: expect.stringContaining('0 of 1 replicas confirmed'),
+};
+
+type Replica = AsyncDisposable & {
+  readonly url: string;
+  readonly stop: () => void;
+  readonly goOn: () => void;
+};
+
+const startReplica = async (): Promise<Replica> => {
+  const sentinels = await RedisSentinels.start();
+  return {
+    url: sentinels.master.url,
+    stop: () => sentinels.replica.signal('SIGSTOP'),
+    goOn: () => sentinels.replica.signal('SIGCONT'),
+    [Symbol.asyncDispose]: () => sentinels[Symbol.asyncDispose](),
+  };
+};
+
+const startStandIn = async (): Promise<Replica> => {
+  const servers = new AsyncDisposableStack();
+  const server = servers.use(await RedisServer.start());
+  const proxy = servers.use(await WaitaofProxy.start(server.port));
+  return {
+    url: proxy.url,
+    stop: () => {
+      proxy.replicas = 0;
+    },
+    goOn: () => {
+      proxy.replicas = 1;
+    },
+    [Symbol.asyncDispose]: () => servers.disposeAsync(),
+  };
+};
+
+/** A replica where the machine's Redis knows the command; where it is older, what answers in the place of one that does. */
+const REPLICAS = [
+  hasWaitaof ? (['a replica', startReplica] as const) : (['a stand-in', startStandIn] as const),
+];
 
 describeWithRedis('a store whose admissions wait for disks', () => {
   it.skipIf(hasWaitaof)('does not open on a server that cannot tell of them', async () => {
@@ -49,36 +92,29 @@ describeWithRedis('a store whose admissions wait for disks', () => {
     await link.close();
   });
 
-  it.skipIf(!hasWaitaof)('refuses what the disk of a replica did not confirm in time', async () => {
-    await using sentinels = await RedisSentinels.start();
-    await using shop = await makeShop(sentinels.master.url, newPrefix(), waitingFor(1));
+  it.each(REPLICAS)('refuses what the disk of a replica did not confirm in time (%s)', async (_, start) => {
+    await using replica = await start();
+    await using shop = await makeShop(replica.url, newPrefix(), waitingFor(1));
     expect(shop.queue.durability).toBe('redis:aof=always,waitaof=1+1');
     await shop.admit(1);
-    sentinels.replica.signal('SIGSTOP');
-    await expect(shop.admit(1)).rejects.toMatchObject({
-      code: 'store_unavailable',
-      message: expect.stringContaining('0 of 1 replicas confirmed'),
-    });
-    sentinels.replica.signal('SIGCONT');
+    replica.stop();
+    await expect(shop.admit(1)).rejects.toMatchObject(UNCONFIRMED);
+    replica.goOn();
     await eventually('it is confirmed again', () => shop.admit(1));
   });
 
-  it.skipIf(!hasWaitaof)('attaches only to a call that the disk of a replica has', async () => {
-    await using sentinels = await RedisSentinels.start();
-    const [url, prefix] = [sentinels.master.url, newPrefix()];
+  it.each(REPLICAS)('attaches only to a call that the disk of a replica has (%s)', async (_, start) => {
+    await using replica = await start();
+    const [url, prefix] = [replica.url, newPrefix()];
     await using first = await makeShop(url, prefix, waitingFor(1));
     const server = await openRedis(url, prefix, waitingFor(1));
     const other = server.connect();
     const submission = first.admission(1, { idempotency: { key: 'k', bodyDigest: 'd' } });
-    const refusal = {
-      code: 'store_unavailable',
-      message: expect.stringContaining('0 of 1 replicas confirmed'),
-    };
-    sentinels.replica.signal('SIGSTOP');
-    await expect(first.queue.admit(submission)).rejects.toMatchObject(refusal);
+    replica.stop();
+    await expect(first.queue.admit(submission)).rejects.toMatchObject(UNCONFIRMED);
     // Nothing that this client wrote before waits for a disk.
-    await expect(other.queue.admit(submission)).rejects.toMatchObject(refusal);
-    sentinels.replica.signal('SIGCONT');
+    await expect(other.queue.admit(submission)).rejects.toMatchObject(UNCONFIRMED);
+    replica.goOn();
     const { attached } = await eventually('it is confirmed', () => other.queue.admit(submission));
     expect(attached).toBe(true);
     await server.close();
