@@ -6,6 +6,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { SluiceError } from '../../../shared/errors/sluice-error.ts';
 import { parseAddress } from '../../../shared/store/redis/address.ts';
 import { connectCommands } from '../../../shared/store/redis/connecting.ts';
+import { Layout } from '../../../shared/store/redis/layout.ts';
 import { Link, type LinkOptions } from '../../../shared/store/redis/link.ts';
 import {
   describeWithRedis,
@@ -15,6 +16,7 @@ import {
   RedisServer,
 } from '../../support/redis-servers.ts';
 import { eventually } from '../../support/sluice-process.ts';
+import { makeShop, newPrefix } from './homes.ts';
 
 const linkTo = (url: string, changes: Partial<LinkOptions> = {}): Link =>
   new Link({ address: parseAddress(url), url, name: 'test', waitMs: 20_000, ...changes });
@@ -197,20 +199,25 @@ describeWithRedis('a link that breaks', () => {
   });
 });
 
-describeWithRedis('a link over TLS', () => {
-  it('trusts the certificates that the URL names, and no others', async () => {
-    const folder = mkdtempSync(path.join(os.tmpdir(), 'sluice-tls-'));
-    const [cert, key] = [path.join(folder, 'cert.pem'), path.join(folder, 'key.pem')];
+describeWithRedis('over TLS', () => {
+  const folder = mkdtempSync(path.join(os.tmpdir(), 'sluice-tls-'));
+  const [cert, key] = [path.join(folder, 'cert.pem'), path.join(folder, 'key.pem')];
+  let server: RedisServer;
+  beforeAll(async () => {
     const subject = ['-subj', '/CN=redis', '-addext', 'subjectAltName=IP:127.0.0.1'];
     const made = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
     execFileSync('openssl', [...made, '-days', '2', '-keyout', key, '-out', cert, ...subject], {
       stdio: 'ignore',
     });
     const tls = { 'tls-cert-file': cert, 'tls-key-file': key, 'tls-ca-cert-file': cert };
-    await using server = await RedisServer.start({
-      scheme: 'rediss',
-      config: { ...tls, 'tls-auth-clients': 'no' },
-    });
+    server = await RedisServer.start({ scheme: 'rediss', config: { ...tls, 'tls-auth-clients': 'no' } });
+  });
+  afterAll(async () => {
+    await server.stop();
+    rmSync(folder, { recursive: true });
+  });
+
+  it('a link trusts the certificates that the URL names, and no others', async () => {
     const link = linkTo(`${server.url}?ca=${cert}`);
     const heard = await heardBy(link, 'c');
     await link.command('PUBLISH', 'c', 'sealed');
@@ -223,7 +230,19 @@ describeWithRedis('a link over TLS', () => {
       message: expect.stringMatching(/self-signed/),
     });
     await stranger.close();
-    rmSync(folder, { recursive: true });
+  });
+
+  it('a batch is dispatched by BullMQ, run and settled', async () => {
+    const [url, prefix] = [`${server.url}?ca=${cert}`, newPrefix()];
+    await using shop = await makeShop(url, prefix);
+    const link = linkTo(url);
+    const id = await shop.admit(1);
+    const batch = await shop.run([id, 0, 1]);
+    const bull = new Layout(prefix).bull(shop.versionId);
+    expect(await link.command('EXISTS', `${bull.prefix}:${bull.name}:b-${batch.batchId}-1:lock`)).toBe(1);
+    await shop.settleOk(batch);
+    expect(await shop.call(id)).toMatchObject({ status: 'completed' });
+    await link.close();
   });
 });
 
