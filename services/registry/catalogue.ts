@@ -20,6 +20,8 @@ export class Catalogue {
   readonly #log: Log;
   #records = new Map<string, FunctionRecord>();
   #versions = new Map<number, FunctionVersion>();
+  /** Above it, versions of deleted functions are forgotten. */
+  #versionsMax = FORGOTTEN_MAX;
   #unwatch: Unwatch | null = null;
   #rereading: NodeJS.Timeout | null = null;
 
@@ -121,7 +123,7 @@ export class Catalogue {
     // The number of a version that went may be another one's later.
     if (before?.id === record.id) for (const { id } of before.versions) this.#versions.delete(id);
     for (const version of record.versions) this.#versions.set(version.id, version);
-    if (this.#versions.size > FORGOTTEN_MAX) this.#forget();
+    if (this.#versions.size > this.#versionsMax) this.#forget();
   }
 
   #forget(): void {
@@ -130,5 +132,6 @@ export class Catalogue {
       for (const version of record.versions) alive.set(version.id, version);
     }
     this.#versions = alive;
+    this.#versionsMax = alive.size + FORGOTTEN_MAX;
   }
 }

@@ -46,4 +46,26 @@ onEveryOpenedStore((open) => {
     expect((await catalogue.version('f', current.id))?.spec.callTimeoutMs).toBe(3);
     catalogue.stop();
   });
+
+  it('looks at each of many functions a few times when it reads them all', async () => {
+    await using rig = new ModelRig(await open());
+    const { store } = rig.main;
+    const { record } = await store.registry.deploy({ now: rig.now, spec: PLAIN_SPEC });
+    let looks = 0;
+    const many = Array.from({ length: 5000 }, (_, index) => ({
+      ...record,
+      id: index + 2,
+      name: `f${index}`,
+      get versions() {
+        looks += 1;
+        return [{ ...record.current, id: record.current.id + index + 1 }];
+      },
+    }));
+    const registry = { value: { ...store.registry, functions: async () => many } };
+    const catalogue = new Catalogue(Object.create(store, { registry }) as Store, silentLog());
+    await catalogue.start();
+    expect(catalogue.all()).toHaveLength(many.length);
+    expect(looks).toBeLessThan(10 * many.length);
+    catalogue.stop();
+  });
 });
