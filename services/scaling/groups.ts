@@ -14,7 +14,7 @@ import type { Engines } from '../registry/engines.ts';
 import type { Models } from '../registry/models.ts';
 import { Claims, type Wanted } from './claims.ts';
 import { releasedEngine } from './engine-group-spec.ts';
-import { type Group, GroupRecords, type Release, withEvent } from './group-records.ts';
+import { type Group, GroupRecords, groupNotFound, type Release, withEvent } from './group-records.ts';
 import { forgetGroup, keepGroup } from './group-removal.ts';
 import { groupSpec } from './group-spec.ts';
 import { presentGroup } from './group-state.ts';
@@ -129,17 +129,27 @@ export class Groups {
     }
   }
 
-  /** Gives the claim back when the document does not come to name it. */
+  /**
+   * Gives the claim back when the document does not come to name it. What was decided to serve serves before that: its claim takes
+   * the place of the one before, whose version may be deleted then.
+   */
   async #placed(
     name: string,
     { release }: Claimed,
     place: (group: Group | undefined) => Placement,
   ): Promise<Aftermath> {
     try {
-      return await this.#records.change(name, (group) => {
-        const { write, aftermath } = place(group);
-        return { write, answer: aftermath };
-      });
+      for (let activated: Release | null = null; ; ) {
+        const answer = await this.#records.change<Aftermath | { readonly taking: Release }>(name, (group) => {
+          const next = group?.next ?? null;
+          if (next?.isTaking === true && next.token !== activated?.token) return { answer: { taking: next } };
+          const { write, aftermath } = place(group);
+          return { write, answer: aftermath };
+        });
+        if (!('taking' in answer)) return answer;
+        activated = answer.taking;
+        await this.#settleStaged(functionNameOf(name), activated, 'activate', release.since);
+      }
     } catch (error) {
       await this.#claims.free(release);
       throw error;
@@ -153,13 +163,18 @@ export class Groups {
     now: number,
   ): Promise<void> {
     await this.#store.registry.deploy({ now, spec, isStaged: true, scaling });
-    if (dropped !== null) await this.#drop(spec.name, dropped, now);
+    if (dropped !== null) await this.#settleStaged(spec.name, dropped, 'drop', now);
     await this.#changed(spec.name);
     for (const release of freed) await this.#claims.free(release);
   }
 
-  async #drop(name: string, { digest }: Release, now: number): Promise<void> {
-    await this.#store.registry.settleStaged({ now, name, digest, end: 'drop' });
+  async #settleStaged(
+    name: string,
+    { digest }: Release,
+    end: 'activate' | 'drop',
+    now: number,
+  ): Promise<void> {
+    await this.#store.registry.settleStaged({ now, name, digest, end });
   }
 
   /** Changes the scaling, and the limits of the version that serves; no replica starts again. */
@@ -231,7 +246,7 @@ export class Groups {
       return { write: withEvent({ ...group, next: null }, now, 'rolled_back', text), answer: true };
     });
     if (!isGivenUp) throw new SluiceError('changed_meanwhile', `The update of ${name} ended meanwhile.`);
-    await this.#drop(functionNameOf(name), release, now);
+    await this.#settleStaged(functionNameOf(name), release, 'drop', now);
     await this.#changed(functionNameOf(name));
     await this.#claims.free(release);
   }
@@ -243,13 +258,25 @@ export class Groups {
    */
   async remove(name: string, isForced: boolean, now: number): Promise<void> {
     const functionName = functionNameOf(name);
-    await this.#records.changeFound(name, (group) => ({ write: { ...group, leavingAt: now }, answer: null }));
+    const began = performance.now();
+    let leavingAt = now;
+    let token: string | null = null;
+    const leave = async (): Promise<void> => {
+      leavingAt = now + Math.round(performance.now() - began);
+      token = await this.#records.changeFound(name, (group) => {
+        if (token !== null && group.current.token !== token)
+          throw new SluiceError('changed_meanwhile', `The scaling group ${name} was deployed meanwhile.`);
+        return { write: { ...group, leavingAt }, answer: group.current.token };
+      });
+    };
+    await leave();
     try {
-      await this.#removeFunction(functionName, isForced, now);
+      await this.#removeFunction(functionName, isForced, now, leave);
     } catch (error) {
       // Another has just removed it: that one does the last steps, or the rounds of `rollouts.ts` do.
       const isGone = error instanceof SluiceError && error.code === 'function_not_found';
-      if (!isGone) await keepGroup(this.#records, name, now);
+      if (isGone) throw groupNotFound(name);
+      await keepGroup(this.#records, name, leavingAt);
       throw error;
     }
     await this.#changed(functionName);
@@ -257,11 +284,19 @@ export class Groups {
     await forgetGroup({ records: this.#records, claims: this.#claims, documents }, name);
   }
 
-  async #removeFunction(functionName: string, isForced: boolean, now: number): Promise<void> {
+  /** @param leave says again that the group leaves: cancelling many calls may take longer than a removal is believed to */
+  async #removeFunction(
+    functionName: string,
+    isForced: boolean,
+    now: number,
+    leave: () => Promise<void>,
+  ): Promise<void> {
     const { registry, queue } = this.#store;
     for (let round = 1; ; round += 1) {
-      if (isForced && (await registry.function(functionName)) !== undefined)
+      if (isForced && (await registry.function(functionName)) !== undefined) {
         await queue.cancel({ now, functionName });
+        await leave();
+      }
       try {
         await registry.remove(functionName);
         return;

@@ -235,6 +235,34 @@ onEveryOpenedStore((open) => {
     expect((await rig.deploy('g', { version: 3 })).isNew).toBe(false);
   });
 
+  it('a removal whose calls take longer to cancel than a removal is believed to takes the group away', async () => {
+    await using rig = await updating();
+    const slow = rig.process();
+    const cancel = slow.store.queue.cancel.bind(slow.store.queue);
+    slow.store.queue.cancel = async (query) => {
+      rig.now += 61_000;
+      await rig.main.rollouts.look('g');
+      return cancel(query);
+    };
+    await slow.groups.remove('g', true, rig.now);
+    await rig.main.rollouts.look('g');
+    await expect(rig.show('g')).rejects.toThrow(/no scaling group/);
+    expect(await rig.running('g')).toEqual([null, null]);
+  });
+
+  it('a version serves before the claim of the one before it is given back', async () => {
+    await using rig = await updating();
+    await rig.report('g', 2, [{}]);
+    const dying = rig.process();
+    dying.store.registry.settleStaged = () => Promise.reject(new Cut());
+    await dying.rollouts.look('g').catch((error: unknown) => expect(error).toBeInstanceOf(Cut));
+    await rig.deploy('g', { version: 3 });
+    expect([await rig.running('g'), await usedBy(rig, 1)]).toEqual([[2, 3], []]);
+    await rig.report('g', 3, [{ state: 'failed', restarts: 3 }]);
+    for (const _ of [1, 2]) await rig.main.rollouts.look('g');
+    expect([await rig.running('g'), (await rig.show('g')).version]).toEqual([[2, null], 2]);
+  });
+
   it('two removals at once take the group away', async () => {
     await using rig = await updating();
     const [first, second] = [rig.process(), rig.process()];
@@ -259,7 +287,7 @@ onEveryOpenedStore((open) => {
     const late = second.groups.remove('g', true, rig.now).catch((error: unknown) => error);
     await seen!.promise;
     const done = first.groups.remove('g', false, rig.now);
-    expect(await late).toMatchObject({ code: 'function_not_found' });
+    expect(await late).toMatchObject({ code: 'scaling_group_not_found' });
     ended!.resolve();
     await done;
     await expect(rig.show('g')).rejects.toThrow(/no scaling group/);
