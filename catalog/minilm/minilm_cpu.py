@@ -1,10 +1,9 @@
 """all-MiniLM-L6-v2 on a CPU: a forward pass in NumPy (examples/minilm/embed.py), float32."""
 
 import pyarrow as pa
+import sluice
 from embed import WIDTH
 from embed import MiniLM as Encoder
-
-import sluice
 
 
 @sluice.model_handler

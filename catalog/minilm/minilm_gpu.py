@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import sluice
 import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch.nn import functional
-
-import sluice
 
 TOKENS_MAX = 256  # sentence-transformers cuts texts there for this model
 TOKENS_PER_STEP = 65_536  # of a step with its padding; activations take about 40 KiB a token
@@ -22,8 +21,7 @@ def device() -> str:
         return "cuda"
     reason = "torch was built without CUDA" if torch.version.cuda is None else "torch sees no CUDA device"
     print(
-        f"all-minilm-l6-v2: {reason}, so the model runs on the CPU; "
-        "the variant without --gpu is smaller and made for that",
+        f"all-minilm-l6-v2: {reason}, so the model runs on the CPU; the variant without --gpu is smaller and made for that",
         file=sys.stderr,
     )
     return "cpu"

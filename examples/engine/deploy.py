@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import skops.io
-from sklearn.linear_model import LinearRegression
-
 import sluice
+from sklearn.linear_model import LinearRegression
 from sluice import engines
 
 SERVER = Path(__file__).resolve().parent / "server.py"
@@ -52,7 +51,8 @@ group = client.deploy_model_version_to_scaling_group(
     scaling=sluice.AutoScalingSpec(min_replicas=1, max_replicas=2),
     max_batching_size=500,
 )
-print(f"{group.name} is {group.state}: {engine.project}/{engine.name} {engine.version} serves version {version.model_version} of the model")
+serving = f"{engine.project}/{engine.name} {engine.version}"
+print(f"{group.name} is {group.state}: {serving} serves version {version.model_version} of the model")
 
 table = pa.table({"sqft": houses[:, 0], "rooms": houses[:, 1]})
 answers = client.function("house-engine").chunked_call(table, chunk_size=100, timeout=60)["result"].to_numpy()

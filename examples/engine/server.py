@@ -1,4 +1,4 @@
-"""A server of one's own around a scikit-learn model, in FastAPI. Sluice starts it, asks /ready, and posts each batch to /infer."""
+"""A server of one's own around a scikit-learn model, in FastAPI. Sluice starts it, asks /ready, and posts batches to /infer."""
 
 import os
 from pathlib import Path

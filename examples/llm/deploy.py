@@ -6,10 +6,9 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
+import sluice
 from language_model import LanguageModel
 from text_model import TextModel
-
-import sluice
 
 HERE = Path(__file__).resolve().parent
 INPUTS = {"prompt": str, "max_tokens": int, "temperature": float, "seed": int}

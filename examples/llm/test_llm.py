@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-
 import sluice
 
 HERE = Path(__file__).resolve().parent

@@ -1,8 +1,7 @@
 """The small language model as a model handler, on a CPU."""
 
-from language_model import LanguageModel
-
 import sluice
+from language_model import LanguageModel
 
 
 @sluice.model_handler

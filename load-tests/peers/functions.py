@@ -17,9 +17,7 @@ def simulated_gpu(text: list[str]) -> list[int]:
     return gpu_of(text)
 
 
-@sluice.function(
-    name="vectors_384", max_batching_size=1000, max_buffer_duration=5, output_type=pa.list_(pa.float32(), 384)
-)
+@sluice.function(name="vectors_384", max_batching_size=1000, max_buffer_duration=5, output_type=pa.list_(pa.float32(), 384))
 def vectors_384(text: list[str]) -> list[list[float]]:
     return vectors(text, 384)
 

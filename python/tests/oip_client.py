@@ -1,8 +1,8 @@
-"""Clients of the Open Inference Protocol from PyPI, asked over a pipe: JSON lines in, JSON lines out. Runs where they are installed.
+"""Clients of the Open Inference Protocol from PyPI, asked over a pipe: JSON lines in, JSON lines out.
 
 A question is {"client", "op", "model", "inputs": [{"name", "datatype", "shape", "data"}], "binary", "outputs", "key"}; tensors
-go as nested lists, texts as strings. An answer has "outputs", or "error" with what the client raised. Triton's and KServe's packages
-bring the same protobuf definitions under the same names, so a process has one of them.
+go as nested lists, texts as strings. An answer has "outputs", or "error" with what the client raised. Runs where the packages
+are installed. Triton's and KServe's bring the same protobuf definitions under the same names, so a process has one of them.
 """
 
 import asyncio
@@ -10,7 +10,6 @@ import json
 import sys
 
 import numpy as np
-
 
 FAMILY, HTTP, GRPC = sys.argv[1:4]
 if FAMILY == "kserve":
@@ -58,9 +57,7 @@ class Triton:
             for name in asked["outputs"]
         ]
         more = {"timeout": asked["timeout"]} if asked.get("timeout") else {}
-        found = self.client.infer(
-            asked["model"], inputs, outputs=outputs, request_id="one", headers=headers(asked), **more
-        )
+        found = self.client.infer(asked["model"], inputs, outputs=outputs, request_id="one", headers=headers(asked), **more)
         return {name: plain(found.as_numpy(name)) for name in asked["outputs"]}
 
     def metadata(self, asked):

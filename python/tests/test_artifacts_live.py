@@ -208,7 +208,11 @@ def test_bytes_that_are_not_the_digests_are_not_written(server, tmp_path):
     class Spoiling(Transport):
         def request(self, method, path, **more) -> Response:
             answer = super().request(method, path, **more)
-            return answer if method != "GET" else Response(answer.status, answer.headers, bytes([answer.data[0] ^ 1]) + answer.data[1:])
+            return (
+                answer
+                if method != "GET"
+                else Response(answer.status, answer.headers, bytes([answer.data[0] ^ 1]) + answer.data[1:])
+            )
 
     digest = Artifacts(Transport(server.url, None)).upload(os.urandom(100)).digest
     (tmp_path / "x").write_text("as it was")

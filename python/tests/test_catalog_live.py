@@ -5,7 +5,6 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-
 import sluice
 
 DEPLOYED = "catalog.py"

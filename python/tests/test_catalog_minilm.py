@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-
 import sluice
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -55,7 +55,7 @@ def test_wrong_chunks_name_the_option_and_its_value(size, count, message):
         ((0, None, "raise", False), "concurrent_chunks is 0; it takes a whole number from 1 to 1024"),
         ((4, -1, "raise", False), "timeout is -1; it takes seconds of at least 0, or None to wait for ever"),
         ((4, "5", "raise", False), "timeout is '5'; it takes seconds of at least 0, or None to wait for ever"),
-        ((4, None, "skip", False), "on_error is 'skip'; it takes \"raise\" or \"null\""),
+        ((4, None, "skip", False), 'on_error is \'skip\'; it takes "raise" or "null"'),
     ],
 )
 def test_wrong_options_name_the_option_and_its_value(options, message):

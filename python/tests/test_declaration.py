@@ -120,7 +120,7 @@ def test_input_types_stand_for_annotations_that_tell_no_type():
     money = {"decimal": [10, 2], "bits": 128}
     given = {"input_types": {"x": pa.decimal128(10, 2)}}
     assert inputs(of(list[decimal.Decimal]), **given) == [(money, False)]
-    assert inputs(of(Optional[decimal.Decimal]), **given) == [(money, True)]
+    assert inputs(of(Optional[decimal.Decimal]), **given) == [(money, True)]  # noqa: UP045
     assert inputs(of(list[Document | object | None]), **given) == [(money, True)]
     with pytest.raises(sluice.DeclarationError, match="x is Decimal, which has no precision; give it an Arrow type with input"):
         inputs(of(list[decimal.Decimal]))

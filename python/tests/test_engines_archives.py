@@ -14,7 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from sluice.models import archives, importing
 from sluice.models.archives import ArchiveError, unpack
 
@@ -85,7 +84,17 @@ def test_a_tar_of_a_folder_is_that_folder(place, tmp_path):
     assert sorted(place(data)) == ["a", "sub/b"]
 
 
-NAMES = ["/etc/passwd", "../escape", "a/../../escape", "a/..", "C:/escape", "a\\..\\..\\escape", "a\x07b", "a\nb", "/".join("a" * 33)]
+NAMES = [
+    "/etc/passwd",
+    "../escape",
+    "a/../../escape",
+    "a/..",
+    "C:/escape",
+    "a\\..\\..\\escape",
+    "a\x07b",
+    "a\nb",
+    "/".join("a" * 33),
+]
 
 
 @pytest.mark.parametrize("name", NAMES)

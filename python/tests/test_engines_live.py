@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -61,8 +62,13 @@ def test_versions_are_made_shown_and_deleted(server):
     assert (made.is_default, made.container_image_cpu, made.env, made.inference_protocol) == (True, "r/e:1", {"A": "b"}, None)
     assert made.readiness_probe == engines.ReadinessProbe()
     assert engines.get_engine_version("p", "e", **at) == made
-    assert code_of(lambda: engines.create_engine_version("p", "e", "1", container_image_cpu="r/e:2", **at)) == "engine_version_exists"
-    engines.create_engine_version("p", "e", "2", container_image_cpu="r/e:2", predictor_env_schema=[{"name": "N", "type": "int"}], **at)
+    assert (
+        code_of(lambda: engines.create_engine_version("p", "e", "1", container_image_cpu="r/e:2", **at))
+        == "engine_version_exists"
+    )
+    engines.create_engine_version(
+        "p", "e", "2", container_image_cpu="r/e:2", predictor_env_schema=[{"name": "N", "type": "int"}], **at
+    )
     assert engines.get_engine_version("p", "e", "2", **at).predictor_env_schema == (engines.PredictorVariable("N", "int"),)
     assert engines.set_default_engine_version("p", "e", "2", **at).default_version == "2"
     assert [(one.name, one.versions) for one in engines.list_engines("p", **at)] == [("e", ("1", "2"))]
@@ -126,9 +132,8 @@ def test_a_model_is_imported_served_and_called(client, scaler, weights, tmp_path
     )
     assert call(rows.slice(0, 3)).to_pylist() == [0.0, -3.0, -6.0]
     for wrong in ({"SHOUT": "loudly"}, {"OFFSET": "much"}, {"VOLUME": 11}, {"LD_PRELOAD": "evil.so"}):
-        deploy = lambda: client.deploy_model_version_to_scaling_group(  # noqa: E731
-            "tripled", model_name="Tripled", engine_selector=SELECTOR, predictor_env_var=wrong
-        )
+        given = {"model_name": "Tripled", "engine_selector": SELECTOR, "predictor_env_var": wrong}
+        deploy = partial(client.deploy_model_version_to_scaling_group, "tripled", **given)
         assert code_of(deploy) == "invalid_scaling_group"
     client.delete_scaling_group("tripled")
 

@@ -10,12 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from sluice.errors import DeclarationError
 from sluice.image import Image
 from sluice.image_building import ImageBuildError
 
-NASTY = "a b's \"c\" $HOME \\ `id` é"
+NASTY = 'a b\'s "c" $HOME \\ `id` é'
 
 
 def lines(image: Image) -> list[str]:
@@ -190,6 +189,7 @@ def test_a_real_build_takes_all_of_it(base: str, tmp_path: Path) -> None:
 
 
 def test_a_declaration_does_not_load_what_builds_images():
-    code = "import sys, sluice; sluice.function; sluice.Image.base('a').pip_install('b'); print('sluice.image_building' in sys.modules)"
+    code = "import sys, sluice; sluice.function; sluice.Image.base('a').pip_install('b')"
+    code += "; print('sluice.image_building' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout == "False\n"

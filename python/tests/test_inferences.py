@@ -9,9 +9,8 @@ import tempfile
 
 import pyarrow as pa
 import pytest
-from inference_server import DAY, rows, serving
-
 import sluice
+from inference_server import DAY, rows, serving
 from sluice.inferences import FOLDER_PREFIX, FileGoneError, MixedColumnsError
 from sluice.query import Query
 

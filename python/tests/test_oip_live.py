@@ -1,4 +1,4 @@
-"""Clients of the Open Inference Protocol that others wrote, on the real server; what they get is what the ordinary API answers."""
+"""Clients of the Open Inference Protocol that others wrote, on the real server; what they get is what the ordinary API says."""
 
 from __future__ import annotations
 

@@ -88,7 +88,12 @@ def test_models(client):
         (openai.NotFoundError, 404, "model_not_found", lambda c: c.embeddings.create(model="nobody", input="a")),
         (openai.NotFoundError, 404, "model_not_found", lambda c: c.models.retrieve("nobody")),
         (openai.InternalServerError, 500, "handler_error", lambda c: c.embeddings.create(model="py_broken", input="a")),
-        (openai.BadRequestError, 400, "invalid_request", lambda c: c.completions.create(model="py_complete", prompt="a", stream=True)),
+        (
+            openai.BadRequestError,
+            400,
+            "invalid_request",
+            lambda c: c.completions.create(model="py_complete", prompt="a", stream=True),
+        ),
         (openai.NotFoundError, 404, "not_found", lambda c: c.files.retrieve("file-nothing")),
         (openai.NotFoundError, 404, "not_found", lambda c: c.batches.retrieve("batch_nothing")),
         (openai.BadRequestError, 400, "invalid_request", lambda c: c.files.create(file=b"", purpose="batch")),

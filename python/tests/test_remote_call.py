@@ -14,7 +14,6 @@ from typing import Any
 import grpc
 import pyarrow as pa
 import pytest
-
 from sluice.remote_call import messages
 
 S_MAX = 60

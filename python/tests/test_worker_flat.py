@@ -4,10 +4,8 @@ import math
 
 import pyarrow as pa
 import pytest
-
 from sluice.worker.flat import CODES, FlatWriter
 from sluice.worker.outputs import OutputWriter
-
 
 
 def read(parts: list) -> pa.Array:

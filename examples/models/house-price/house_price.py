@@ -12,9 +12,7 @@ houses = pd.DataFrame(
         "rooms": random.integers(1, 9, 5000).astype(float),
     }
 )
-prices = (
-    40_000 + 180 * houses.sqft + 9_000 * houses.rooms + random.normal(0, 10_000, 5000)
-)
+prices = 40_000 + 180 * houses.sqft + 9_000 * houses.rooms + random.normal(0, 10_000, 5000)
 rf = RandomForestRegressor(30, random_state=0).fit(houses, prices)
 
 
@@ -33,9 +31,7 @@ version = client.register_model_version(
     dependencies=["scikit-learn", "pandas"],
     aliases=["production"],
 )
-print(
-    f"registered version {version.model_version}: {version.format}, {', '.join(version.dependencies)}"
-)
+print(f"registered version {version.model_version}: {version.format}, {', '.join(version.dependencies)}")
 
 group = client.deploy_model_version_to_scaling_group(
     name="house-price-sg",
@@ -48,10 +44,6 @@ group = client.deploy_model_version_to_scaling_group(
 print(f"{group.function} is {group.state} with version {group.version}")
 
 predict = client.function("house-price-sg", is_async=True)
-answers = predict.chunked_call(
-    houses, chunk_size=500, concurrent_chunks=4, timeout=120
-)["result"].to_numpy()
-print(
-    f"{len(answers)} prices, the same as here: {np.array_equal(answers, rf.predict(houses))}"
-)
+answers = predict.chunked_call(houses, chunk_size=500, concurrent_chunks=4, timeout=120)["result"].to_numpy()
+print(f"{len(answers)} prices, the same as here: {np.array_equal(answers, rf.predict(houses))}")
 houses.assign(id=range(len(houses)), paid=prices).to_parquet("houses.parquet")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from sluice.catalog import CatalogCallError, catalog_call
     from sluice.client import Client
     from sluice.context import CallContext, Context
+    from sluice.declaration import Function, function
     from sluice.deployment import deploy
     from sluice.engines import EngineSelector, PredictorVariable, ReadinessProbe
     from sluice.errors import (
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
         TimeoutError,
     )
     from sluice.evaluation import Evaluation, EvaluationError, evaluate
-    from sluice.declaration import Function, function
     from sluice.handle import AsyncFunctionCallHandle
     from sluice.image import Image
     from sluice.models.deployment import AutoScalingSpec, InferenceStore, ScalingGroupResourceRequest

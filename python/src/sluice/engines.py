@@ -24,8 +24,8 @@ _JSON = {"content-type": "application/json"}
 
 @dataclass(frozen=True)
 class ReadinessProbe:
-    """Kubernetes' meanings and defaults. ``path`` is from the container's root and may hold ``{model_id}``; None: ``/ready`` below
-    the base URL. ``port`` None: the engine's."""
+    """Kubernetes' meanings and defaults. ``path`` is from the container's root and may hold ``{model_id}``; None: ``/ready``
+    below the base URL. ``port`` None: the engine's."""
 
     path: str | None = None
     port: int | None = None

@@ -1,4 +1,7 @@
-"""``python -m sluice.import_command``: what ``sluice models import`` runs. The server and the key are $SLUICE_URL and $SLUICE_API_KEY."""
+"""``python -m sluice.import_command``: what ``sluice models import`` runs.
+
+The server and the key are $SLUICE_URL and $SLUICE_API_KEY.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +58,8 @@ def main(given: list[str] | None = None) -> int:
             aliases=options.alias,
             input_schema=named_schema(options.input, "--input"),
             output_schema=named_schema(options.output, "--output"),
-            **({"folder": source} if source.is_dir() else {"archive": source}),
+            folder=source if source.is_dir() else None,
+            archive=None if source.is_dir() else source,
         )
     except (SluiceError, OSError, ValueError) as error:
         sys.stderr.write(f"sluice: {error}\n")

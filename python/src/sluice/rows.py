@@ -15,8 +15,7 @@ from sluice.arrow_types import arrow_type
 from sluice.value_check import exact_array
 
 _TAKEN = (
-    "a pyarrow Table or RecordBatch, a pandas or polars DataFrame, a dict of columns, a list of dicts, "
-    "or one list for each input"
+    "a pyarrow Table or RecordBatch, a pandas or polars DataFrame, a dict of columns, a list of dicts, or one list for each input"
 )
 
 
@@ -105,10 +104,7 @@ def _plain(table: pa.Table, fields: Callable[[], Any]) -> pa.Table:
         known = {name: arrow_type(kind) for name, kind in declared.items() if kind != "any"}
         types = [known.get(n, t) if pt.is_null(t) else t for n, t in zip(table.column_names, types, strict=True)]
     schema = pa.schema([pa.field(f.name, t, f.nullable) for f, t in zip(table.schema, types, strict=True)])
-    columns = [
-        column if column.type == kind else _cast(column, kind)
-        for column, kind in zip(table.columns, types, strict=True)
-    ]
+    columns = [column if column.type == kind else _cast(column, kind) for column, kind in zip(table.columns, types, strict=True)]
     return pa.Table.from_arrays(columns, schema=schema) if columns else table.replace_schema_metadata(None)
 
 
@@ -199,7 +195,9 @@ def _json_text(value: Any) -> str:
 def _from_positions(args: tuple[Any, ...], fields: Callable[[], Any]) -> pa.Table:
     declared = fields()
     if declared is None:
-        raise TypeError("this function takes a whole table of any columns; give a pyarrow Table, a DataFrame or a dict of columns")
+        raise TypeError(
+            "this function takes a whole table of any columns; give a pyarrow Table, a DataFrame or a dict of columns"
+        )
     names = [field["name"] for field in declared]
     if len(args) == 1 and _are_rows(args[0], declared):
         rows: Sequence[Mapping[str, Any]] = args[0]
@@ -209,9 +207,7 @@ def _from_positions(args: tuple[Any, ...], fields: Callable[[], Any]) -> pa.Tabl
                 raise ValueError(f"row {at} has {unknown[0]!r}, which is no input; the inputs are {', '.join(names)}")
         return _from_columns({name: [row.get(name) for row in rows] for name in names}, fields)
     if len(args) != len(names):
-        raise TypeError(
-            f"{len(args)} columns were given by position; the function takes {len(names)}: {', '.join(names)}"
-        )
+        raise TypeError(f"{len(args)} columns were given by position; the function takes {len(names)}: {', '.join(names)}")
     return _from_columns(dict(zip(names, args, strict=True)), lambda: declared)
 
 

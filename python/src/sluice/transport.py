@@ -37,7 +37,14 @@ PIECE_BYTES = 2**18
 ANSWER_S = 1.0
 """What one exchange may take where a caller waits for less: a timeout of 0 still asks once."""
 CONNECTIONS_MAX = 64
-_CODES = {401: "unauthorized", 403: "forbidden", 404: "not_found", 413: "payload_too_large", 429: "queue_full", 503: "shutting_down"}
+_CODES = {
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    413: "payload_too_large",
+    429: "queue_full",
+    503: "shutting_down",
+}
 
 Headers = Mapping[str, str]
 

@@ -173,7 +173,7 @@ def _lost_leaf(values: Iterable[Any], kind: pa.DataType) -> Any:
     for python_type in set(map(type, values)) - _EXACT:
         if issubclass(python_type, Integral):
             continue
-        given = [value for value in values if type(value) is python_type]
+        given: list[Any] = [value for value in values if type(value) is python_type]
         if python_type is float and all(map(float.is_integer, given)):
             continue
         loses = _loses(python_type, kind)

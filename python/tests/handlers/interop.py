@@ -34,9 +34,7 @@ TYPES = {
 ALONE = ["bool", "utf8", "large_list", "fixed_size_list", "decimal128", "dictionary"]
 
 
-@sluice.function(
-    name="identity", output_type=pa.struct(list(TYPES.items())), max_batching_size=7, max_buffer_duration=1
-)
+@sluice.function(name="identity", output_type=pa.struct(list(TYPES.items())), max_batching_size=7, max_buffer_duration=1)
 def identity(table: pa.Table):
     columns = [table.column(name).combine_chunks() for name in TYPES]
     return pa.StructArray.from_arrays(columns, fields=[pa.field(name, kind) for name, kind in TYPES.items()])

@@ -5,7 +5,6 @@ import datetime
 import classes
 import pyarrow as pa
 import pytest
-
 import sluice
 from sluice import InferenceStore
 

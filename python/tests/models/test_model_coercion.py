@@ -42,7 +42,9 @@ def test_numpy_has_names_of_its_own():
     numbered = schema_fields({"col_0": int, "col_1": int}, "output_schema")
     assert coerced(matrix, numbered, 2).to_pydict() == {"col_0": [1, 3], "col_1": [2, 4]}
     named = schema_fields({"a": int, "b": int}, "output_schema")
-    with pytest.raises(PredictionError, match="returned the columns 'col_0', 'col_1'; output_schema has 'a', 'b'.*return a dict of columns"):
+    with pytest.raises(
+        PredictionError, match="returned the columns 'col_0', 'col_1'; output_schema has 'a', 'b'.*return a dict of columns"
+    ):
         coerced(matrix, named, 2)
     assert coerced(matrix, named, 2, by_position=True).to_pydict() == {"a": [1, 3], "b": [2, 4]}
 

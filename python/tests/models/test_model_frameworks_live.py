@@ -37,7 +37,7 @@ def xgboost_regressor():
 
 
 def lightgbm_classifier():
-    label = np.where(PRICE > PRICE.median(), "high", "low")
+    label = np.where(PRICE.gt(PRICE.median()), "high", "low")
     model = lightgbm.LGBMClassifier(n_estimators=20, verbose=-1).fit(FRAME, label)
     return model, {"label": str}, model.predict(FRAME)
 

@@ -47,7 +47,10 @@ def test_the_base_class_is_what_the_decorator_adds(lay, tmp_path):
     handler.load_model()
     assert handler.predict(DataFrame(ROWS))["y"].tolist() == [40.0, 80.0]
     assert lay(handler, X, Y).predict(ROWS).to_pylist() == [40.0, 80.0]
-    assert lay(classes.Checked(files=[tmp_path / "words.txt"], model=classes.Doubler()), X, Y).predict(ROWS).to_pylist() == [4.0, 8.0]
+    assert lay(classes.Checked(files=[tmp_path / "words.txt"], model=classes.Doubler()), X, Y).predict(ROWS).to_pylist() == [
+        4.0,
+        8.0,
+    ]
 
 
 def test_a_constructor_that_works_with_the_model_says_where_that_belongs(lay):

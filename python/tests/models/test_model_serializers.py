@@ -21,7 +21,7 @@ from sluice.models.serializers import serializer_name
 RANDOM = np.random.default_rng(7)
 FRAME = pd.DataFrame({"sqft": RANDOM.uniform(50, 300, 200), "rooms": RANDOM.integers(1, 9, 200).astype(float)})
 PRICE = FRAME.sqft * 30 + FRAME.rooms * 100
-CLASS = np.where(PRICE > PRICE.median(), "high", "low")
+CLASS = np.where(PRICE.gt(PRICE.median()), "high", "low")
 TABLE = pa.Table.from_pandas(FRAME, preserve_index=False)
 INPUTS = {"sqft": float, "rooms": float}
 MATRIX = FRAME.to_numpy()
@@ -171,7 +171,9 @@ def test_columns_that_a_model_was_not_fitted_with_are_said(lay, recwarn):
     model = LinearRegression().fit(FRAME, PRICE)
     lay(model, {"rooms": float, "sqft": float}, {"y": float})
     assert not [one for one in recwarn.list if "fitted with" in str(one.message)]
-    with pytest.warns(UserWarning, match="fitted with the columns sqft, rooms, and input_schema names Sqft, Rooms; .* by position"):
+    with pytest.warns(
+        UserWarning, match="fitted with the columns sqft, rooms, and input_schema names Sqft, Rooms; .* by position"
+    ):
         lay(model, {"Sqft": float, "Rooms": float}, {"y": float})
 
 

@@ -151,7 +151,9 @@ def test_a_pickle_is_refused_outside_of_its_replica(lay):
 def test_objects_that_nothing_saves_are_refused(lay):
     holder = classes.Doubler()
     holder.lock = __import__("threading").Lock()
-    with pytest.raises(DeclarationError, match=r"cannot be pickled \(cannot pickle .*lock.*\); put functions .* or hand its files over"):
+    with pytest.raises(
+        DeclarationError, match=r"cannot be pickled \(cannot pickle .*lock.*\); put functions .* or hand its files over"
+    ):
         lay(holder, X, Y)
 
 

@@ -2,8 +2,9 @@
 
     pyarrow_cases.py write DIR     one stream per case and layout, and DIR/cases.json
     pyarrow_cases.py check DIR     reads DIR/checks.json, prints one line per difference
-    pyarrow_cases.py accept DIR    reads the streams in DIR/accepted.bin (each after its length, 4 bytes), prints one line per
-                                   stream that pyarrow does not take, with its place
+    pyarrow_cases.py accept DIR    reads the streams in DIR/accepted.bin, prints one line per stream that pyarrow does not take
+
+In accepted.bin each stream comes after its length, 4 bytes; its line begins with its place.
 """
 
 import datetime as dt
@@ -29,8 +30,11 @@ def cases():
     yield "bool", pa.array(with_nulls(lambda i: i % 3 == 0))
     for bits in (8, 16, 32, 64):
         low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
-        yield f"int{bits}", pa.array(with_nulls(lambda i: [low, high, 0, -1, i][i % 5 if i % 5 != 3 else 0]), f"int{bits}")
-        yield f"uint{bits}", pa.array(with_nulls(lambda i: [0, 2**bits - 1, 1, 2, i][i % 5]), f"uint{bits}")
+        yield (
+            f"int{bits}",
+            pa.array(with_nulls(lambda i, low=low, high=high: [low, high, 0, -1, i][i % 5 if i % 5 != 3 else 0]), f"int{bits}"),
+        )
+        yield f"uint{bits}", pa.array(with_nulls(lambda i, bits=bits: [0, 2**bits - 1, 1, 2, i][i % 5]), f"uint{bits}")
     for name in ("float16", "float32", "float64"):
         yield name, pa.array(with_nulls(lambda i: (i - 18) / 8), getattr(pa, name)())
     yield "float64_wide", pa.array(with_nulls(lambda i: 1.1 * 10.0 ** (i * 16 - 300)))
@@ -50,14 +54,23 @@ def cases():
     struct = pa.struct([("a", pa.int32()), ("b b", pa.list_(pa.utf8())), ("c", pa.struct([("d", pa.bool_())]))])
     yield "struct", pa.array(with_nulls(lambda i: {"a": i, "b b": [words[i % 7]], "c": None if i % 2 else {"d": True}}), struct)
     yield "list_struct", pa.array(with_nulls(lambda i: [{"a": i, "b b": None, "c": None}] * (i % 3)), pa.list_(struct))
-    yield "map", pa.array(with_nulls(lambda i: [(f"k{k}", k if k else None) for k in range(i % 4)]), pa.map_(pa.utf8(), pa.int32()))
+    yield (
+        "map",
+        pa.array(with_nulls(lambda i: [(f"k{k}", k if k else None) for k in range(i % 4)]), pa.map_(pa.utf8(), pa.int32())),
+    )
     yield "dictionary", pa.array(with_nulls(lambda i: words[i % 4])).dictionary_encode()
-    yield "dictionary_int8", pa.DictionaryArray.from_arrays(pa.array(with_nulls(lambda i: i % 3), pa.int8()), pa.array([7, 2**40, -1]))
+    yield (
+        "dictionary_int8",
+        pa.DictionaryArray.from_arrays(pa.array(with_nulls(lambda i: i % 3), pa.int8()), pa.array([7, 2**40, -1])),
+    )
     yield "list_dictionary", pa.array(with_nulls(lambda i: words[: i % 4]), pa.list_(pa.dictionary(pa.int16(), pa.utf8())))
     for unit in ("s", "ms"):
         yield f"timestamp_{unit}", pa.array(with_nulls(lambda i: epoch + dt.timedelta(hours=i)), pa.timestamp(unit))
     for unit in ("us", "ns"):
-        yield f"timestamp_{unit}", pa.array(with_nulls(lambda i: epoch + dt.timedelta(minutes=i, microseconds=i)), pa.timestamp(unit))
+        yield (
+            f"timestamp_{unit}",
+            pa.array(with_nulls(lambda i: epoch + dt.timedelta(minutes=i, microseconds=i)), pa.timestamp(unit)),
+        )
     yield "timestamp_utc", pa.array(with_nulls(lambda i: utc + dt.timedelta(milliseconds=i * 999_999)), pa.timestamp("ms", "UTC"))
     yield "date32", pa.array(with_nulls(lambda i: dt.date(1969, 12, 20) + dt.timedelta(days=i)))
     yield "date64", pa.array(with_nulls(lambda i: dt.date(1969, 12, 20) + dt.timedelta(days=i)), pa.date64())
@@ -118,7 +131,9 @@ def write(directory):
         layouts = {
             name: table.to_batches(),
             f"{name}.offset": padded.slice(5, ROWS).to_batches(),
-            f"{name}.batches": table.to_batches(max_chunksize=11) if "dictionary" not in name else [table.slice(k, 11).combine_chunks().to_batches()[0] for k in range(0, ROWS, 11)],
+            f"{name}.batches": table.to_batches(max_chunksize=11)
+            if "dictionary" not in name
+            else [table.slice(k, 11).combine_chunks().to_batches()[0] for k in range(0, ROWS, 11)],
         }
         for layout, batches in layouts.items():
             write_stream(directory / f"{layout}.arrow", batches, table.schema)
@@ -179,12 +194,16 @@ def extensions(directory):
     storages += [pa.dictionary(pa.int8(), pa.utf8()), pa.struct([("a", pa.int8())]), pa.null()]
     names = [f"arrow.{name}" for name in ("uuid", "json", "bool8", "opaque", "variable_shape_tensor", "none")] + ["geoarrow.wkb"]
     found = [("arrow.fixed_shape_tensor", text, storages[5]) for text in tensors]
-    found += [(name, text, storage) for name in [*names, "arrow.fixed_shape_tensor"] for text in ("", "{") for storage in storages]
+    found += [
+        (name, text, storage) for name in [*names, "arrow.fixed_shape_tensor"] for text in ("", "{") for storage in storages
+    ]
     for place, (name, text, storage) in enumerate(found):
         about = {"ARROW:extension:name": name, "ARROW:extension:metadata": text}
         for depth, kind in enumerate((storage, pa.list_(pa.field("item", storage, metadata=about)))):
             schema = pa.schema([pa.field("result", kind, metadata=None if depth else about)])
-            batch = pa.record_batch([pa.array([None], storage) if depth == 0 else pa.nulls(1, pa.list_(storage)).cast(kind)], schema=schema)
+            batch = pa.record_batch(
+                [pa.array([None], storage) if depth == 0 else pa.nulls(1, pa.list_(storage)).cast(kind)], schema=schema
+            )
             write_stream(directory / f"extension-{place}-{depth}.arrow", [batch], schema)
 
 

@@ -110,9 +110,7 @@ class Rankings:
         return figures
 
 
-def rank_queries(
-    documents: Documents, relevance: Relevance, rows: np.ndarray, unit: np.ndarray, rankings: Rankings
-) -> None:
+def rank_queries(documents: Documents, relevance: Relevance, rows: np.ndarray, unit: np.ndarray, rankings: Rankings) -> None:
     """Ranks the documents for the queries ``rows``, whose vectors are ``unit``."""
     from sklearn import config_context
 

@@ -153,9 +153,7 @@ def _regression(sending: _Sending, source: TableSource, labels: str, inputs: Inp
     _require_answers(len(pairs[0]), failures)
     figures = regression_figures(*pairs)
     counts = _counts(is_labelled, len(pairs[0]), failures)
-    return Evaluation(
-        "regression", sending.target.name, figures.values, counts, figures.reasons, failures=_first(failures)
-    )
+    return Evaluation("regression", sending.target.name, figures.values, counts, figures.reasons, failures=_first(failures))
 
 
 def _classification(
@@ -233,9 +231,7 @@ def _retrieval(
     }
     notes = _retrieval_notes(relevance, found, rankings.lost)
     firsts = [*_first(failures[0]), *_first(failures[1])]
-    return Evaluation(
-        "retrieval", sending.target.name, figures.values, counts, figures.reasons, failures=firsts, notes=notes
-    )
+    return Evaluation("retrieval", sending.target.name, figures.values, counts, figures.reasons, failures=firsts, notes=notes)
 
 
 def _retrieval_notes(relevance: Relevance, found: Documents, lost: int) -> list[str]:

@@ -151,7 +151,7 @@ def _unzip(file: IO[bytes], target: _Target) -> None:
 
 
 def _untar(file: IO[bytes], head: bytes, target: _Target, limit: int) -> None:
-    with _decompressed(file, head) as plain, tarfile.open(fileobj=_Bounded(plain, limit), mode="r:") as archive:  # type: ignore[call-overload]
+    with _decompressed(file, head) as plain, tarfile.open(fileobj=_Bounded(plain, limit), mode="r:") as archive:
         for entry in archive:
             if entry.isdir():
                 target.path_of(entry.name)

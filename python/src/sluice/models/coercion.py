@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 from pyarrow import types as pt
@@ -25,7 +25,7 @@ _ERRORS = (pa.ArrowException, TypeError, ValueError, OverflowError)
 
 _TENSORS = ("torch", "tensorflow", "jax", "jaxlib")
 
-Column = pa.Array | pa.ChunkedArray
+Column: TypeAlias = pa.Array | pa.ChunkedArray
 
 
 class PredictionError(OutputError, TypeError):

@@ -104,5 +104,5 @@ def _called(cls: type, arguments: Mapping[str, Any]) -> Any:
     more = next((name for name, one in parameters.items() if one.kind is one.VAR_KEYWORD), None)
     if more is not None:
         given[more] = dict(arguments.get(more) or {})
-    bound = inspect.BoundArguments(inspect.Signature(list(parameters.values())), given)  # type: ignore[arg-type]
+    bound = inspect.BoundArguments(inspect.Signature(list(parameters.values())), given)
     return cls(*bound.args, **bound.kwargs)

@@ -35,16 +35,17 @@ def model_handler(cls: C) -> C:
     if not isinstance(cls, type):
         raise DeclarationError(f"@model_handler got {cls!r}; it takes a class with a method predict(self, df)")
     entry_of(cls)
-    if cls.__init__ is object.__init__:
-        cls.__init__ = _initialise  # type: ignore[misc]
-    elif cls.__init__ is not _initialise:
-        cls.__init__ = recorded(cls.__init__)  # type: ignore[misc]
+    made: Any = cls  # for type checkers, which forbid what a decorator is for
+    if made.__init__ is object.__init__:
+        made.__init__ = _initialise
+    elif made.__init__ is not _initialise:
+        made.__init__ = recorded(made.__init__)
     for name, default in (("model", None), ("files", MappingProxyType({})), ("artifact_path", ARTIFACT_PATH)):
         if not hasattr(cls, name):
             setattr(cls, name, default)
     if not callable(getattr(cls, "load_model", None)):
-        cls.load_model = _load_model  # type: ignore[attr-defined]
-    cls.default_load_model = default_load_model  # type: ignore[attr-defined]
+        made.load_model = _load_model
+    made.default_load_model = default_load_model
     setattr(cls, _MARK, True)
     return cls
 
@@ -123,11 +124,13 @@ def _load_model(self: Any) -> None:
 
 
 class ModelHandler:
-    """What :func:`model_handler` adds, as a base class for type checkers, which cannot know what a decorator adds::
+    """What :func:`model_handler` adds, as a base class::
 
         @sluice.model_handler
         class Ranker(sluice.ModelHandler):
             def predict(self, df: sluice.DataFrame) -> dict[str, list[float]]: ...
+
+    For type checkers, which cannot know what a decorator adds.
     """
 
     model: Any = None

@@ -88,7 +88,9 @@ def label_indices(labels: Any) -> dict[str, int]:
         raise DeclarationError(f'class_labels is {labels!r}; it takes a list of labels, or {{"cat": 0}}')
     for label, index in indices.items():
         if not isinstance(label, str) or not isinstance(index, int) or isinstance(index, bool) or index < 0:
-            raise DeclarationError(f"class_labels[{label!r}] is {index!r}; labels are texts, and their indices whole numbers from 0")
+            raise DeclarationError(
+                f"class_labels[{label!r}] is {index!r}; labels are texts, and their indices whole numbers from 0"
+            )
     return indices
 
 

@@ -48,7 +48,7 @@ class PackageOptions:
 
 
 @contextmanager
-def packaged(model: Any, options: PackageOptions):  # type: ignore[no-untyped-def]
+def packaged(model: Any, options: PackageOptions):
     """A :class:`Package`; the files that serializers wrote are there until the block ends."""
     with tempfile.TemporaryDirectory(prefix="sluice-model-") as directory:
         yield _package(model, options, Path(directory))

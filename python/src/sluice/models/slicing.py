@@ -157,7 +157,7 @@ class _Slicer:
                         return ast.unparse(single)
         return _made_import(name, value)
 
-    def _assignments(self, name: str) -> Iterator[ast.stmt]:
+    def _assignments(self, name: str) -> Iterator[ast.Assign | ast.AnnAssign]:
         for statement in self._top_level():
             targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
             if isinstance(statement, (ast.Assign, ast.AnnAssign)) and any(

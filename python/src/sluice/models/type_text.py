@@ -17,7 +17,7 @@ _NAMES = [name for name in NAMES if name != "json"]
 
 def named_schema(given: list[str], option: str) -> pa.Schema | None:
     """One column for each ``NAME=TYPE``; None without any. Raises DeclarationError that names the option and the way out."""
-    fields = []
+    fields: list[pa.Field] = []
     for text in given:
         name, equals, kind = text.partition("=")
         if not name or not equals:

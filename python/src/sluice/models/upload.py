@@ -12,7 +12,7 @@ from sluice.image import Image
 from sluice.transport import Transport
 
 
-def uploaded(transport: Transport, files: Mapping[str, Path]) -> list[dict[str, Any]]:
+def uploaded(transport: Transport, files: Mapping[str, str | Path]) -> list[dict[str, Any]]:
     """``[{"path", "digest", "bytes"}]``; what the server has already is not sent again."""
     artifacts = Artifacts(transport)
     stored = {path: artifacts.upload(file) for path, file in sorted(files.items())}

@@ -5,7 +5,7 @@ They live in a pool of their own, so that a handler may import generated modules
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
@@ -18,7 +18,11 @@ _STRING, _BYTES, _ENUM = _Field.TYPE_STRING, _Field.TYPE_BYTES, _Field.TYPE_ENUM
 POOL = descriptor_pool.DescriptorPool()
 
 
-def _file(name: str, package: str, messages: dict[str, list[tuple[str, int, Any]]]) -> descriptor_pb2.FileDescriptorProto:
+Messages: TypeAlias = dict[str, list[tuple[str, int, "str | None"]]]
+"""Name → fields: name, kind, and the type's name where the kind alone does not tell it."""
+
+
+def _file(name: str, package: str, messages: Messages) -> descriptor_pb2.FileDescriptorProto:
     file = descriptor_pb2.FileDescriptorProto(name=name, package=package, syntax="proto3")
     for message, fields in messages.items():
         made = file.message_type.add(name=message)
@@ -32,7 +36,7 @@ def _class(name: str) -> Any:
 
 
 def _remote_call() -> None:
-    messages = {
+    messages: Messages = {
         "CallFunctionRequest": [("name", _STRING, None), ("feather_stream", _BYTES, None)],
         "CallFunctionResponse": [("feather_stream", _BYTES, None)],
     }
@@ -45,7 +49,10 @@ def _remote_call() -> None:
 
 def _health() -> None:
     kind = ".grpc.health.v1.HealthCheckResponse.ServingStatus"
-    messages = {"HealthCheckRequest": [("service", _STRING, None)], "HealthCheckResponse": [("status", _ENUM, kind)]}
+    messages: Messages = {
+        "HealthCheckRequest": [("service", _STRING, None)],
+        "HealthCheckResponse": [("status", _ENUM, kind)],
+    }
     file = _file("grpc/health/v1/health.proto", "grpc.health.v1", messages)
     status = file.message_type[1].enum_type.add(name="ServingStatus")
     for number, name in enumerate(("UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN")):

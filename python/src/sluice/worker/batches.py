@@ -11,6 +11,7 @@ import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sluice.worker.channel import LENGTHS, Channel
@@ -112,7 +113,7 @@ class Batches:
             if kind == "call":
                 pending = self._channel.pending()
                 is_cancelled = bool(pending) and _is_cancelled(pending, header["id"])
-                return Batch(header, lambda: self._read(header, body), is_cancelled)
+                return Batch(header, partial(self._read, header, body), is_cancelled)
 
     def _read_ahead(self, ahead: _Ahead) -> None:
         while True:

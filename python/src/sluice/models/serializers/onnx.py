@@ -48,7 +48,7 @@ def save(model: Any, request: SaveRequest) -> Saved:
 
 
 def _weights_beside(path: Path) -> dict[str, Path]:
-    """The files that a model keeps its weights in, as PyTorch's exporter writes them; the graph names them from its own folder."""
+    """The files that a model keeps its weights in, as PyTorch's exporter writes them; the graph names them from its folder."""
     found = {name: path.parent / name for name in _named_weights(path)}
     for name, file in found.items():
         if Path(name).name != name or name == NAME:
@@ -94,8 +94,8 @@ def predict(model: Any, frame: DataFrame, outputs: list[Field]) -> Any:
     elif len(wanted) == 1:
         given = {wanted[0].name: frame.to_numpy().astype(_DTYPES.get(wanted[0].type, "float32"))}
     else:
-        names = ", ".join(one.name for one in wanted)
-        raise DeclarationError(f"the ONNX model has the inputs {names}; name the columns of input_schema so, or write a class")
+        inputs = ", ".join(one.name for one in wanted)
+        raise DeclarationError(f"the ONNX model has the inputs {inputs}; name the columns of input_schema so, or write a class")
     there = [one.name for one in session.get_outputs()]
     names = [field["name"] for field in outputs]
     if all(name in there for name in names):

@@ -35,8 +35,8 @@ def save(model: Any, request: SaveRequest, reason: str = "no framework of the li
         data = pickle.dumps(model, protocol=5)
     except Exception as error:  # an object's own reduce may do anything
         raise DeclarationError(
-            f"{named} cannot be pickled ({one_line(error)}); put functions that it holds into a file and import them, or hand its "
-            "files over with files=[…] and build it in load_model"
+            f"{named} cannot be pickled ({one_line(error)}); put functions that it holds into a file and import them, or hand "
+            "its files over with files=[…] and build it in load_model"
         ) from None
     (request.directory / NAME).write_bytes(data)
     warnings.warn(

@@ -44,7 +44,7 @@ def _first(model: Any, request: SaveRequest) -> Saved:
     if request.is_bare:
         ways.append(("torch.export", _export))
     ways.append(("TorchScript", _scripted))
-    reasons = []
+    reasons: list[str] = []
     for name, way in ways:
         try:
             return way(model, request, "; ".join(reasons))
