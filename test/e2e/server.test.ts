@@ -4,7 +4,15 @@ import { existsSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, describe, expect, it } from 'vitest';
-import { eventually, type Home, PYTHON, ROOT, SluiceServer, sluice } from '../support/sluice-process.ts';
+import {
+  eventually,
+  type Home,
+  PYTHON,
+  ROOT,
+  SluiceServer,
+  sluice,
+  untilDead,
+} from '../support/sluice-process.ts';
 import { onEveryStore } from '../support/stores.ts';
 
 const run = promisify(execFile);
@@ -83,6 +91,24 @@ onEveryStore((store) => {
       const again = await started({ home: server.home });
       const answer = await fetch(`${again.url}${at}/result?wait=60`);
       expect(await answer.json()).toMatchObject({ status: 'completed', result: [1, 3, 4], errors: [] });
+    });
+  });
+
+  describe('a server that is killed', () => {
+    it('takes along handlers that hold their interpreter or their loop', async () => {
+      const server = await started();
+      for (const file of ['stuck.py', 'stuck.ts']) await server.deploy(`test/fixtures/functions/${file}`);
+      for (const name of ['holds_the_interpreter', 'loops', 'sleeps']) {
+        await submit(server, name, [1]);
+        await eventually(`${name} has begun`, async () => {
+          const logs = await (await fetch(`${server.url}/v1/functions/${name}/logs`)).text();
+          return logs.includes('begun');
+        });
+      }
+      const handlers = server.handlers();
+      expect(handlers).toHaveLength(3);
+      await server.kill('SIGKILL');
+      await Promise.all(handlers.map(untilDead));
     });
   });
 

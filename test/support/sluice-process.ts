@@ -1,6 +1,7 @@
 /** Real `sluice` processes for end-to-end tests: the launcher that users run, on a free port and a data directory of its own. */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
@@ -205,3 +206,10 @@ export const eventually = async <T>(
     await new Promise((resolve) => setTimeout(() => resolve(null), POLL_MS));
   }
 };
+
+/** Resolves when the process is gone, or a zombie that nobody has collected. */
+export const untilDead = (pid: number): Promise<true> =>
+  eventually(`process ${pid} is dead`, async () => {
+    const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
+    return stat === '' || /\) [ZX] /.test(stat);
+  });

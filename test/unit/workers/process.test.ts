@@ -1,7 +1,7 @@
 /** One handler process: order, prefetch, ends, and children that break the protocol. */
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -9,7 +9,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { InputStream } from '../../../shared/arrow/index.ts';
 import type { HandlerContext } from '../../../workers/handler.ts';
 import { HandlerProcess, type ProcessCommand } from '../../../workers/process.ts';
-import { eventually } from '../../support/sluice-process.ts';
+import { untilDead } from '../../support/sluice-process.ts';
 
 const FRAMES = fileURLToPath(new URL('../../../workers/frames.ts', import.meta.url));
 const WITHDRAWAL = fileURLToPath(new URL('../../../workers/withdrawal.ts', import.meta.url));
@@ -62,13 +62,6 @@ const run = (
   begun: () => void = () => undefined,
   signal = new AbortController().signal,
 ) => handler.run({ rows: 1, parts: [new InputStream([new Uint8Array([7])])] }, context, signal, begun);
-
-/** Resolves when the process is gone, or a zombie that nobody has collected. */
-const untilDead = (pid: number): Promise<true> =>
-  eventually(`process ${pid} is dead`, async () => {
-    const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
-    return stat === '' || /\) [ZX] /.test(stat);
-  });
 
 const ECHO = `ready(); for await (const { header, body } of frames) {
   if (header.type === 'call') send({ type: 'result', id: header.id, rows: 1, errors: [] }, body);

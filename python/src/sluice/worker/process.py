@@ -114,6 +114,7 @@ def _serve(channel: Any, turns: Turns) -> None:
 
 def main() -> None:
     channel = _imports()
+    from sluice.worker.host_watch import end_with_host
     from sluice.worker.withdrawal import Turns, listen
 
     try:
@@ -121,6 +122,7 @@ def main() -> None:
     except OSError:
         print("sluice.worker is started by the server, which hands it sockets as file descriptors 3 and 4.", file=sys.stderr)
         sys.exit(2)
+    end_with_host(frames)
     channel.private_streams()
     turns = Turns()
     listen(frames, control, turns)
