@@ -3,6 +3,7 @@ embed.py, so deploying it makes a new version of ``embed`` and nobody's calls ch
 
 import functools
 
+import pyarrow as pa
 import sluice
 
 
@@ -23,6 +24,7 @@ def model():
     max_buffer_duration=50,
     retries=3,
     on_startup=model,
+    output_type=pa.list_(pa.float32()),
 )
 def embed(text: list[str]) -> list[list[float]]:
     return model().encode(text, batch_size=256, normalize_embeddings=True)

@@ -1,6 +1,7 @@
 """The model against known values, and the demo's two scripts end to end on a handful of rows."""
 
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,23 @@ def test_a_row_does_not_depend_on_its_batch():
     together = encode(texts)
     alone = np.concatenate([encode([text]) for text in texts])
     np.testing.assert_allclose(together, alone, atol=2e-5)
+
+
+def declared(file: str) -> dict:
+    """What `sluice deploy` reads of the file's one function."""
+    command = [sys.executable, "-m", "sluice.manifest", HERE / file]
+    (function,) = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)["functions"]
+    return function
+
+
+def test_the_gpu_version_is_declared_without_torch_and_changes_nobodys_calls():
+    here, there = declared("embed.py"), declared("embed_gpu.py")
+    assert [there[key] for key in ("name", "inputs", "output")] == [here[key] for key in ("name", "inputs", "output")]
+    assert there["resources"] == {"cpu": 2, "memory_bytes": 4 * 2**30, "gpu": "nvidia-l4"}
+    assert (there["max_batching_size"], there["max_buffer_duration"], there["retry"]["retries"]) == (1024, 50, 3)
+    assert there["environment"]["base"] == "python:3.12-slim"
+    assert there["environment"]["steps"] == [{"run": "pip install sentence-transformers"}]
+    assert [source["path"] for source in there["source"]] == ["embed_gpu.py"]
 
 
 def test_text_beyond_256_tokens_is_cut():
