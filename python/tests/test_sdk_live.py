@@ -1,6 +1,7 @@
 """The client against the real server: calls, handles, chunks, failures, timeouts."""
 
 import asyncio
+import datetime
 import json
 import os
 import pickle
@@ -302,6 +303,21 @@ def test_exactly_as_many_chunks_as_asked_for(remote):
 
 def calls_of(remote, name):
     return remote._transport.request("GET", f"/v1/calls?function={name}&limit=100").json()["calls"]
+
+
+def test_what_chunks_have_read_is_kept_for_minutes_only(remote):
+    def kept(call):
+        times = [datetime.datetime.fromisoformat(call[name].replace("Z", "+00:00")) for name in ("finished_at", "expires_at")]
+        return times[1] - times[0]
+
+    handle = remote.function("widen").defer_batch(TABLE)
+    handle.get()
+    before = {call["call_id"] for call in calls_of(remote, "widen")}
+    remote.function("widen").chunked_call(TABLE, num_chunks=3)
+    new = [call for call in calls_of(remote, "widen") if call["call_id"] not in before]
+    assert len(new) == 3
+    assert all(kept(call) < datetime.timedelta(hours=1) for call in new)
+    assert kept(handle.show()) > datetime.timedelta(hours=1)
 
 
 @pytest.mark.parametrize("on_error", ["raise", "null"])

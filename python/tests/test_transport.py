@@ -13,8 +13,12 @@ import sluice
 from sluice import transport
 
 
+SILENCE = "silence"
+
+
 class Script(ThreadingHTTPServer):
-    """Answers requests in order with (status, headers, document); None cuts the connection without an answer."""
+    """Answers requests in order with (status, headers, document); None cuts the connection without an answer, and SILENCE keeps
+    it without one until the server is closed."""
 
     daemon_threads = True
 
@@ -23,7 +27,13 @@ class Script(ThreadingHTTPServer):
         self.answers = list(answers)
         self.seen: list[tuple[str, str, dict[str, str]]] = []
         self.callers: list[tuple[str, int]] = []
+        self.cancelled = threading.Event()
+        self.closed = threading.Event()
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+
+    def server_close(self) -> None:
+        self.closed.set()
+        super().server_close()
 
     @property
     def url(self) -> str:
@@ -38,7 +48,9 @@ class Answer(BaseHTTPRequestHandler):
         self.server.seen.append((self.command, self.path, {k.lower(): v for k, v in self.headers.items()}))
         self.server.callers.append(self.client_address)
         answer = self.server.answers.pop(0)
-        if answer is None:
+        if answer == SILENCE:
+            self.server.closed.wait()
+        if answer in (None, SILENCE):
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
             return
@@ -49,6 +61,8 @@ class Answer(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
+        if self.command == "DELETE":
+            self.server.cancelled.set()
 
     do_GET = do_POST = do_DELETE = _answer
 
@@ -157,6 +171,59 @@ def test_a_call_that_nobody_answered_says_how_to_find_it(silent, rows):
     assert caught.value.call_id is None
     assert f'defer_batch(rows, idempotency_key="{caught.value.idempotency_key}") attaches to it' in str(caught.value)
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+@pytest.mark.parametrize("rows", [TABLE, pa.table(TABLE)])  # with and without asking for the inputs
+def test_a_submission_that_nobody_answers_is_over_with_its_timeout(silent, rows):
+    with pytest.raises(sluice.TimeoutError) as caught:
+        sluice.Remote(silent).function("f").defer_batch(rows, timeout=0.1, idempotency_key="mine")
+    assert (caught.value.call_id, caught.value.idempotency_key) == (None, "mine")
+
+
+def test_chunks_that_nobody_answers_are_over_with_their_timeout(silent):
+    two = pa.table({"text": ["a", "b"]})
+    function = sluice.Remote(silent).function("f")
+    with pytest.raises(sluice.ChunkFailedError) as caught:
+        function.chunked_call(two, chunk_size=1, timeout=0.1)
+    assert isinstance(caught.value.cause, sluice.TimeoutError)
+    assert "failed: the server had not answered after 0.1 s" in str(caught.value)
+    with pytest.raises(sluice.TimeoutError, match="not answered after 0.1 s; nothing was sent"):
+        function.chunked_call(TABLE, chunk_size=1, timeout=0.1)
+    got = function.chunked_call(two, chunk_size=1, timeout=0.1, on_error="null")
+    assert got.column("result").to_pylist() == [None, None]
+    assert all("not finished after 0.1 s" in error for error in got.column("error").to_pylist())
+
+
+CANCELLED = (200, {}, {"status": "cancelled"})
+
+
+@pytest.mark.parametrize(
+    ("answers", "call_id"),
+    [
+        pytest.param([SILENCE, ACCEPTED, CANCELLED], None, id="before it said that it took it"),
+        pytest.param([ACCEPTED, SILENCE, CANCELLED], "c1", id="before it was finished"),
+    ],
+)
+def test_a_chunk_that_a_silent_server_took_is_cancelled(answers, call_id):
+    server = Script(*answers)
+    with pytest.raises(sluice.ChunkFailedError) as caught:
+        sluice.Remote(server.url).function("f").chunked_call(pa.table(TABLE), chunk_size=1, timeout=0.1)
+    assert caught.value.cause.call_id == call_id
+    assert server.cancelled.wait(60)
+    assert server.seen[-1][:2] == ("DELETE", "/v1/calls/c1")
+    assert len({headers["idempotency-key"] for method, _, headers in server.seen if method == "POST"}) == 1
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_chunk_that_a_silent_server_took_is_null_where_that_is_asked_for():
+    server = Script(ACCEPTED, SILENCE, SILENCE, CANCELLED)
+    asked = {"chunk_size": 1, "timeout": 0.1, "on_error": "null"}
+    got = sluice.Remote(server.url).function("f", output_type=pa.int32()).chunked_call(pa.table(TABLE), **asked)
+    assert got.column("result").equals(pa.chunked_array([pa.nulls(1, pa.int32())]))
+    assert server.cancelled.wait(60)
+    server.shutdown()
+    server.server_close()
 
 
 def test_the_key_of_a_call_that_nobody_answered_is_the_one_that_was_sent():

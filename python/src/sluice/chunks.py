@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+import time
+import uuid
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 
-from sluice.errors import CallFailedError, ChunkFailedError, ServerError, SluiceError, TimeoutError
+from sluice.errors import CallFailedError, ChunkFailedError, ConnectionError, ServerError, SluiceError, TimeoutError
 from sluice.handle import AsyncFunctionCallHandle, checked_timeout
 from sluice.results import Result
-from sluice.transport import Stopped
+from sluice.transport import ANSWER_S, Late, Stopped, ending, left_s
 
 CONCURRENT_CHUNKS_MAX = 1024
 """Each chunk in flight holds a thread and a connection."""
+CLOSING_S = 10.0
+"""How long calls that nobody waits for any more are cancelled behind a run: longer than a busy server takes to answer. A process
+that ends waits for it."""
+CLOSING_THREADS = 16
 ON_ERROR = ("raise", "null")
 
-Submit = Callable[[pa.Table], AsyncFunctionCallHandle]
+
+class Submit(Protocol):
+    """``key`` finds the call where Late or Stopped is raised and the server may have taken the rows all the same."""
+
+    def __call__(
+        self, table: pa.Table, *, key: str, end: float | None, stop: threading.Event | None = None
+    ) -> AsyncFunctionCallHandle: ...
 
 
 def _positive(option: str, value: Any, most: int | None = None) -> int:
@@ -62,18 +74,18 @@ class ChunkOptions:
 
 
 class OpenChunk:
-    """The rows of a chunk that the server has not refused, from ``first`` on in the whole table."""
+    """Rows of a chunk that the server has not refused. ``places``: where all of them stand in the whole table."""
 
-    def __init__(self, table: pa.Table, first: int):
+    def __init__(self, table: pa.Table, places: Sequence[int]):
         self.table = table
-        self._first = first
+        self._places = places
         self._rows = list(range(table.num_rows))
         self._refused: dict[int, dict[str, Any]] = {}
 
     def refuse(self, error: ServerError) -> bool:
-        """Takes out the row that the error names; False where it names none. Where it is null in a column that takes no null,
-        all nulls of that column go at once."""
-        row = error.refused_row
+        """Takes out the row that the error names, or the only one where it is too large; False where it is no row's fault. Where
+        the row is null in a column that takes no null, all nulls of that column go at once."""
+        row = 0 if error.is_too_large and len(self._rows) == 1 else error.refused_row
         if row is None or row >= len(self._rows):
             return False
         name = error.problem.get("field")
@@ -81,11 +93,20 @@ class OpenChunk:
         out = {at for at, is_null in enumerate(nulls) if is_null} if row < len(nulls) and nulls[row] else {row}
         for at in out:
             whole = self._rows[at]
-            self._refused[whole] = {"code": error.code, "message": error.at_row(self._first + whole)}
+            self._refused[whole] = {"code": error.code, "message": error.at_row(self._places[whole])}
         left = [at for at in range(len(self._rows)) if at not in out]
         self._rows = [self._rows[at] for at in left]
         self.table = self.table.take(pa.array(left, pa.int64()))
         return True
+
+    def halves(self) -> list[OpenChunk]:
+        """What is left, cut in two."""
+        places = [self._places[row] for row in self._rows]
+        middle = len(places) // 2
+        return [
+            OpenChunk(self.table.slice(0, middle), places[:middle]),
+            OpenChunk(self.table.slice(middle), places[middle:]),
+        ]
 
     def whole(self, result: Result) -> Result:
         """The result with a null and an error for each row that was refused."""
@@ -97,38 +118,71 @@ class OpenChunk:
         return Result(values, self._refused | errors)
 
 
+def _known_type(results: Sequence[Result]) -> pa.DataType:
+    """The first type that a server has answered with; a chunk that was never answered has nulls without one."""
+    types = [result.values.type for result in results]
+    return next((kind for kind in types if not pa.types.is_null(kind)), types[0])
+
+
+def _one_after_the_other(parts: Sequence[Result]) -> Result:
+    kind, values, errors, before = _known_type(parts), [], {}, 0
+    for part in parts:
+        values.append(part.values.cast(kind))
+        errors.update({before + row: error for row, error in part.errors.items()})
+        before += len(part.values)
+    return Result(pa.concat_arrays(values), errors)
+
+
+def _give_up(handle: AsyncFunctionCallHandle, end: float) -> None:
+    if time.monotonic() < end:
+        with suppress(SluiceError):
+            handle.cancel(left_s(end))
+
+
 class ChunkedCall:
     """One run: what is in flight, what is done, and the first failure."""
 
-    def __init__(self, submit: Submit, table: pa.Table, cuts: list[tuple[int, int]], options: ChunkOptions):
+    def __init__(
+        self,
+        submit: Submit,
+        table: pa.Table,
+        cuts: list[tuple[int, int]],
+        options: ChunkOptions,
+        output_type: pa.DataType | None,
+    ):
         self._submit = submit
         self._table = table
         # An empty table goes as one empty call, so that the server says the result's type or what is wrong.
         self._cuts = cuts or [(0, 0)]
         self._options = options
+        self._output_type = output_type
         self._in_flight: set[AsyncFunctionCallHandle] = set()
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self._closing = ThreadPoolExecutor(CLOSING_THREADS, thread_name_prefix="sluice-closing")
         self._results: list[Result | None] = [None] * len(self._cuts)
 
     def run(self) -> pa.Table:
         width = min(self._options.concurrent_chunks, len(self._cuts))
         bar = self._bar()
         threads = ThreadPoolExecutor(width, thread_name_prefix="sluice-chunk")
+        running: dict[Future[Result], int] = {}
         try:
-            self._drive(threads, width, bar)
+            self._drive(threads, width, bar, running)
         except BaseException:
             self._stop.set()
-            self._cancel()
+            end = time.monotonic() + ANSWER_S
+            self._cancel(end)
+            wait(running, timeout=left_s(end))
             raise
         finally:
-            # A submission that was under way when the run stopped cancels its call itself.
-            threads.shutdown(wait=True, cancel_futures=True)
+            # What a silent server keeps under way ends behind the run; a submission among it cancels its call itself.
+            threads.shutdown(wait=False, cancel_futures=True)
+            self._closing.shutdown(wait=False)
             bar.close()
         return self._joined()
 
-    def _drive(self, threads: ThreadPoolExecutor, width: int, bar: Any) -> None:
-        running: dict[Future[Result], int] = {}
+    def _drive(self, threads: ThreadPoolExecutor, width: int, bar: Any, running: dict[Future[Result], int]) -> None:
         upcoming = 0
         while upcoming < len(self._cuts) or running:
             while upcoming < len(self._cuts) and len(running) < width:
@@ -148,61 +202,109 @@ class ChunkedCall:
 
     def _chunk(self, index: int) -> Result:
         first, end = self._cuts[index]
-        chunk = OpenChunk(self._table.slice(first, end - first), first)
-        handle = self._submitted(chunk)
-        with self._lock:
-            self._in_flight.add(handle)
-        if self._stop.is_set():
-            handle.cancel()
-            raise Stopped
-        result = self._settled(handle)
-        if result.errors and self._options.on_error == "raise":
-            with self._lock:
-                self._in_flight.discard(handle)
-            raise CallFailedError(handle.call_id, result.errors, result.values)
-        with self._lock:
-            self._in_flight.discard(handle)
-        with suppress(SluiceError):  # the result is here; the server drops its own later without the word
-            handle.acknowledge()
-        return chunk.whole(result)
+        chunk = OpenChunk(self._table.slice(first, end - first), range(first, end))
+        return self._finished(chunk, ending(self._options.timeout))
 
-    def _submitted(self, chunk: OpenChunk) -> AsyncFunctionCallHandle:
-        """The call of what the server takes of a chunk: rows that it refuses stay out, where failed rows become null."""
-        while not self._stop.is_set():
-            try:
-                return self._submit(chunk.table)
-            except ServerError as error:
-                if self._options.on_error == "raise" or not chunk.refuse(error):
-                    raise
-        raise Stopped
-
-    def _settled(self, handle: AsyncFunctionCallHandle) -> Result:
-        """The result. Where failed rows become null, a chunk that is too late is cancelled and what it has is kept."""
+    def _finished(self, chunk: OpenChunk, end: float | None) -> Result:
+        """The result of a chunk: of one call, or of its halves where failed rows become null and it is too large for one."""
         try:
-            return handle.result(self._options.timeout, stop=self._stop)
+            handle = self._submitted(chunk, end)
         except TimeoutError:
             if self._options.on_error == "raise":
                 raise
-            handle.cancel()
-            late = handle.result(stop=self._stop)
-            message = f"the chunk was not finished after {self._options.timeout:g} s and was cancelled"
-            errors = {
-                row: {**error, "message": message} if error.get("code") == "row_cancelled" else error
-                for row, error in late.errors.items()
-            }
-            return Result(late.values, errors)
+            return chunk.whole(self._too_late(chunk.table.num_rows))
+        except ServerError as error:
+            if self._options.on_error == "raise" or not error.is_too_large or chunk.table.num_rows < 2:
+                raise
+            return chunk.whole(_one_after_the_other([self._finished(half, end) for half in chunk.halves()]))
+        with self._lock:
+            self._in_flight.add(handle)
+        if self._stop.is_set():
+            self._behind(_give_up, handle)
+            raise Stopped
+        result = self._settled(handle, end)
+        with self._lock:
+            self._in_flight.discard(handle)
+        if result is None:
+            return chunk.whole(self._too_late(chunk.table.num_rows))
+        if result.errors and self._options.on_error == "raise":
+            raise CallFailedError(handle.call_id, result.errors, result.values)
+        with suppress(SluiceError):  # the result is here; the server drops its own later without the word
+            handle.acknowledge(CLOSING_S if end is None else left_s(end))
+        return chunk.whole(result)
 
-    def _cancel(self) -> None:
-        """Ends the calls in flight on the server, which also ends the polls that wait for them."""
+    def _submitted(self, chunk: OpenChunk, end: float | None) -> AsyncFunctionCallHandle:
+        """The call of what the server takes of a chunk: rows that it refuses stay out, where failed rows become null."""
+        while not self._stop.is_set():
+            key = uuid.uuid4().hex
+            try:
+                return self._submit(chunk.table, key=key, end=end, stop=self._stop)
+            except ServerError as error:
+                if self._options.on_error == "raise" or not chunk.refuse(error):
+                    raise
+            except Late as late:
+                self._behind(self._find_and_cancel, chunk.table, key)
+                raise TimeoutError(None, self._options.timeout or 0.0, key) from late.__cause__
+            except Stopped as stopped:
+                if isinstance(stopped.__cause__, ConnectionError):
+                    self._behind(self._find_and_cancel, chunk.table, key)
+                raise
+        raise Stopped
+
+    def _settled(self, handle: AsyncFunctionCallHandle, end: float | None) -> Result | None:
+        """The result. Where failed rows become null, a chunk that is too late is cancelled and what it has is kept; None where
+        the server does not even say that."""
+        try:
+            return handle.result(left_s(end), stop=self._stop)
+        except TimeoutError as late:
+            if self._options.on_error == "raise":
+                raise TimeoutError(handle.call_id, self._options.timeout or 0.0) from late.__cause__
+        try:
+            handle.cancel(0)
+            kept = handle.result(CLOSING_S, stop=self._stop)
+        except (TimeoutError, ServerError) as error:
+            if isinstance(error, ServerError) and not error.retryable:
+                raise
+            self._behind(_give_up, handle)
+            return None
+        errors = {
+            row: {**error, "message": self._lateness()} if error.get("code") == "row_cancelled" else error
+            for row, error in kept.errors.items()
+        }
+        return Result(kept.values, errors)
+
+    def _lateness(self) -> str:
+        return f"the chunk was not finished after {self._options.timeout:g} s and was cancelled"
+
+    def _too_late(self, rows: int) -> Result:
+        """Of a chunk of which the server says nothing."""
+        error = {"code": "row_cancelled", "message": self._lateness()}
+        return Result(pa.nulls(rows, self._output_type or pa.null()), dict.fromkeys(range(rows), error))
+
+    def _cancel(self, end: float) -> None:
+        """Ends the calls in flight on the server, which also ends the polls that wait for them. Waits until ``end`` for that."""
         with self._lock:
             handles = list(self._in_flight)
-        for handle in handles:
-            with suppress(SluiceError):
-                handle.cancel()
+        late = time.monotonic() + CLOSING_S
+        wait([self._closing.submit(_give_up, handle, late) for handle in handles], timeout=left_s(end))
+
+    def _behind(self, work: Callable[..., None], *args: Any) -> None:
+        """Behind what goes on; in this thread where nothing does."""
+        late = time.monotonic() + CLOSING_S
+        if self._stop.is_set():
+            work(*args, late)
+        else:
+            self._closing.submit(work, *args, late)
+
+    def _find_and_cancel(self, table: pa.Table, key: str, end: float) -> None:
+        """Of a submission without an answer, which may be a call: the same again tells its id."""
+        if time.monotonic() < end:
+            with suppress(SluiceError, Late):
+                _give_up(self._submit(table, key=key, end=end), end)
 
     def _joined(self) -> pa.Table:
         results = [result for result in self._results if result is not None]
-        kind = results[0].values.type
+        kind = _known_type(results)
         columns = {"result": pa.chunked_array([result.values.cast(kind) for result in results], type=kind)}
         if self._options.on_error == "null":
             columns["error"] = self._errors(results)

@@ -68,6 +68,11 @@ class ServerError(SluiceError):
         row = self.problem.get("row") if self.code in ("invalid_request", "schema_mismatch") else None
         return row if isinstance(row, int) else None
 
+    @property
+    def is_too_large(self) -> bool:
+        """Fewer rows may do."""
+        return self.code == "payload_too_large"
+
     def at_row(self, row: int) -> str:
         """The detail, with another number for the row that it names."""
         return _NAMED_ROW.sub(lambda found: f"{found[1]}{row}", self.detail, count=1)
@@ -92,7 +97,8 @@ class ConnectionError(SluiceError, builtins.ConnectionError):
 class TimeoutError(SluiceError, builtins.TimeoutError):
     """The wait is over and the call is not: it goes on, and ``Remote().call(call_id).get()`` waits again.
 
-    ``call_id`` is None where the server has not even said that it took the call: ``idempotency_key`` finds it then.
+    ``call_id`` is None where the server has not even said that it took the call: ``idempotency_key`` finds it then. Without
+    either nothing was sent.
     """
 
     code = "result_not_ready"
@@ -101,12 +107,17 @@ class TimeoutError(SluiceError, builtins.TimeoutError):
         self.call_id = call_id
         self.seconds = seconds
         self.idempotency_key = idempotency_key
-        super().__init__(
-            f'Call {call_id} is not finished after {seconds:g} s; it goes on, wait again with Remote().call("{call_id}").get().'
-            if call_id is not None
-            else f"The server has not answered after {seconds:g} s and may have taken the call; "
-            f'defer_batch(rows, idempotency_key="{idempotency_key}") attaches to it, or sends it where it has not.'
-        )
+        super().__init__(self._text())
+
+    def _text(self) -> str:
+        if self.call_id is not None:
+            again = f'Remote().call("{self.call_id}").get()'
+            return f"Call {self.call_id} is not finished after {self.seconds:g} s; it goes on, wait again with {again}."
+        silence = f"The server has not answered after {self.seconds:g} s"
+        if self.idempotency_key is None:
+            return f"{silence}; nothing was sent."
+        way_on = f'defer_batch(rows, idempotency_key="{self.idempotency_key}")'
+        return f"{silence} and may have taken the call; {way_on} attaches to it, or sends it where it has not."
 
     def __reduce__(self) -> Any:
         return type(self), (self.call_id, self.seconds, self.idempotency_key)
@@ -167,17 +178,25 @@ class ChunkFailedError(SluiceError):
         self.to_row = to_row
         self.cause = cause
         self.code = getattr(cause, "code", "handler_error")
-        super().__init__(f"Chunk {chunk} (rows {from_row} to {to_row - 1}) failed: {_chunk_cause(cause, from_row)}")
+        super().__init__(
+            f"Chunk {chunk} (rows {from_row} to {to_row - 1}) failed: {_chunk_cause(cause, from_row, to_row - from_row)}"
+        )
 
     def __reduce__(self) -> Any:
         return type(self), (self.chunk, self.from_row, self.to_row, self.cause)
 
 
-def _chunk_cause(cause: BaseException, from_row: int) -> str:
+def _chunk_cause(cause: BaseException, from_row: int, rows: int) -> str:
     if isinstance(cause, CallFailedError):
         return cause.text(from_row)
+    if isinstance(cause, TimeoutError) and cause.call_id is None:
+        return f"the server had not answered after {cause.seconds:g} s; where it took the call, that is cancelled"
     if isinstance(cause, TimeoutError):
         return f"its call {cause.call_id} was not finished after {cause.seconds:g} s and was cancelled"
+    if isinstance(cause, ServerError) and cause.is_too_large:
+        lower = "lower chunk_size or raise num_chunks, or " if rows > 1 else ""
+        instead = 'give on_error="null" to go on without a row that is too large'
+        return f"{cause.detail.rstrip('.')} ({cause.code}); {lower}{instead}"
     row = cause.refused_row if isinstance(cause, ServerError) else None
     if isinstance(cause, ServerError) and row is not None:
         return f"{cause.at_row(from_row + row)} ({cause.code})"

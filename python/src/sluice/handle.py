@@ -15,7 +15,7 @@ import pyarrow as pa
 from sluice.errors import CallFailedError, ServerError, TimeoutError
 from sluice.per_process import PerProcess
 from sluice.results import Result, decode
-from sluice.transport import ANSWER_S, ARROW_STREAM, Late, Stopped, Transport
+from sluice.transport import ANSWER_S, ARROW_STREAM, Late, Response, Stopped, Transport, ending, exchange_end
 
 POLL_LONGEST_S = 50.0
 """One long poll; proxies cut idle connections after a minute or more."""
@@ -108,13 +108,26 @@ class AsyncFunctionCallHandle:
         answer = self._transport.request("GET", f"{self._path()}/result?partial=true", headers=headers)
         return decode(answer.data, self._output_type)
 
-    def cancel(self) -> str:
-        """Cancels what is not finished and answers the status. What is finished stays readable. Twice does no harm."""
-        return str(self._transport.request("DELETE", self._path()).json()["status"])
+    def cancel(self, timeout: float | None = None) -> str:
+        """Cancels what is not finished and answers the status. What is finished stays readable. Twice does no harm.
 
-    def acknowledge(self) -> None:
-        """The result has been read: the server keeps it for minutes only, not for its full retention."""
-        self._transport.request("POST", f"{self._path()}/acknowledge")
+        Raises TimeoutError where the server has not answered in so many seconds; None: as long as the retries last.
+        """
+        return str(self._asked("DELETE", self._path(), timeout).json()["status"])
+
+    def acknowledge(self, timeout: float | None = None) -> None:
+        """The result has been read: the server keeps it for minutes only, not for its full retention.
+
+        Raises TimeoutError as :meth:`cancel` does.
+        """
+        self._asked("POST", f"{self._path()}/acknowledge", timeout)
+
+    def _asked(self, method: str, path: str, timeout: float | None) -> Response:
+        end = ending(checked_timeout(timeout))
+        try:
+            return self._transport.request(method, path, deadline=exchange_end(end))
+        except Late as late:
+            raise TimeoutError(self.call_id, timeout or 0.0) from late.__cause__
 
     def __await__(self) -> Generator[Any, None, pa.Array]:
         return self._wait().__await__()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
-import time
+import threading
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +18,7 @@ from sluice.errors import CallFailedError, ServerError, TimeoutError
 from sluice.handle import AsyncFunctionCallHandle, checked_timeout
 from sluice.results import decode
 from sluice.rows import refitted, stream_of, table_of
-from sluice.transport import ANSWER_S, ARROW_STREAM, RETRIES, Late, Transport
+from sluice.transport import ARROW_STREAM, RETRIES, Late, Transport, ending, exchange_end, left_s
 
 PREFER_LONGEST_S = 50.0
 """``Prefer: wait`` at most; longer waits go on as long polls."""
@@ -103,11 +104,6 @@ def _option_headers(
     return headers
 
 
-def _exchange_end(end: float | None) -> float | None:
-    """Until when an answer is waited for: what has come late in the timeout, or in a short one, has its time all the same."""
-    return None if end is None else max(end, time.monotonic() + ANSWER_S)
-
-
 class RemoteFunction:
     """A function on the server. Rows are a pyarrow Table or RecordBatch, a pandas or polars DataFrame, a dict of columns,
     a list of dicts, or one list for each input."""
@@ -170,9 +166,12 @@ class RemoteFunction:
         metadata: Mapping[str, str] | None = None,
         traceparent: str | None = None,
         idempotency_key: str | None = None,
+        timeout: float | None = None,
         **columns: Any,
     ) -> AsyncFunctionCallHandle:
         """Sends the rows and answers a handle once the server has accepted them.
+
+        Raises TimeoutError, which carries the idempotency key, where that takes more than ``timeout`` seconds.
 
         Args:
             priority: −100 to 100; higher goes first.
@@ -181,9 +180,15 @@ class RemoteFunction:
             metadata: texts that the handler sees in its context, 4 KiB in all.
             traceparent: W3C trace context of the caller.
             idempotency_key: the same key and rows again attach to the same call; by default a random one.
+            timeout: seconds to wait at most until the server has accepted the rows; None: as long as the retries last.
         """
         headers = _option_headers(priority, lane, deadline, metadata, traceparent)
-        return self._submit(table_of(args, columns, self._fields), headers, idempotency_key)
+        end = ending(checked_timeout(timeout))
+        key = idempotency_key if idempotency_key is not None else uuid.uuid4().hex
+        try:
+            return self._submit(table_of(args, columns, lambda: self._fields(exchange_end(end))), headers, key, end)
+        except Late as late:
+            raise TimeoutError(None, timeout or 0.0, key) from late.__cause__
 
     def chunked_call(
         self,
@@ -208,10 +213,11 @@ class RemoteFunction:
             chunk_size: rows of a chunk; the last may have fewer. Give this or ``num_chunks``.
             num_chunks: exactly this many chunks (never more than rows), sizes differing by at most one.
             concurrent_chunks: chunks in flight at most.
-            timeout: seconds for each chunk, once the server has accepted it; None waits for ever.
+            timeout: seconds for each chunk, from its submission to its result, also where the server is silent or away. A chunk
+                that is too late is cancelled. None waits for ever.
             on_error: ``"raise"``: the first failure cancels what is in flight. ``"null"``: goes on; null for the rows that
-                failed or that the server refused, as for a null in a column that takes none, and only for them, and a column
-                ``error`` with a JSON text (code, message, kind, traceback) for them.
+                failed or that the server refused, as a null in a column that takes none or a row that is too large, and only
+                for them, and a column ``error`` with a JSON text (code, message, kind, traceback) for them.
             progress: shows a bar.
 
         Returns:
@@ -219,48 +225,65 @@ class RemoteFunction:
 
         Raises:
             ChunkFailedError: names the chunk, its rows and the cause.
+            TimeoutError: the server has not even said what the function's inputs are.
             ValueError: both or none of chunk_size and num_chunks are given, or an option is out of range.
         """
         options = ChunkOptions(concurrent_chunks, timeout, on_error, progress)
         ranges(0, chunk_size, num_chunks)  # options are refused before the rows are looked at
         headers = _option_headers(priority, lane, deadline, metadata, traceparent)
-        table = table_of((args,), {}, self._fields)
+        inputs_end = exchange_end(ending(options.timeout))
+        try:
+            table = table_of((args,), {}, lambda: self._fields(inputs_end))
+        except Late as late:
+            raise TimeoutError(None, options.timeout or 0.0) from late.__cause__
         cuts = ranges(table.num_rows, chunk_size, num_chunks)
-        return ChunkedCall(lambda chunk: self._submit(chunk, headers, None), table, cuts, options).run()
+        submit = functools.partial(self._submit, headers=headers)
+        return ChunkedCall(submit, table, cuts, options, self.output_type).run()
 
-    def _submit(self, table: pa.Table, headers: Mapping[str, str], key: str | None) -> AsyncFunctionCallHandle:
-        answer = self._post(table, {**headers, "accept": "application/json"}, key, 0.0)
+    def _submit(
+        self,
+        table: pa.Table,
+        headers: Mapping[str, str],
+        key: str,
+        end: float | None,
+        stop: threading.Event | None = None,
+    ) -> AsyncFunctionCallHandle:
+        """Raises Late and Stopped; the server may have taken the rows then, and the key finds their call."""
+        answer = self._post(table, {**headers, "accept": "application/json"}, key, 0.0, exchange_end(end), stop)
         return AsyncFunctionCallHandle(self._transport, answer.json()["call_id"], self.output_type)
 
     def _wait(
         self, args: tuple[Any, ...], columns: Mapping[str, Any], timeout: float | None, headers: Mapping[str, str]
     ) -> pa.Array:
-        begun = time.monotonic()
-        end = None if timeout is None else begun + timeout
+        end = ending(timeout)
         key = uuid.uuid4().hex
         # Half of the time is asked for, so that the answer that names an unfinished call arrives; its handle waits for the rest.
         seconds = PREFER_LONGEST_S if timeout is None else min(PREFER_LONGEST_S, timeout / 2)
         sent = {**headers, "accept": ARROW_STREAM, "prefer": f"wait={seconds:.3f}"}
         try:
-            table = table_of(args, columns, lambda: self._fields(_exchange_end(end)))
-            answer = self._post(table, sent, key, seconds, _exchange_end(end))
+            table = table_of(args, columns, lambda: self._fields(exchange_end(end)))
+            answer = self._post(table, sent, key, seconds, exchange_end(end))
         except Late as late:
             raise TimeoutError(None, timeout or 0.0, key) from late.__cause__
         if answer.status == 202:
             handle = AsyncFunctionCallHandle(self._transport, answer.json()["call_id"], self.output_type)
-            if timeout is None:
-                return handle.get()
             try:
-                return handle.get(max(0.0, timeout - (time.monotonic() - begun)))
+                return handle.get(left_s(end))
             except TimeoutError:
-                raise TimeoutError(handle.call_id, timeout) from None
+                raise TimeoutError(handle.call_id, timeout or 0.0) from None
         result = decode(answer.data, self.output_type)
         if result.errors:
             raise CallFailedError(answer.headers.get("x-call-id", ""), result.errors, result.values)
         return result.values
 
     def _post(
-        self, table: pa.Table, headers: Mapping[str, str], key: str | None, wait_s: float, deadline: float | None = None
+        self,
+        table: pa.Table,
+        headers: Mapping[str, str],
+        key: str | None,
+        wait_s: float,
+        deadline: float | None = None,
+        stop: threading.Event | None = None,
     ) -> Any:
         sent = {
             **headers,
@@ -270,7 +293,7 @@ class RemoteFunction:
         if self._is_shown:
             table = refitted(table, self._inputs) or table
         try:
-            return self._send(table, sent, wait_s, deadline)
+            return self._send(table, sent, wait_s, deadline, stop)
         except ServerError as error:
             if error.code != "schema_mismatch":
                 raise
@@ -279,11 +302,18 @@ class RemoteFunction:
             if fitting is None:
                 raise
         # What was refused is nothing on the server, and its key is free.
-        return self._send(fitting, sent, wait_s, deadline)
+        return self._send(fitting, sent, wait_s, deadline, stop)
 
-    def _send(self, table: pa.Table, headers: Mapping[str, str], wait_s: float, deadline: float | None) -> Any:
+    def _send(
+        self,
+        table: pa.Table,
+        headers: Mapping[str, str],
+        wait_s: float,
+        deadline: float | None,
+        stop: threading.Event | None,
+    ) -> Any:
         path, body = f"{self._path()}/calls", stream_of(table)
-        return self._transport.request("POST", path, headers=headers, body=body, wait_s=wait_s, deadline=deadline)
+        return self._transport.request("POST", path, headers=headers, body=body, wait_s=wait_s, deadline=deadline, stop=stop)
 
     def _fields(self, deadline: float | None = None) -> list[dict[str, Any]] | None:
         """The declared inputs; asked for once, or by several threads at once."""

@@ -50,7 +50,7 @@ Headers = Mapping[str, str]
 
 
 class Stopped(Exception):
-    """The caller does not want the answer any more; raised from the wait between two tries."""
+    """The caller does not want the answer any more; the cause is the last failure, from the wait after which it is raised."""
 
 
 class Late(Exception):
@@ -72,6 +72,21 @@ class Response:
 def back_off_s(attempt: int) -> float:
     """Doubled each time; a half is random so that callers do not march in step."""
     return min(WAIT_LONGEST_S, WAIT_FIRST_S * 2**attempt) * (0.5 + random.random() / 2)
+
+
+def ending(timeout: float | None) -> float | None:
+    """When seconds from now are over, of ``time.monotonic``; None: never."""
+    return None if timeout is None else time.monotonic() + timeout
+
+
+def left_s(end: float | None) -> float | None:
+    """Seconds until then, 0 where that is over; None: for ever."""
+    return None if end is None else max(0.0, end - time.monotonic())
+
+
+def exchange_end(end: float | None) -> float | None:
+    """Until when an answer is waited for: what has come late in the timeout, or in a short one, has its time all the same."""
+    return None if end is None else max(end, time.monotonic() + ANSWER_S)
 
 
 def server_url(given: str | None) -> str:
@@ -133,7 +148,7 @@ class Transport:
             if pause_s is None or pause_s > left_s:
                 raise answer
             if stop is not None and stop.wait(pause_s):
-                raise Stopped
+                raise Stopped from answer
             if stop is None:
                 time.sleep(pause_s)
             attempt += 1
