@@ -69,7 +69,7 @@ export class CallHandle<Output = unknown> {
   /** The result as an Arrow IPC stream: column `result`, and `error` (JSON texts) where a row is not ok. */
   async arrow(options: WaitOptions = {}): Promise<{ bytes: Uint8Array; call: CallEnd }> {
     const { timeoutMs, signal } = options;
-    const deadline = timeoutMs === undefined ? null : new Deadline(timeoutMs, this.callId);
+    const deadline = Deadline.in(timeoutMs, this.callId);
     const headers = { accept: ARROW_STREAM };
     for (;;) {
       const path = (): string => `${this.#path()}/result?wait=${waitSeconds(deadline)}`;
@@ -99,14 +99,20 @@ export class CallHandle<Output = unknown> {
     return { bytes: answer.bytes, call: endOf(answer.headers) };
   }
 
-  /** Cancels what is not finished. What is finished stays readable. A second time does no harm. */
-  cancel(): Promise<CallJson> {
-    return this.#transport.json<CallJson>(this.#path(), { method: 'DELETE', isSafe: true });
+  /**
+   * Cancels what is not finished. What is finished stays readable. A second time does no harm.
+   * @throws TimeoutError when the server has not answered in `timeoutMs`
+   */
+  cancel({ timeoutMs, signal }: WaitOptions = {}): Promise<CallJson> {
+    const deadline = Deadline.in(timeoutMs, this.callId);
+    return this.#transport.json<CallJson>(this.#path(), { method: 'DELETE', signal, isSafe: true, deadline });
   }
 
   /** The result has been read: the server keeps it for minutes only, not for its full retention. */
-  async acknowledge(): Promise<void> {
-    await this.#transport.request(`${this.#path()}/acknowledge`, { method: 'POST', isSafe: true });
+  async acknowledge({ timeoutMs, signal }: WaitOptions = {}): Promise<void> {
+    const deadline = Deadline.in(timeoutMs, this.callId);
+    const path = `${this.#path()}/acknowledge`;
+    await this.#transport.request(path, { method: 'POST', signal, isSafe: true, deadline });
   }
 
   /**

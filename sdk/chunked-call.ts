@@ -1,10 +1,12 @@
 /** Chunked calls: cut, bounded in flight, joined in row order; a failure cancels what is in flight. */
 import type { RowErrorJson } from '../shared/wire/api.ts';
 import type { CallHandle, CallResult } from './call-handle.ts';
+import { ANSWER_MS, Deadline } from './deadline.ts';
 import { CallFailedError, ChunkFailedError, SluiceError, TimeoutError } from './errors.ts';
 import { type Batch, type CountedBatch, countedBatch, nullsOf, pickRows, sliceBatch } from './input.ts';
 import { OpenRows } from './open-rows.ts';
 import type { CallOptions, RemoteFunction } from './remote-function.ts';
+import { unlessAborted } from './transport.ts';
 
 export type ChunkProgress = {
   readonly rowsDone: number;
@@ -20,11 +22,11 @@ export type ChunkedCallOptions = Omit<CallOptions, 'idempotencyKey'> & {
   readonly numChunks?: number;
   /** Chunks in flight at most. Default 4. */
   readonly concurrentChunks?: number;
-  /** For each chunk, which is cancelled after it; without it as long as it takes. */
+  /** For each chunk, from its submission to its result; it is cancelled after it. Without it as long as it takes. */
   readonly timeoutMs?: number;
   /**
-   * `throw` (default): the first failure cancels the rest. `null`: null for the rows that failed or were refused, as for a null
-   * in a column that takes none, and only for them.
+   * `throw` (default): the first failure cancels the rest. `null`: null for the rows that failed or were refused, as a null in a
+   * column that takes none or a row that is too large, and only for them.
    */
   readonly onError?: 'throw' | 'null';
   readonly onProgress?: (progress: ChunkProgress) => void;
@@ -36,6 +38,9 @@ export type ChunkedResult<Output> = {
   /** By row, from 0, in row order. */
   readonly errors: ReadonlyMap<number, RowErrorJson>;
 };
+
+/** So long are calls cancelled that nobody waits for any more: longer than a busy server takes to answer. */
+const CLOSING_MS = 10_000;
 
 export type ChunkRange = { readonly from: number; readonly to: number };
 
@@ -74,13 +79,6 @@ export const chunkRanges = (
 
 type Chunk = ChunkRange & { readonly index: number };
 
-/** A call, the rows of the whole that it has, and those that were refused. */
-type Submitted = {
-  readonly handle: CallHandle;
-  readonly open: readonly number[];
-  readonly refused: ReadonlyMap<number, RowErrorJson>;
-};
-
 /** One run of a chunked call: what is in flight, what is done, and the first failure. */
 class ChunkedRun<Output> {
   readonly #target: Pick<RemoteFunction, 'submit'>;
@@ -114,12 +112,12 @@ class ChunkedRun<Output> {
     signal?.addEventListener('abort', abort, { once: true });
     const lanes = Array.from({ length: width }, () => this.#lane());
     try {
-      await Promise.all(lanes);
+      await unlessAborted(Promise.all(lanes), this.#stop.signal);
     } catch (error) {
       this.#stop.abort(error);
-      // A submission that is under way gives its handle first, so that nothing stays behind uncancelled.
-      await Promise.allSettled(lanes);
-      await Promise.allSettled([...this.#inFlight].map((handle) => handle.cancel()));
+      const ends = Promise.allSettled([...lanes, ...[...this.#inFlight].map(giveUp)]);
+      // Who aborts does not wait; for others what was in flight is cancelled by now, as far as the server answers.
+      if (!signal?.aborted) await unlessAborted(ends, AbortSignal.timeout(ANSWER_MS)).catch(() => undefined);
       throw signal?.aborted ? signal.reason : error;
     } finally {
       signal?.removeEventListener('abort', abort);
@@ -141,55 +139,13 @@ class ChunkedRun<Output> {
     }
   }
 
-  async #chunk(chunk: Chunk): Promise<void> {
-    const { timeoutMs, onError } = this.#options;
-    const { handle, open, refused } = await this.#submitted(chunk);
-    this.#inFlight.add(handle);
-    const result = await this.#settled(handle, timeoutMs, onError === 'null');
-    this.#inFlight.delete(handle);
-    if (result.errors.size > 0 && onError !== 'null')
-      throw new CallFailedError(handle.callId, result.errors, result.values);
-    for (const [row, error] of refused) this.#errors.set(row, error);
-    this.#keep(chunk, open, result);
-    await handle.acknowledge().catch(() => undefined);
-  }
-
-  /** The call of what the server takes of a chunk: rows that are refused stay out, where failed rows become null. */
-  async #submitted(chunk: Chunk): Promise<Submitted> {
-    const open = new OpenRows(chunk.from, chunk.to - chunk.from);
-    let batch = sliceBatch(this.#batch, chunk.from, chunk.to);
-    for (;;) {
-      try {
-        // The submission itself is not aborted: an accepted call whose id nobody has could not be cancelled.
-        const handle = (await this.#target.submit(batch, callOptions(this.#options))) as CallHandle;
-        return { handle, open: open.rows, refused: open.refused };
-      } catch (error) {
-        if (this.#options.onError !== 'null') throw error;
-        const left = open.refuse(error, await nullsOf(batch));
-        if (left === null) throw error;
-        batch = await pickRows(batch, left);
-      }
-    }
-  }
-
-  /** The result; where failed rows become null, a chunk that is too late is cancelled and what is finished is kept. */
-  async #settled(handle: CallHandle, timeoutMs: number | undefined, isLenient: boolean): Promise<CallResult> {
-    try {
-      return await handle.result({ timeoutMs, signal: this.#stop.signal });
-    } catch (error) {
-      if (!isLenient || !(error instanceof TimeoutError)) throw error;
-      await handle.cancel();
-      return handle.result({ signal: this.#stop.signal });
-    }
-  }
-
-  #keep(chunk: Chunk, open: readonly number[], { values, errors }: CallResult): void {
-    values.forEach((value, i) => {
-      this.#result[open[i]!] = value as Output | null;
-    });
-    for (const [row, error] of errors) this.#errors.set(open[row]!, error);
+  async #chunk({ from, to }: Chunk): Promise<void> {
+    const { timeoutMs } = this.#options;
+    // A chunk is asked for what it has in its own time, never at once.
+    const deadline = Deadline.in(timeoutMs === undefined ? undefined : Math.max(1, timeoutMs));
+    await this.#rows(OpenRows.run(from, to - from), sliceBatch(this.#batch, from, to), deadline);
     this.#chunksDone++;
-    this.#rowsDone += chunk.to - chunk.from;
+    this.#rowsDone += to - from;
     this.#options.onProgress?.({
       rowsDone: this.#rowsDone,
       rowsTotal: this.#batch.rows,
@@ -197,7 +153,121 @@ class ChunkedRun<Output> {
       chunksTotal: this.#chunks.length,
     });
   }
+
+  /** Rows as one call; where failed rows become null, rows that are refused stay out of it, and too many of them are halved. */
+  async #rows(open: OpenRows, batch: CountedBatch, deadline: Deadline | null): Promise<void> {
+    let [handle, sent]: [CallHandle | null, CountedBatch] = [null, batch];
+    while (handle === null) {
+      try {
+        handle = await this.#submitted(sent, deadline);
+      } catch (error) {
+        if (!this.#isLenient || this.#stop.signal.aborted) throw error;
+        if (error instanceof TimeoutError) return this.#tooLate(open.rows);
+        if (open.isCut(error)) return this.#halves(open.rows, sent, deadline);
+        const left = open.refuse(error, await nullsOf(sent));
+        if (left === null) throw error;
+        for (const [row, refusal] of open.refused) this.#errors.set(row, refusal);
+        sent = await pickRows(sent, left);
+      }
+    }
+    const result = await this.#settled(handle, deadline);
+    this.#inFlight.delete(handle);
+    if (result === null) this.#tooLate(open.rows);
+    else await this.#keep(handle, open.rows, result, deadline);
+  }
+
+  async #halves(rows: readonly number[], batch: CountedBatch, deadline: Deadline | null): Promise<void> {
+    const middle = rows.length >> 1;
+    await this.#rows(new OpenRows(rows.slice(0, middle)), sliceBatch(batch, 0, middle), deadline);
+    await this.#rows(new OpenRows(rows.slice(middle)), sliceBatch(batch, middle, rows.length), deadline);
+  }
+
+  get #isLenient(): boolean {
+    return this.#options.onError === 'null';
+  }
+
+  /** The call of rows. One that is given up before its answer is left to come, and is cancelled then. */
+  async #submitted(batch: CountedBatch, deadline: Deadline | null): Promise<CallHandle> {
+    const [unwanted, late] = [new AbortController(), new AbortController()];
+    const options = { ...callOptions(this.#options), signal: late.signal };
+    const submission = this.#target.submit(batch, options, { unwanted: unwanted.signal });
+    try {
+      const handle = await unlessAborted(deadline?.bound(submission) ?? submission, this.#stop.signal);
+      this.#inFlight.add(handle);
+      if (this.#stop.signal.aborted) void giveUp(handle);
+      return handle;
+    } catch (error) {
+      unwanted.abort(error);
+      const end = setTimeout(() => late.abort(), CLOSING_MS);
+      submission
+        .then(giveUp)
+        .catch(() => undefined)
+        .finally(() => clearTimeout(end));
+      throw error instanceof TimeoutError ? new TimeoutError(null, this.#options.timeoutMs!) : error;
+    }
+  }
+
+  /**
+   * The result; where failed rows become null, a chunk that is too late is cancelled and what is finished is kept. null: the
+   * server does not even say that.
+   */
+  async #settled(handle: CallHandle, deadline: Deadline | null): Promise<CallResult | null> {
+    const { signal } = this.#stop;
+    try {
+      return await handle.result({ timeoutMs: leftMs(deadline), signal });
+    } catch (error) {
+      if (!(error instanceof TimeoutError)) throw error;
+      if (!this.#isLenient) throw new TimeoutError(handle.callId, this.#options.timeoutMs!);
+    }
+    try {
+      await handle.cancel({ timeoutMs: 1, signal });
+      const { errors, ...kept } = await handle.result({ timeoutMs: CLOSING_MS, signal });
+      const late = [...errors].map(([row, error]) =>
+        error.code === 'row_cancelled' ? ([row, this.#lateness()] as const) : ([row, error] as const),
+      );
+      return { ...kept, errors: new Map(late) };
+    } catch (error) {
+      if (!(error instanceof TimeoutError)) throw error;
+      void giveUp(handle);
+      return null;
+    }
+  }
+
+  #lateness(): RowErrorJson {
+    const message = `the chunk was not finished after ${this.#options.timeoutMs} ms and was cancelled`;
+    return { code: 'row_cancelled', message };
+  }
+
+  /** Rows of which the server says nothing. */
+  #tooLate(rows: readonly number[]): void {
+    for (const row of rows) this.#errors.set(row, this.#lateness());
+  }
+
+  async #keep(
+    handle: CallHandle,
+    rows: readonly number[],
+    { values, errors }: CallResult,
+    deadline: Deadline | null,
+  ): Promise<void> {
+    if (errors.size > 0 && !this.#isLenient) throw new CallFailedError(handle.callId, errors, values);
+    values.forEach((value, i) => {
+      this.#result[rows[i]!] = value as Output | null;
+    });
+    for (const [row, error] of errors) this.#errors.set(rows[row]!, error);
+    const timeoutMs = leftMs(deadline) ?? CLOSING_MS;
+    // The server drops the result without the word as well, but later.
+    await handle.acknowledge({ timeoutMs, signal: this.#stop.signal }).catch(() => undefined);
+  }
 }
+
+/** What is left of a wait that waits, if only for an answer. */
+const leftMs = (deadline: Deadline | null): number | undefined =>
+  deadline === null ? undefined : Math.max(1, deadline.leftMs);
+
+/** Nobody waits for the call any more, nor for this. */
+const giveUp = async (handle: CallHandle): Promise<void> => {
+  await handle.cancel({ timeoutMs: CLOSING_MS }).catch(() => undefined);
+};
 
 const callOptions = ({
   priority,
@@ -231,7 +301,7 @@ const OPTIONS: Readonly<Record<keyof ChunkedCallOptions, true>> = {
 const invalid = (field: string, detail: string): SluiceError =>
   new SluiceError('invalid_request', detail, { field });
 
-const checkOptions = (options: ChunkedCallOptions): void => {
+export const checkChunkOptions = (options: ChunkedCallOptions): void => {
   const unknown = Object.keys(options).find((name) => !Object.hasOwn(OPTIONS, name));
   if (unknown !== undefined)
     throw invalid(
@@ -250,6 +320,6 @@ export const chunkedCall = async <Output>(
   batch: Batch,
   options: ChunkedCallOptions = {},
 ): Promise<ChunkedResult<Output>> => {
-  checkOptions(options);
+  checkChunkOptions(options);
   return new ChunkedRun<Output>(target, await countedBatch(batch), options).run();
 };

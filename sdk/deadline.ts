@@ -2,7 +2,7 @@
 import { TimeoutError } from './errors.ts';
 
 /** The server's answer at the end of a wait comes later than that by a round trip, for which this is long. */
-const ANSWER_MS = 1000;
+export const ANSWER_MS = 1000;
 /** For the answer of who does not wait: a large result takes its time to begin. */
 const ONLY_ANSWER_MS = 30_000;
 /** Of a timer; 24 days. */
@@ -17,6 +17,11 @@ export class Deadline {
     this.timeoutMs = timeoutMs;
     this.#callId = callId;
     this.#endMs = performance.now() + timeoutMs;
+  }
+
+  /** null: it takes as long as it takes. */
+  static in(timeoutMs: number | undefined, callId: string | null = null): Deadline | null {
+    return timeoutMs === undefined ? null : new Deadline(timeoutMs, callId);
   }
 
   get leftMs(): number {

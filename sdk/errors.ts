@@ -3,7 +3,7 @@ import type { ErrorCode } from '../shared/errors/catalogue.ts';
 import { isErrorCode } from '../shared/errors/catalogue.ts';
 import { SluiceError } from '../shared/errors/sluice-error.ts';
 import type { ProblemJson, RowErrorJson } from '../shared/wire/api.ts';
-import { refusalOf, refusedRow } from './refused-row.ts';
+import { isTooLarge, refusalOf, refusedRow } from './refused-row.ts';
 
 export { SluiceError };
 
@@ -55,12 +55,19 @@ export class CallFailedError extends SluiceError {
 }
 
 /** Why a chunk failed, with rows of the whole call; the cause's own words count within the chunk, and offer to wait. */
-const chunkCause = (cause: unknown, fromRow: number): string => {
+const chunkCause = (cause: unknown, fromRow: number, rows: number): string => {
+  if (isTooLarge(cause)) {
+    const lower = rows > 1 ? 'lower chunkSize or raise numChunks, or ' : '';
+    const instead = `give onError: 'null' to go on without a row that is too large`;
+    return `${cause.message.replace(/\.$/, '')}; ${lower}${instead}`;
+  }
   const row = refusedRow(cause);
   if (row !== null) return refusalOf(cause, fromRow + row).message;
   if (cause instanceof CallFailedError) return failedText(cause, fromRow);
   if (cause instanceof TimeoutError && cause.callId !== null)
     return `its call ${cause.callId} was not finished after ${cause.timeoutMs} ms and was cancelled`;
+  if (cause instanceof TimeoutError)
+    return `the server had not answered after ${cause.timeoutMs} ms; where it took the call, that is cancelled`;
   return cause instanceof Error ? cause.message : String(cause);
 };
 
@@ -76,7 +83,7 @@ export class ChunkFailedError extends SluiceError {
   constructor(chunk: number, fromRow: number, rows: number, cause: unknown) {
     super(
       cause instanceof SluiceError ? cause.code : 'handler_error',
-      `Chunk ${chunk} (rows ${fromRow} to ${fromRow + rows - 1}) failed: ${chunkCause(cause, fromRow)}`,
+      `Chunk ${chunk} (rows ${fromRow} to ${fromRow + rows - 1}) failed: ${chunkCause(cause, fromRow, rows)}`,
     );
     this.name = 'ChunkFailedError';
     this.cause = cause;

@@ -8,6 +8,10 @@ const NAMED_ROW = /^((?:column ".*?"(?:,| is not nullable, but) )?row )\d+\b/s;
 const isRefusal = (error: unknown): error is SluiceError =>
   error instanceof SluiceError && (error.code === 'invalid_request' || error.code === 'schema_mismatch');
 
+/** Fewer rows may do. */
+export const isTooLarge = (error: unknown): error is SluiceError =>
+  error instanceof SluiceError && error.code === 'payload_too_large';
+
 /** The row that a refusal is of, from 0; null where it is another error or of no one row. */
 export const refusedRow = (error: unknown): number | null =>
   isRefusal(error) && typeof error.extra.row === 'number' ? error.extra.row : null;

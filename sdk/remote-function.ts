@@ -1,7 +1,12 @@
 /** A function on the server, as its callers hold it. */
 import { ARROW_STREAM, type CallJson, type FunctionJson } from '../shared/wire/api.ts';
 import { CallHandle, type WaitOptions, waitSeconds } from './call-handle.ts';
-import { type ChunkedCallOptions, type ChunkedResult, chunkedCall } from './chunked-call.ts';
+import {
+  type ChunkedCallOptions,
+  type ChunkedResult,
+  checkChunkOptions,
+  chunkedCall,
+} from './chunked-call.ts';
 import { Deadline } from './deadline.ts';
 import { CallFailedError, SluiceError, TimeoutError } from './errors.ts';
 import {
@@ -14,7 +19,7 @@ import {
 } from './input.ts';
 import { pathPart } from './path-part.ts';
 import { decodeResult } from './result.ts';
-import type { Answer, Transport } from './transport.ts';
+import { type Answer, anyOf, type Transport, unlessAborted } from './transport.ts';
 
 export type CallOptions = {
   /** −100 to 100; higher goes first. */
@@ -41,10 +46,16 @@ export type InputOf<Inputs> = unknown extends Inputs
       | { readonly [K in keyof Inputs]: ArrayLike<Inputs[K]> }
       | Exclude<CallInput, Columns | readonly unknown[]>;
 
+/** How long the server's answer is waited for, and whether it is wanted at all (see `RequestOptions`). */
+type Patience = { readonly deadline?: Deadline | null; readonly unwanted?: AbortSignal };
+
+/** The function as the server shows it, asked for once by all who wait for it, and given up when nobody does. */
+type Asked = { readonly shown: Promise<FunctionJson>; readonly stop: AbortController; waiting: number };
+
 export class RemoteFunction<Inputs = unknown, Output = unknown> {
   readonly name: string;
   readonly #transport: Transport;
-  #shown: Promise<FunctionJson> | null = null;
+  #asked: Asked | null = null;
 
   constructor(transport: Transport, name: string) {
     this.#transport = transport;
@@ -52,17 +63,22 @@ export class RemoteFunction<Inputs = unknown, Output = unknown> {
   }
 
   /** Submits the rows; resolves once the server has accepted them. Await `handle.get()` for the results. */
-  async deferBatch(input: InputOf<Inputs>, options: CallOptions = {}): Promise<CallHandle<Output>> {
-    return this.submit(await this.batch(input), options);
+  async deferBatch(
+    input: InputOf<Inputs>,
+    options: CallOptions & WaitOptions = {},
+  ): Promise<CallHandle<Output>> {
+    const deadline = Deadline.in(options.timeoutMs);
+    const batch = await toBatch(input as CallInput, this.#fields(deadline, options.signal));
+    return this.submit(batch, options, { deadline });
   }
 
   /** Submits the rows and waits for the results, one entry a row. */
   async call(input: InputOf<Inputs>, options: CallOptions & WaitOptions = {}): Promise<Output[]> {
     const { timeoutMs, signal } = options;
-    const deadline = timeoutMs === undefined ? null : new Deadline(timeoutMs);
-    const batch = await toBatch(input as CallInput, this.#fields(deadline));
+    const deadline = Deadline.in(timeoutMs);
+    const batch = await toBatch(input as CallInput, this.#fields(deadline, signal));
     const headers = () => ({ prefer: `wait=${waitSeconds(deadline)}`, accept: ARROW_STREAM });
-    const answer = await this.#post(batch, options, headers, deadline);
+    const answer = await this.#post(batch, options, headers, { deadline });
     if (answer.status === 202) {
       const handle = this.#handle(answer);
       if (deadline === null) return handle.get({ signal });
@@ -77,7 +93,10 @@ export class RemoteFunction<Inputs = unknown, Output = unknown> {
 
   /** Cuts the rows into chunks, keeps some of them in flight and joins the results in row order. */
   async chunkedCall(input: InputOf<Inputs>, options: ChunkedCallOptions): Promise<ChunkedResult<Output>> {
-    return chunkedCall<Output>(this, await this.batch(input), options);
+    checkChunkOptions(options);
+    const deadline = Deadline.in(options.timeoutMs);
+    const batch = await toBatch(input as CallInput, this.#fields(deadline, options.signal));
+    return chunkedCall<Output>(this, batch, options);
   }
 
   /** The function as the server shows it. */
@@ -85,13 +104,9 @@ export class RemoteFunction<Inputs = unknown, Output = unknown> {
     return this.#transport.json<FunctionJson>(this.#path(), { signal, isSafe: true });
   }
 
-  /** The normal form of an input; asks the server for the declared inputs only where they are needed. */
-  batch(input: InputOf<Inputs>): Promise<Batch> {
-    return toBatch(input as CallInput, this.#fields());
-  }
-
-  async submit(batch: Batch, options: CallOptions): Promise<CallHandle<Output>> {
-    return this.#handle(await this.#post(batch, options, () => ({ accept: 'application/json' })));
+  async submit(batch: Batch, options: CallOptions, patience: Patience = {}): Promise<CallHandle<Output>> {
+    const headers = () => ({ accept: 'application/json' });
+    return this.#handle(await this.#post(batch, options, headers, patience));
   }
 
   #handle(answer: Answer): CallHandle<Output> {
@@ -103,11 +118,12 @@ export class RemoteFunction<Inputs = unknown, Output = unknown> {
     batch: Batch,
     options: CallOptions,
     headers: () => Record<string, string>,
-    deadline: Deadline | null = null,
+    { deadline = null, unwanted }: Patience,
   ): Promise<Answer> {
     const key = options.idempotencyKey ?? crypto.randomUUID();
+    const { signal } = options;
     const send = async (): Promise<Answer> => {
-      const { isArrow, body } = await encodeBatch(batch, this.#fields(deadline));
+      const { isArrow, body } = await encodeBatch(batch, this.#fields(deadline, signal, unwanted));
       return this.#transport.request(`${this.#path()}/calls`, {
         method: 'POST',
         body,
@@ -117,9 +133,10 @@ export class RemoteFunction<Inputs = unknown, Output = unknown> {
           'content-type': isArrow ? ARROW_STREAM : 'application/json',
           'idempotency-key': key,
         }),
-        signal: options.signal,
+        signal,
         isSafe: true,
         deadline,
+        unwanted,
       });
     };
     try {
@@ -127,23 +144,34 @@ export class RemoteFunction<Inputs = unknown, Output = unknown> {
     } catch (error) {
       // The inputs may have changed with a deploy since they were asked for: once more with the new ones.
       const isStale =
-        error instanceof SluiceError && error.code === 'schema_mismatch' && this.#shown !== null;
+        error instanceof SluiceError && error.code === 'schema_mismatch' && this.#asked !== null;
       if (!isStale || batch.kind !== 'columns') throw error;
-      this.#shown = null;
+      this.#asked = null;
       return send();
     }
   }
 
-  #fields(deadline: Deadline | null = null): FieldsSource {
+  #fields(deadline: Deadline | null, ...signals: readonly (AbortSignal | undefined)[]): FieldsSource {
     return async () => {
-      this.#shown ??= this.show();
+      this.#asked ??= this.#ask();
+      const asked = this.#asked;
+      asked.waiting++;
       try {
-        return (await (deadline?.bound(this.#shown) ?? this.#shown)).spec.inputs;
+        const shown = deadline?.bound(asked.shown) ?? asked.shown;
+        return (await unlessAborted(shown, anyOf(...signals))).spec.inputs;
       } catch (error) {
-        this.#shown = null;
+        if (this.#asked === asked) this.#asked = null;
         throw error;
+      } finally {
+        asked.waiting--;
+        if (asked.waiting === 0) asked.stop.abort();
       }
     };
+  }
+
+  #ask(): Asked {
+    const stop = new AbortController();
+    return { shown: this.show(stop.signal), stop, waiting: 0 };
   }
 
   #path(): string {

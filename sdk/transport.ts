@@ -17,6 +17,11 @@ export type RequestOptions = {
   readonly isSafe?: boolean;
   /** Past it nothing is sent again, and no answer is waited for. */
   readonly deadline?: Deadline | null | undefined;
+  /**
+   * Nobody wants it any more: what the server has not taken is not sent again. What it may have taken is, until `signal` aborts, so
+   * that its answer tells what there is to be undone.
+   */
+  readonly unwanted?: AbortSignal | undefined;
 };
 
 type JsonOptions = RequestOptions & { readonly headers?: GivenHeaders };
@@ -70,6 +75,22 @@ export const pause = (ms: number, signal?: AbortSignal): Promise<void> =>
     signal?.addEventListener('abort', aborted, { once: true });
   });
 
+/** What `work` comes to; rejects with the signal's reason when that aborts first, and leaves the work to itself. */
+export const unlessAborted = <T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> => {
+  if (signal === undefined) return work;
+  return new Promise((resolve, reject) => {
+    const aborted = (): void => reject(signal.reason);
+    if (signal.aborted) aborted();
+    signal.addEventListener('abort', aborted, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', aborted));
+  });
+};
+
+export const anyOf = (...signals: readonly (AbortSignal | undefined)[]): AbortSignal | undefined => {
+  const given = signals.filter((signal) => signal !== undefined);
+  return given.length > 1 ? AbortSignal.any(given) : given[0];
+};
+
 const retryAfterMs = (response: Response): number => {
   const seconds = Number(response.headers.get('retry-after') ?? Number.NaN);
   return Number.isFinite(seconds) ? Math.min(RETRY_AFTER_LONGEST_MS, Math.max(0, seconds * 1000)) : 0;
@@ -110,8 +131,10 @@ export class Transport {
   }
 
   async #answered<T>(path: EachTry<string>, options: RequestOptions, read: Read<T>): Promise<T> {
-    const { signal, deadline } = options;
+    const { signal, deadline, unwanted } = options;
+    let mayBeTaken = false;
     for (let attempt = 0; ; attempt++) {
+      if (!mayBeTaken) unwanted?.throwIfAborted();
       const tried = await this.#once(path, options, read);
       if ('answer' in tried) return tried.answer;
       const { error } = tried;
@@ -119,7 +142,8 @@ export class Transport {
       if (!tried.isAgain || isHopeless || attempt >= this.#options.retries) throw error;
       const waitMs = Math.max(tried.waitMs, backOffMs(attempt));
       const leftMs = deadline?.leftMs ?? Number.POSITIVE_INFINITY;
-      await pause(Math.min(waitMs, leftMs), signal);
+      mayBeTaken ||= !tried.isRefusal;
+      await pause(Math.min(waitMs, leftMs), mayBeTaken ? signal : anyOf(signal, unwanted));
       if (waitMs < leftMs) continue;
       throw this.#isReached && !deadline!.isOnce ? deadline!.error(error) : error;
     }
@@ -130,8 +154,7 @@ export class Transport {
     const { signal, deadline, isSafe = false } = options;
     const late = new AbortController();
     const endWait = deadline?.onLate(() => late.abort());
-    const signals = [...(signal ? [signal] : []), ...(deadline ? [late.signal] : [])];
-    const stop = signals.length > 1 ? AbortSignal.any(signals) : signals[0];
+    const stop = anyOf(signal, deadline ? late.signal : undefined);
     let isBegun = false;
     try {
       const response = await this.#options.fetch(`${url}${eachTry(path)}`, this.#init(options, stop));
@@ -139,12 +162,19 @@ export class Transport {
       this.#isReached = true;
       if (deadline?.isOnce) endWait?.();
       if (response.ok) return { answer: await read(response) };
-      const isAgain = isRefusal(response.status) || (isSafe && isTransient(response.status));
-      return { error: await errorOf(response, stop), isAgain, waitMs: retryAfterMs(response) };
+      const refused = isRefusal(response.status);
+      const isAgain = refused || (isSafe && isTransient(response.status));
+      const error = await errorOf(response, stop);
+      return { error, isAgain, isRefusal: refused, waitMs: retryAfterMs(response) };
     } catch (error) {
       if (signal?.aborted) throw signal.reason;
       if (late.signal.aborted) throw deadline!.error(error);
-      return { error: new ConnectionError(url, error, isBegun), isAgain: isSafe, waitMs: 0 };
+      return {
+        error: new ConnectionError(url, error, isBegun),
+        isAgain: isSafe,
+        isRefusal: false,
+        waitMs: 0,
+      };
     } finally {
       endWait?.();
     }
@@ -165,7 +195,12 @@ type Read<T> = (response: Response) => Promise<T>;
 
 type Tried<T> =
   | { readonly answer: T }
-  | { readonly error: SluiceError | ConnectionError; readonly isAgain: boolean; readonly waitMs: number };
+  | {
+      readonly error: SluiceError | ConnectionError;
+      readonly isAgain: boolean;
+      readonly isRefusal: boolean;
+      readonly waitMs: number;
+    };
 
 const eachTry = <T extends string | object>(value: EachTry<T>): T =>
   typeof value === 'function' ? (value as () => T)() : value;

@@ -14,7 +14,7 @@ export class OpenChunk {
     this.bytes = bytes;
     this.#from = fromRow;
     this.#count = rows;
-    this.#open = new OpenRows(fromRow, rows);
+    this.#open = OpenRows.run(fromRow, rows);
   }
 
   get rowsRefused(): number {

@@ -13,11 +13,13 @@ const columnsOf = async (batch: Batch): Promise<Columns> =>
     ? batch.columns
     : streamToColumns((await encodeBatch(batch, async () => null)).body as Uint8Array);
 
-/** Doubles x; refuses nulls as the server does, and fails the row 7. `isLate`: no call ever ends. */
+/** Doubles x; refuses nulls, and what is more than 100 in sum, as the server does, and fails the row 7. `isLate`: no call ever ends. */
 const target = (sent: Columns[] = [], isLate = false): Target => ({
   submit: async (batch: Batch) => {
     const columns = await columnsOf(batch);
     const x = [...(columns.x as unknown[])];
+    if (x.reduce<number>((sum, value) => sum + Number(value), 0) > 100)
+      throw new SluiceError('payload_too_large', 'The body is larger than 100 bytes.');
     const bad = x.findIndex((value) => typeof value !== 'number');
     const field = { field: 'x', row: bad };
     if (bad >= 0 && x[bad] === null)
@@ -102,6 +104,34 @@ describe('a row that is refused', () => {
     expect(result).toEqual([2, null, null, null, 4, null, 6]);
     expect([...errors.keys()]).toEqual([1, 2, 3, 5]);
     expect(sent.map((columns) => [...(columns.x as number[])])).toEqual([[1, 7, 2], [3]]);
+  });
+});
+
+describe('a chunk that is too large', () => {
+  const large = [1, 2, null, 101, 5, 60, 60, 7];
+
+  it('is cut until the rows that are too large stand alone, which become null where that is asked for', async () => {
+    const arrow = rowsToStream({ x: large }, [{ name: 'x', type: 'int32', nullable: true }]);
+    for (const batch of [batchOf(large), { kind: 'bytes', bytes: arrow, rows: null } as const]) {
+      const { result, errors } = await chunkedCall(target(), batch, { numChunks: 1, onError: 'null' });
+      expect(result).toEqual([2, 4, null, null, 10, 120, 120, null]);
+      expect([...errors].map(([row, { code, message }]) => [row, code, message])).toEqual([
+        [2, 'schema_mismatch', 'column "x" is not nullable, but row 2 is null'],
+        [3, 'payload_too_large', 'The body is larger than 100 bytes.'],
+        [7, 'handler_error', 'no seven'],
+      ]);
+    }
+  });
+
+  it('is named with the way on', async () => {
+    expect((await failure([1, 60, 60], { chunkSize: 3 })).message).toBe(
+      'Chunk 0 (rows 0 to 2) failed: The body is larger than 100 bytes; lower chunkSize or raise numChunks, ' +
+        "or give onError: 'null' to go on without a row that is too large",
+    );
+    expect((await failure([1, 101], { chunkSize: 1, concurrentChunks: 1 })).message).toBe(
+      'Chunk 1 (rows 1 to 1) failed: The body is larger than 100 bytes; ' +
+        "give onError: 'null' to go on without a row that is too large",
+    );
   });
 });
 

@@ -217,6 +217,104 @@ describe('the end of a wait', () => {
   });
 });
 
+describe('chunks', () => {
+  const silent: Answer = () => undefined;
+  const accepted = json(202, { call_id: 'c1' });
+  const options = { chunkSize: 1, concurrentChunks: 1 };
+  /** Resolves with the answer to be given once the server has a request of the method, which it leaves without one. */
+  const held = (): { hold: Answer; come: Promise<ServerResponse> } => {
+    const { promise, resolve } = Promise.withResolvers<ServerResponse>();
+    return { hold: (_, response) => resolve(response), come: promise };
+  };
+
+  it('and submissions that a silent server keeps are over with their timeout', async () => {
+    const { url } = await answering(silent);
+    const f = new Sluice({ url }).function('f');
+    const late = { name: 'TimeoutError', callId: null, timeoutMs: 100 };
+    const chunked = (rows: readonly unknown[], onError: 'throw' | 'null') =>
+      f.chunkedCall(rows, { ...options, timeoutMs: 100, onError });
+    const lenient = chunked([{ x: 1 }, { x: 2 }], 'null');
+    await Promise.all([
+      expect(chunked([{ x: 1 }, { x: 2 }], 'throw')).rejects.toMatchObject({
+        name: 'ChunkFailedError',
+        cause: late,
+        message: expect.stringContaining('the server had not answered after 100 ms'),
+      }),
+      expect(chunked([1, 2], 'throw')).rejects.toMatchObject(late),
+      expect(f.deferBatch([{ x: 1 }], { timeoutMs: 100 })).rejects.toMatchObject(late),
+      expect(f.deferBatch([1], { timeoutMs: 100 })).rejects.toMatchObject(late),
+    ]);
+    expect((await lenient).result).toEqual([null, null]);
+    expect((await lenient).errors.get(1)).toMatchObject({ code: 'row_cancelled' });
+  });
+
+  it('and calls stop waiting at once when their signal aborts', async () => {
+    const { url, requests } = await answering(silent);
+    const abort = new AbortController();
+    const { signal } = abort;
+    const f = () => new Sluice({ url }).function('f');
+    const ends = [
+      f().chunkedCall([{ x: 1 }], { ...options, signal }),
+      f().chunkedCall([1], { ...options, signal }),
+      f().deferBatch([1], { signal }),
+      f().call([1], { signal }),
+    ].map((end) => expect(end).rejects.toThrow('enough'));
+    await expect.poll(() => requests.length).toBe(4);
+    abort.abort(new Error('enough'));
+    await Promise.all(ends);
+  });
+
+  it('that are accepted after the abort are cancelled', async () => {
+    const [submission, cancel] = [held(), held()];
+    const { url, requests } = await answering(submission.hold, cancel.hold);
+    const abort = new AbortController();
+    const running = new Sluice({ url })
+      .function('f')
+      .chunkedCall([{ x: 1 }], { ...options, signal: abort.signal });
+    const ended = expect(running).rejects.toThrow('enough');
+    const response = await submission.come;
+    abort.abort(new Error('enough'));
+    await ended;
+    accepted(requests[0]!, response);
+    await cancel.come;
+    expect([requests[1]!.method, requests[1]!.url]).toEqual(['DELETE', '/v1/calls/c1']);
+  });
+
+  it('whose acceptance was lost are found by their key and cancelled', async () => {
+    const [submission, cancel] = [held(), held()];
+    const { url, requests } = await answering(cut, submission.hold, cancel.hold);
+    const running = new Sluice({ url }).function('f').chunkedCall([{ x: 1 }], { ...options, timeoutMs: 1 });
+    const ended = expect(running).rejects.toMatchObject({ cause: { name: 'TimeoutError' } });
+    const response = await submission.come;
+    await ended;
+    accepted(requests[1]!, response);
+    await cancel.come;
+    expect(requests[2]!.method).toBe('DELETE');
+    expect(requests[1]!.headers['idempotency-key']).toBe(requests[0]!.headers['idempotency-key']);
+  });
+
+  it('that were refused are not sent again once they are unwanted', async () => {
+    const { url, requests } = await answering(problem(429, 'queue_full', { 'retry-after': '60' }));
+    const abort = new AbortController();
+    const batch = { kind: 'columns', columns: { x: [1] }, rows: 1 } as const;
+    const submission = new Sluice({ url }).function('f').submit(batch, {}, { unwanted: abort.signal });
+    const ended = expect(submission).rejects.toThrow('enough');
+    await expect.poll(() => requests.length).toBe(1);
+    abort.abort(new Error('enough'));
+    await ended;
+  });
+
+  it('that a silent server holds are cancelled, and null where that is asked for', async () => {
+    const cancel = held();
+    const { url } = await answering(accepted, silent, silent, cancel.hold);
+    const { result } = await new Sluice({ url })
+      .function('f')
+      .chunkedCall([{ x: 1 }], { ...options, timeoutMs: 1, onError: 'null' });
+    expect(result).toEqual([null]);
+    await cancel.come;
+  });
+});
+
 describe('progress events', () => {
   it('come as they are sent, over a cut connection, until the call is finished', async () => {
     const events = (text: string, isCut: boolean): Answer => {
