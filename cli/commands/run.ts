@@ -24,7 +24,7 @@ the columns of JSON Lines are those of its first 1,000 rows.
 The output has the input's rows in their order: the other columns of the input (ids stay beside their results), then
 "result". --keep id keeps only the columns named, --keep none keeps none, --keep all also keeps those that were sent.
 With --on-error null a column "error" says what became of the rows whose result is null: those that the function failed, and those
-that the server refused, as for a null in a column that takes none. A cell of a text file that is not of its column's type ends
+that the server refused, as a null in a column that takes none, or a row that alone is too large for a call. A cell of a text file that is not of its column's type ends
 the run in any case. Messages count rows from 0, without the header, and lines of text files from 1.
 
 A run that was cut off goes on where it was when the same command is given again: finished chunks lie in OUTPUT.parts,

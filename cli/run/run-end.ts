@@ -1,6 +1,6 @@
 /** What is said of a run that did not come to its end: why, what the user can do about it, and what is kept. */
 import { CommandError, EXIT_INTERRUPTED, explain, UsageError } from '../failure.ts';
-import { RowsFailedError, VersionChangedError } from './chunk-calls.ts';
+import { ChunkTooLargeError, RowsFailedError, VersionChangedError } from './chunk-calls.ts';
 
 export const INTERRUPTED = Symbol('interrupted');
 
@@ -18,7 +18,9 @@ const wayOn = (error: unknown, rowsDone: number, parts: string): string => {
 };
 
 export const runEnd = (error: unknown, rowsDone: number, parts: string): unknown => {
-  if (error instanceof UsageError || error instanceof VersionChangedError) return error;
+  // What is finished is of chunks of that size, and of that version.
+  const isOther = error instanceof VersionChangedError || error instanceof ChunkTooLargeError;
+  if (error instanceof UsageError || isOther) return error;
   return new CommandError(
     wayOn(error, rowsDone, parts),
     error === INTERRUPTED ? EXIT_INTERRUPTED : undefined,

@@ -139,7 +139,7 @@ class Run {
       this.counts.rowsFailed += answer.rowsFailed;
       await this.#parts.write(name, partOf(kept, answer.bytes, isLenient));
       // The part is on disk.
-      await this.#calls.acknowledge(answer.handle);
+      await this.#calls.acknowledge(answer.handles);
     }
     this.counts.rows += rows;
     this.#writer.add(chunk, this.#parts.path(name));
