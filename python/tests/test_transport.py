@@ -12,7 +12,6 @@ import pytest
 import sluice
 from sluice import transport
 
-
 SILENCE = "silence"
 
 

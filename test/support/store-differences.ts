@@ -83,6 +83,8 @@ export const OF_NO_STORE: Readonly<Record<string, string>> = {
   'engine-images.test.ts':
     'As containers.test.ts. Engines that are commands run on both stores (engines.test.ts).',
   'image.test.ts': 'One image for both stores; its last test runs it on Redis.',
+  'limits.test.ts':
+    'The door refuses what is too large before a store hears of it; python/tests/test_limits_live.py has both.',
   'migrate.test.ts': 'A migration has a store of each kind.',
   'readme.test.ts': 'The README runs `sluice dev`, which is always embedded.',
   'sql.test.ts':
