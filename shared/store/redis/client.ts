@@ -37,6 +37,8 @@ export type RedisTicket = {
   readonly prefix: string;
   readonly generation: string;
   readonly durability: string;
+  /** Whether a failover may lose what was acknowledged last. */
+  readonly isReplicated: boolean;
   readonly limits: QueueLimits;
   readonly skewMsMax: number;
   /** Replicas that confirm admissions (WAITAOF); null: none are asked. */
@@ -76,12 +78,14 @@ class Client {
   readonly #listeners: ClientListeners | undefined;
   #isClockOff = false;
   #looks = 0;
+  #isReplicated: boolean;
   #poll: NodeJS.Timeout | undefined;
   #checking: Promise<void> | undefined;
   #closed: Promise<void> | undefined;
 
   constructor(ticket: RedisTicket, listeners?: ClientListeners) {
     this.#ticket = ticket;
+    this.#isReplicated = ticket.isReplicated;
     this.#listeners = listeners;
     const { url, prefix, waitReplicas } = ticket;
     const address = parseAddress(url);
@@ -180,7 +184,12 @@ class Client {
     this.#looks += 1;
     if (this.#looks % SETTINGS_LOOKS !== 0) return;
     const { waitReplicas, bucket } = this.#ticket;
-    const { durability, warnings } = await readDurability(this.link, waitReplicas, bucket !== null);
+    const { durability, warnings, isReplicated } = await readDurability(this.link, {
+      waitReplicas,
+      hasBucket: bucket !== null,
+      wasReplicated: this.#isReplicated,
+    });
+    this.#isReplicated = isReplicated;
     this.context.durability = durability;
     this.#listeners?.onSettings(warnings);
   }

@@ -98,18 +98,33 @@ export type Durable = {
   readonly durability: string;
   /** A sentence for each way in which accepted calls can be lost. */
   readonly warnings: readonly string[];
+  /** Whether a failover may come, now or later: a replica that is away for a moment can still be promoted. */
+  readonly isReplicated: boolean;
+};
+
+export type DurabilityQuery = {
+  /** Replicas that confirm each admission on their disks (WAITAOF); null: nobody is waited for. */
+  readonly waitReplicas: number | null;
+  /** Large payloads lie in a bucket. */
+  readonly hasBucket: boolean;
+  /** The address is of sentinels or of a cluster, or a replica was seen before. */
+  readonly wasReplicated: boolean;
 };
 
 const FSYNC_ORDER = ['no-aof', 'no', 'unknown', 'everysec', 'always'];
 
 /**
- * @param waitReplicas replicas that confirm each admission on their disks (WAITAOF); null: nobody is waited for
- * @param hasBucket large payloads lie in a bucket
+ * Whether a server has replicas, had one a while ago (it keeps what it would send to one that comes back, for an hour by
+ * default), or was one.
  */
+const hasReplicas = (info: Info): boolean =>
+  numberOf(info, 'connected_slaves') > 0 ||
+  info.get('repl_backlog_active') === '1' ||
+  /[^0]/.test(info.get('master_replid2') ?? '0');
+
 export const readDurability = async (
   link: Link,
-  waitReplicas: number | null,
-  hasBucket = false,
+  { waitReplicas, hasBucket, wasReplicated }: DurabilityQuery,
 ): Promise<Durable> => {
   const infos = (await link.everywhere('INFO')).map(parseInfo);
   const settings = await link.everywhere('CONFIG', 'GET', 'appendfsync').catch(() => infos.map(() => ''));
@@ -120,16 +135,17 @@ export const readDurability = async (
   const weakest = syncs.toSorted((a, b) => FSYNC_ORDER.indexOf(a) - FSYNC_ORDER.indexOf(b))[0]!;
   const evicting = infos.map((info) => info.get('maxmemory_policy') ?? 'noeviction');
   const policy = evicting.find((name) => name !== 'noeviction');
-  const hasReplicas = infos.some((info) => numberOf(info, 'connected_slaves') > 0);
+  const isReplicated = wasReplicated || infos.some(hasReplicas);
   if (waitReplicas !== null) checkWaiting(infos, weakest);
   const words = [weakest === 'no-aof' ? 'aof=off' : `aof=${weakest}`];
   if (waitReplicas !== null) words.push(`waitaof=1+${waitReplicas}`);
-  else if (hasReplicas) words.push('replicas=async');
+  else if (isReplicated) words.push('replicas=async');
   if (policy !== undefined) words.push(`evicts=${policy}`);
   if (hasBucket) words.push('s3');
   return {
     durability: `redis:${words.join(',')}`,
-    warnings: warningsOf(weakest, policy, hasReplicas && waitReplicas === null),
+    warnings: warningsOf(weakest, policy, isReplicated && waitReplicas === null),
+    isReplicated,
   };
 };
 

@@ -40,7 +40,11 @@ export const openRedisStore = async (options: RedisOptions): Promise<StoreServer
     checkServable(await readMark(link, layout), withoutSecrets(url));
     const generation = await readGeneration(link, layout);
     await checkBucket(link, layout, bucket);
-    const { durability, warnings } = await readDurability(link, waitReplicas, bucket !== null);
+    const { durability, warnings, isReplicated } = await readDurability(link, {
+      waitReplicas,
+      hasBucket: bucket !== null,
+      wasReplicated: address.kind !== 'standalone',
+    });
     await checkPublishing(link, layout);
     const channels = await readChannelWarning(link, layout);
     const forgotten = await forgetLost(link, layout, generation);
@@ -49,7 +53,7 @@ export const openRedisStore = async (options: RedisOptions): Promise<StoreServer
     for (const sentence of [...warnings, ...channels, ...forgotten]) options.onWarning(sentence);
     const { queueRowsMax, queueBytesMax, retentionMs, acknowledgedRetentionMs } = options;
     const limits = { queueRowsMax, queueBytesMax, retentionMs, acknowledgedRetentionMs };
-    const store = { url, prefix, generation, durability, waitReplicas, bucket };
+    const store = { url, prefix, generation, durability, isReplicated, waitReplicas, bucket };
     return serve({ kind: 'redis', ...store, limits, skewMsMax }, warnings, options.onWarning);
   } finally {
     await link.close();

@@ -265,6 +265,8 @@ describeWithRedis('a store on a cluster', () => {
     const sentences: string[] = [];
     const again = await openStore(cluster.url, prefix, sentences);
     const store = again.connect();
+    expect(sentences[0]).toMatch(/replicates asynchronously/);
+    expect(store.queue.durability).toBe(ASYNC);
     const kept = await store.registry.functions();
     for (const name of names) await store.registry.deploy({ now: 1, spec: specOf(name) });
     expect(kept.length).toBeLessThan(10);
@@ -273,12 +275,78 @@ describeWithRedis('a store on a cluster', () => {
   });
 });
 
+const ASYNC = 'redis:aof=always,replicas=async';
+const asyncWarning = expect.stringMatching(/replicates asynchronously.*set --redis-waitaof/);
+
+/** Starts a replica of the server, and ends when it is in step. */
+const startReplica = async ({ port }: RedisServer): Promise<RedisServer> => {
+  const replica = await start({ config: { replicaof: `127.0.0.1 ${port}` } });
+  await eventually('the replica is in step', () =>
+    replica.ask(async (redis) => (await redis.info('replication')).includes('master_link_status:up')),
+  );
+  return replica;
+};
+
+const withoutReplica = (server: RedisServer): Promise<true> =>
+  eventually('the replica is away', () =>
+    server.ask(async (redis) => (await redis.info('replication')).includes('connected_slaves:0')),
+  );
+
+const openWithWarnings = async (url: string): Promise<{ durability: string; warnings: string[] }> => {
+  const warnings: string[] = [];
+  const store = await openStore(url, newPrefix(), warnings);
+  const { durability } = store.connect().queue;
+  await store.close();
+  return { durability, warnings };
+};
+
+describeWithRedis('a store whose replica is away for a moment', () => {
+  it('says all the time that a failover can lose calls', async () => {
+    const server = await start({ config: { 'repl-diskless-sync-delay': 0 } });
+    const warnings: string[] = [];
+    await using shop = await makeShop(server.url, newPrefix(), {
+      onWarning: (sentence) => warnings.push(sentence),
+    });
+    expect(shop.queue.durability).toBe('redis:aof=always');
+    const replica = await startReplica(server);
+    await eventually('it is noticed', async () => shop.queue.durability === ASYNC);
+    await replica.kill();
+    await withoutReplica(server);
+    // The server itself knows of it for a while; a process does for ever, whatever the server forgets.
+    expect(await openWithWarnings(server.url)).toEqual({ durability: ASYNC, warnings: [asyncWarning] });
+    await server.kill();
+    await server.restart();
+    await server.ask((redis) => redis.config('SET', 'maxmemory-policy', 'allkeys-lru'));
+    await eventually('its settings are read again', async () => /evicts/.test(shop.queue.durability));
+    expect(shop.queue.durability).toBe(`${ASYNC},evicts=allkeys-lru`);
+    expect(warnings).toEqual([asyncWarning, expect.stringMatching(/evicts keys/)]);
+  });
+
+  it('says so of a server that was a replica itself', async () => {
+    const server = await start({ config: { 'repl-diskless-sync-delay': 0 } });
+    const replica = await startReplica(server);
+    await server.kill();
+    await replica.ask((redis) => redis.replicaof('NO', 'ONE'));
+    expect(await openWithWarnings(replica.url)).toEqual({ durability: ASYNC, warnings: [asyncWarning] });
+  });
+});
+
 describeWithRedis('a store behind sentinels', () => {
+  it('says that a failover can lose calls where no replica is there at the start', async () => {
+    const sentinels = await RedisSentinels.start();
+    open.push(sentinels);
+    await sentinels.replica.kill();
+    await sentinels.master.kill();
+    // All that it knew of a replica went with its memory.
+    await sentinels.master.restart();
+    expect(await openWithWarnings(sentinels.url)).toEqual({ durability: ASYNC, warnings: [asyncWarning] });
+  });
+
   it('goes on with the successor of its master', async () => {
     const sentinels = await RedisSentinels.start();
     open.push(sentinels);
     await using shop = await makeShop(sentinels.url);
-    expect(shop.queue.durability).toBe('redis:aof=always,replicas=async');
+    expect(shop.queue.durability).toBe(ASYNC);
     const id = await shop.admit(1);
     await sentinels.master.ask((redis) => redis.call('WAIT', '1', '5000'));
     await eventually('the call is on the replica', async () =>

@@ -85,7 +85,9 @@ describeWithRedis('a store whose admissions wait for disks', () => {
   ])('does not open with appendonly %s and appendfsync %s', async (appendonly, appendfsync, why) => {
     await using server = await RedisServer.start({ config: { appendonly, appendfsync } });
     const link = new NewerLink({ address: parseAddress(server.url), url: server.url, name: 'test' });
-    await expect(readDurability(link, 0)).rejects.toMatchObject({
+    await expect(
+      readDurability(link, { waitReplicas: 0, hasBucket: false, wasReplicated: false }),
+    ).rejects.toMatchObject({
       code: 'invalid_request',
       message: expect.stringMatching(why),
     });
