@@ -4,7 +4,7 @@ import { jsonToPayload, openStream, resultArrow, streamToColumns } from '../../s
 import { isFinished, type RowError } from '../../shared/domain/call.ts';
 import type { FunctionRecord } from '../../shared/domain/function.ts';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
-import type { Admission, QueueStore, ResultPart } from '../../shared/store/ports/queue.ts';
+import type { Admission, CallEvent, QueueStore, ResultPart } from '../../shared/store/ports/queue.ts';
 import { requestColumns, requestRows, type TaskRequest } from '../../shared/wire/openai/task-request.ts';
 
 /** Output bytes that are read at once. */
@@ -63,7 +63,7 @@ export const admissionOf = (order: CallOrder, now: number): Admission => {
   };
 };
 
-/** Resolves when the call is finished; rejects when `halt` is aborted. */
+/** Resolves when the call is finished; rejects when it was lost, or `halt` is aborted. */
 export const callEnd = (queue: QueueStore, callId: number, halt: AbortSignal): Promise<void> =>
   new Promise((resolve, reject) => {
     const end = (settle: () => void): void => {
@@ -78,9 +78,12 @@ export const callEnd = (queue: QueueStore, callId: number, halt: AbortSignal): P
       if (call === undefined || call === 'gone' || isFinished(call.status)) end(resolve);
     };
     const timer = setInterval(() => look().catch(() => undefined), LOOK_AGAIN_MS);
-    const unwatch = queue.watch({ kind: 'call', callId }, ({ status }) => {
+    const onEvent = ({ status }: CallEvent): void => {
       if (isFinished(status)) end(resolve);
-    });
+    };
+    const unwatch = queue.watch({ kind: 'call', callId }, onEvent, ({ code, detail }) =>
+      end(() => reject(new SluiceError(code, detail))),
+    );
     halt.addEventListener('abort', onHalt);
     if (halt.aborted) onHalt();
     // One that was attached to may have ended before it was watched.

@@ -316,6 +316,8 @@ const STORE_ERRORS: ReadonlySet<string> = new Set([
   'shutting_down',
   'memory_full',
   'disk_full',
+  // Its key was lost with the call: run again, its rows are admitted anew.
+  'data_lost',
 ]);
 
 type Values = { readonly values: readonly unknown[] } | { readonly error: RowError; readonly row: number };

@@ -61,6 +61,8 @@ export const eventRoutes: Routes = (app, room) => {
   );
 };
 
+const isLoss = (why: unknown): why is SluiceError => why instanceof SluiceError && why.code === 'data_lost';
+
 class EventStream {
   readonly #room: Room;
   readonly #id: string;
@@ -86,7 +88,7 @@ class EventStream {
     this.#wait = waits.follow(
       call.id,
       (event) => this.#soon(isFinished(event.status)),
-      () => this.#cut(),
+      (end) => this.#cut(end),
     );
   }
 
@@ -104,8 +106,7 @@ class EventStream {
         this.#next = null;
         if (!this.#isOver) this.#write(call);
       })
-      // The call is gone, or the store closes: the stream ends, and the reader asks again.
-      .catch(() => this.#end());
+      .catch((error: unknown) => this.#cut(error));
   }
 
   /** True when that was the last event. A reader that is behind gets the next state instead of this one. */
@@ -118,14 +119,14 @@ class EventStream {
     return isLast;
   }
 
-  /** A drain: the reader asks again. When the data is lost, asking again would be waiting for ever: it is told. */
-  #cut(): void {
-    try {
-      this.#room.waits.checkKept();
-    } catch (error) {
-      if (!this.#isOver && error instanceof SluiceError)
-        this.#response.write(`event: error\ndata: ${problemOf(error).body}\n\n`);
-    }
+  /**
+   * A drain, a call that is gone, a store that closes: the reader asks again. When the data is lost, or that of the call,
+   * asking again would be waiting for ever: it is told.
+   */
+  #cut(why: unknown): void {
+    const lost = this.#room.waits.lost ?? (isLoss(why) ? why : null);
+    if (!this.#isOver && lost !== null)
+      this.#response.write(`event: error\ndata: ${problemOf(lost).body}\n\n`);
     this.#end();
   }
 

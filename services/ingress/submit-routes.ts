@@ -157,10 +157,11 @@ class Submission {
       this.#forget(admitted);
       return this.#stored(admitted, form);
     }
-    const wait = this.#room.waits.wait(admitted.callId, waitMs, (event) => {
+    const wait = this.#room.waits.wait(admitted.callId, waitMs, (end) => {
       this.#response.off('close', onClose);
-      if (event === null) this.#guarded(this.#accepted(admitted, true));
-      else this.#guarded(this.#finished(event, admitted, form));
+      if (end === null) this.#guarded(this.#accepted(admitted, true));
+      else if (end instanceof SluiceError) this.fail(end);
+      else this.#guarded(this.#finished(end, admitted, form));
     });
     const onClose = (): void => {
       wait.cancel();
@@ -220,7 +221,10 @@ class Submission {
   async #view(admitted: Admitted, wasWaited: boolean): Promise<CallJson> {
     if (admitted.attached || admitted.status !== 'pending') return this.#attached(admitted);
     if (!wasWaited || this.#room.state.isDraining) return this.#fresh(admitted);
-    return this.#attached(admitted).catch(() => this.#fresh(admitted));
+    return this.#attached(admitted).catch((error: unknown) => {
+      if (error instanceof SluiceError && error.code === 'data_lost') throw error;
+      return this.#fresh(admitted);
+    });
   }
 
   async #attached({ callId, attached }: Admitted): Promise<CallJson> {

@@ -95,10 +95,11 @@ export class WaitedCalls {
   }
 
   #wait(callId: number, waitMs: number, waiter: Waiter): Promise<CallEvent | 'gone' | null> {
-    return new Promise((resolve) => {
-      const wait = this.#room.waits.wait(callId, waitMs, (event) => {
+    return new Promise((resolve, reject) => {
+      const wait = this.#room.waits.wait(callId, waitMs, (end) => {
         stop();
-        resolve(event);
+        if (end instanceof SluiceError) reject(end);
+        else resolve(end);
       });
       const stop = waiter.onGone(() => {
         wait.cancel();

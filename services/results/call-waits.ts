@@ -1,6 +1,6 @@
 /**
- * Waits for the end of calls: long polls, `Prefer: wait`, event streams. Each ends once: by the call's end, by time, by
- * the caller's disconnect (`cancel`, which cancels nothing of the call), by the drain of the server, or by
+ * Waits for the end of calls: long polls, `Prefer: wait`, event streams. Each ends once: by the call's end or its loss, by
+ * time, by the caller's disconnect (`cancel`, which cancels nothing of the call), by the drain of the server, or by
  * the loss of the store's data, after which no call ends any more.
  */
 import { isFinished } from '../../shared/domain/call.ts';
@@ -12,8 +12,8 @@ import { type Timeout, TimerWheel } from './timer-wheel.ts';
 /** Waits of one thread at most: each holds a socket, and memory for its request, of some 10 KiB. */
 const WAITS_MAX = 50_000;
 
-/** `event` is null when the time is over or the server drains. */
-export type WaitEnd = (event: CallEvent | null) => void;
+/** null when the time is over or the server drains; an error where the call was lost. */
+export type WaitEnd = (end: CallEvent | SluiceError | null) => void;
 
 export class CallWait {
   readonly #waits: CallWaits;
@@ -33,10 +33,12 @@ export class CallWait {
     this.#done = done;
   }
 
-  end(event: CallEvent | null): void {
+  end(end: CallEvent | SluiceError | null): void {
     const done = this.#done;
-    if (this.cancel()) done!(event);
+    if (this.cancel()) done!(end);
   }
+
+  readonly lose = ({ code, detail }: StoreEvents['lost']): void => this.end(new SluiceError(code, detail));
 
   /** Frees everything; false when the wait was over already. */
   cancel(): boolean {
@@ -74,19 +76,24 @@ export class CallWaits {
       return wait;
     }
     wait.timeout = this.#wheel.after(waitMs, () => wait.end(null));
-    wait.unwatch = this.#queue.watch({ kind: 'call', callId, interest }, (event) => {
+    const onEvent = (event: CallEvent): void => {
       if (isFinished(event.status)) wait.end(event);
-    });
+    };
+    wait.unwatch = this.#queue.watch({ kind: 'call', callId, interest }, onEvent, wait.lose);
     return wait;
   }
 
-  /** Tells of each advance; `done(null)` at a drain. The follower ends itself with `cancel`. */
+  /** Tells of each advance; `done` at a drain or a loss. The follower ends itself with `cancel`. */
   follow(callId: number, onEvent: (event: CallEvent) => void, done: WaitEnd): CallWait {
     this.check();
     const wait = new CallWait(this, this.#waits, done);
-    wait.unwatch = this.#queue.watch({ kind: 'call', callId }, onEvent);
+    wait.unwatch = this.#queue.watch({ kind: 'call', callId }, onEvent, wait.lose);
     if (this.#isDraining) queueMicrotask(() => wait.end(null));
     return wait;
+  }
+
+  get lost(): SluiceError | null {
+    return this.#lost;
   }
 
   /** @throws SluiceError what `lose` was told */

@@ -249,6 +249,12 @@ export class RedisSentinels {
     return new RedisSentinels(master, replica, sentinels);
   }
 
+  /** From now on the replica hears nothing of its master, until it goes on (SIGCONT). */
+  async cutOff(): Promise<void> {
+    this.replica.signal('SIGSTOP');
+    await this.master.ask((redis) => redis.call('CLIENT', 'KILL', 'TYPE', 'replica'));
+  }
+
   /** Ends when the sentinels have made the replica the master. */
   async promoted(): Promise<void> {
     await eventually('the replica is the master', () =>

@@ -284,6 +284,8 @@ export type WatchQuery<K extends keyof StoreEvents> = {
   readonly interest?: 'end' | 'result';
 };
 export type Unwatch = () => void;
+/** Told once, where the watched call itself was lost while its store serves on; nothing else is told of it then. */
+export type LostListener = (why: StoreEvents['lost']) => void;
 
 export interface QueueStore {
   /** Changes when the store's data is lost or replaced; every outside call id carries it. */
@@ -300,12 +302,16 @@ export interface QueueStore {
   release(lease: LeaseRef & { readonly now: number }): Promise<boolean>;
   settle(settlement: Settlement): Promise<SettleAnswer>;
   expired(query: ExpiredQuery): Promise<ExpiredAnswer>;
-  /** undefined: never existed; 'gone': its retention has passed (410, later 404). */
+  /**
+   * undefined: never existed; 'gone': its retention has passed (410, later 404).
+   * @throws SluiceError `data_lost` where the call was accepted and lost; so does `result`
+   */
   call(callId: number): Promise<Call | 'gone' | undefined>;
   list(query: ListQuery): Promise<CallPage>;
   watch<K extends keyof StoreEvents>(
     query: WatchQuery<K>,
     listener: (event: StoreEvents[K]) => void,
+    onLost?: LostListener,
   ): Unwatch;
   result(query: ResultQuery): Promise<ResultPage | 'gone' | undefined>;
   cancel(query: CancelQuery): Promise<CancelAnswer>;

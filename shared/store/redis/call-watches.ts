@@ -6,10 +6,11 @@
 import { isFinished } from '../../domain/call.ts';
 import { IdMap } from '../../runtime/id-map.ts';
 import { Slab } from '../../runtime/slab.ts';
-import type { Admitted, CallEvent, Unwatch, WatchQuery } from '../ports/queue.ts';
+import type { Admitted, CallEvent, LostListener, Unwatch, WatchQuery } from '../ports/queue.ts';
 import { functionOfId, isFunctionNumber } from './layout.ts';
 import type { QueueContext } from './queue-context.ts';
 import { callEvent } from './reading.ts';
+import { CallLostError } from './replies.ts';
 
 /** Ids heard of before anybody watched them (an admission's answer may come after its call's end), and the reverse. */
 const REMEMBERED_MAX = 65_536;
@@ -23,10 +24,14 @@ const IDLE_POLLS_MAX = 10;
 /** Bytes of outputs that are read ahead for calls which have not ended: half of what is kept of outputs at all. */
 const AHEAD_BYTES_MAX = 32 * 2 ** 20;
 
-type Listener = (event: CallEvent) => void;
 type Interest = WatchQuery<'call'>['interest'];
+type Watcher = {
+  readonly listener: (event: CallEvent) => void;
+  readonly interest: Interest;
+  readonly onLost: LostListener | undefined;
+};
 type Watch = {
-  readonly listeners: Map<Listener, Interest>;
+  readonly watchers: Set<Watcher>;
   aheadBytes: number;
   /** What was told last; what is not new is not told again. */
   told: string;
@@ -75,23 +80,23 @@ export class CallWatches {
     if (!attached && !isFinished(status)) remember(this.#expected, callId);
   }
 
-  add(callId: number, listener: Listener, interest?: Interest): Unwatch {
+  /** @param watcher a new one each time */
+  add(callId: number, watcher: Watcher): Unwatch {
     const fn = functionOfId(callId);
     if (!isFunctionNumber(fn)) return () => undefined;
     let watch = this.#watches.get(callId);
     if (watch === undefined) {
-      watch = { listeners: new Map(), aheadBytes: 0, told: UNTOUCHED, isLooking: false, lookAgain: false };
+      watch = { watchers: new Set(), aheadBytes: 0, told: UNTOUCHED, isLooking: false, lookAgain: false };
       this.#watches.set(callId, watch);
       const channel = this.#channel(fn);
       channel.watches += 1;
       const isQuiet = this.#expected.delete(callId) && !this.#heard.has(callId);
       if (!isQuiet) this.#follow(channel.opened.then(() => this.#look(callId)));
     }
-    const entry: Listener = (event) => listener(event);
-    watch.listeners.set(entry, interest);
+    watch.watchers.add(watcher);
     const kept = watch;
     return () => {
-      if (kept.listeners.delete(entry) && kept.listeners.size === 0) this.#drop(callId, kept);
+      if (kept.watchers.delete(watcher) && kept.watchers.size === 0) this.#drop(callId, kept);
     };
   }
 
@@ -170,11 +175,12 @@ export class CallWatches {
   async #lookNow(callId: number): Promise<void> {
     const watch = this.#watches.get(callId);
     // What Redis does not answer now is asked again by the poll.
-    const event = watch && (await callEvent(this.#context, callId).catch(() => undefined));
+    const event = watch && (await callEvent(this.#context, callId).catch(orLost));
     this.#looks -= 1;
     if (watch !== undefined && this.#watches.get(callId) === watch) {
       watch.isLooking = false;
-      if (event !== undefined) this.#tell(callId, watch, event);
+      if (event instanceof CallLostError) this.#lose(callId, watch, event);
+      else if (event !== undefined) this.#tell(callId, watch, event);
       if (watch.lookAgain) {
         watch.lookAgain = false;
         this.#look(callId);
@@ -188,7 +194,12 @@ export class CallWatches {
     if (watch.told === signature) return;
     watch.told = signature;
     if (isFinished(event.status)) this.#drop(callId, watch);
-    for (const listener of [...watch.listeners.keys()]) listener(event);
+    for (const { listener } of [...watch.watchers]) listener(event);
+  }
+
+  #lose(callId: number, watch: Watch, { code, message: detail }: CallLostError): void {
+    this.#drop(callId, watch);
+    for (const { onLost } of [...watch.watchers]) onLost?.({ code, detail });
   }
 
   #drop(callId: number, watch: Watch): void {
@@ -216,8 +227,11 @@ const parseNews = (text: string) => {
   return { goOn, output, ids: words.slice(Number(goOn) + Number(output !== null)).map(Number) };
 };
 
-const wants = ({ listeners }: Watch, interest: Interest): boolean => {
-  for (const one of listeners.values()) if (one === interest) return true;
+const orLost = (error: unknown): CallLostError | undefined =>
+  error instanceof CallLostError ? error : undefined;
+
+const wants = ({ watchers }: Watch, interest: Interest): boolean => {
+  for (const one of watchers) if (one.interest === interest) return true;
   return false;
 };
 

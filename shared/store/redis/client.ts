@@ -25,7 +25,7 @@ import { OutputReads } from './output-reads.ts';
 import { makeQueue } from './queue.ts';
 import type { QueueContext, QueueLimits } from './queue-context.ts';
 import { RedisRegistry } from './registry.ts';
-import { dataLost, moved } from './replies.ts';
+import { CallLostError, dataLost, moved } from './replies.ts';
 import { makeRetention } from './retention.ts';
 import { makeLineage } from './transfer-lineage.ts';
 import { readMark } from './transfer-mark.ts';
@@ -271,7 +271,7 @@ const withNews = (client: Client, queue: QueueStore): QueueStore => {
       return await asked;
     } catch (error) {
       const isLost = error instanceof SluiceError && error.code === 'data_lost';
-      if (!isLost || client.lost !== null) throw error;
+      if (!isLost || error instanceof CallLostError || client.lost !== null) throw error;
       return undefined;
     }
   };

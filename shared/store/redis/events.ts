@@ -9,7 +9,7 @@
  *   to-ended        calls that were cancelled or expired     nothing: a late row is refused at its seal, lease or settle
  *   functions-…     a function was deployed or changed       when each was last changed, and how often calls of its moved
  */
-import type { FreeSlots, StoreEvents, Unwatch, WatchQuery } from '../ports/queue.ts';
+import type { FreeSlots, LostListener, StoreEvents, Unwatch, WatchQuery } from '../ports/queue.ts';
 import { CallWatches } from './call-watches.ts';
 import type { Directory } from './directory.ts';
 import { functionOfId, functionOfVersion, isFunctionNumber, serialOfId, versionIdOf } from './layout.ts';
@@ -79,8 +79,9 @@ export class Events {
   watch<K extends keyof StoreEvents>(
     { kind, callId, interest }: WatchQuery<K>,
     listener: (event: StoreEvents[K]) => void,
+    onLost?: LostListener,
   ): Unwatch {
-    if (kind === 'call') return this.calls.add(callId!, listener as never, interest);
+    if (kind === 'call') return this.calls.add(callId!, { listener: listener as never, interest, onLost });
     const listeners = this.#listeners.get(kind) ?? new Set();
     this.#listeners.set(kind, listeners);
     // A wrapper, so that the same function may be given twice.

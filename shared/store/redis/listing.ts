@@ -55,7 +55,7 @@ const startsBelow = async (
   if (before === null) return () => ({ below: 0, stampBelow: 0 });
   const [own, n] = [functionOfId(before), serialOfId(before)];
   if (!isFunctionNumber(own)) return () => null;
-  const [, , value] = await runScript<(number | Buffer | null)[]>(context, 'call', own, 0, [n]);
+  const [, value] = await runScript<[last: number, Buffer | number]>(context, 'call', own, 0, [n]);
   // Its retention may have passed meanwhile: its older neighbour stands nearest.
   const stamp =
     value instanceof Buffer

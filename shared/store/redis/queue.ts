@@ -1,6 +1,14 @@
 /** The queue port on Redis: each verb is a script (scripts/NAME.lua) or a few of them, and this is the list of them. */
 import { BugError } from '../../errors/sluice-error.ts';
-import type { FreeSlots, Offer, QueueStore, StoreEvents, Unwatch, WatchQuery } from '../ports/queue.ts';
+import type {
+  FreeSlots,
+  LostListener,
+  Offer,
+  QueueStore,
+  StoreEvents,
+  Unwatch,
+  WatchQuery,
+} from '../ports/queue.ts';
 import { Admissions } from './admissions.ts';
 import { extend, lease, offer, release } from './batching.ts';
 import { cancel, Expiry } from './call-ending.ts';
@@ -14,6 +22,7 @@ export interface QueueEvents {
   watch<K extends keyof StoreEvents>(
     query: WatchQuery<K>,
     listener: (event: StoreEvents[K]) => void,
+    onLost?: LostListener,
   ): Unwatch;
   /** Slots that an answer told of, in the order of their messages. */
   hearSlots(free: FreeSlots, order: number): void;
@@ -101,10 +110,10 @@ export const makeQueue = (
     expired: behind((_, query) => expiry.expired(query)),
     call: behind(call),
     list: behind(list),
-    watch: (query, listener) => {
+    watch: (query, listener, onLost) => {
       if (query.kind === 'call' && query.callId === undefined)
         throw new BugError('a watch of a call names no call');
-      return events.watch(query, listener);
+      return events.watch(query, listener, onLost);
     },
     result: behind(result),
     cancel: behind(cancel),

@@ -30,6 +30,7 @@ import {
   waitingOf,
 } from './packing.ts';
 import { type QueueContext, runScript } from './queue-context.ts';
+import { CallLostError } from './replies.ts';
 
 /** Parts in one page of a result. */
 const PARTS_MAX = 1000;
@@ -80,16 +81,21 @@ export const open = async (
 const show = async (context: QueueContext, stored: StoredCall): Promise<Call> =>
   showCall(stored, await context.functions.version(stored.versionId));
 
-/** What a missing call is. */
-const absent = (n: number, last: number, floor: number): 'gone' | undefined =>
-  n > floor && n <= last ? 'gone' : undefined;
+/** Why there is no call, as scripts/parts/absent.lua tells it. */
+const NEVER = 0;
+const LOST = 2;
+
+/** @throws CallLostError */
+const absent = (why: number): 'gone' | undefined => {
+  if (why === LOST) throw new CallLostError();
+  return why === NEVER ? undefined : 'gone';
+};
 
 export const call = async (context: QueueContext, callId: number): Promise<Call | 'gone' | undefined> => {
   const [fn, n] = [functionOfId(callId), serialOfId(callId)];
   if (!isFunctionNumber(fn)) return undefined;
-  const reply = await runScript<(number | Buffer | null)[]>(context, 'call', fn, NO_TIME, [n]);
-  const [last, floor, value] = reply as [number, number, Buffer | null];
-  return value === null ? absent(n, last, floor) : show(context, readCall(fn, n, value));
+  const [, found] = await runScript<[last: number, Buffer | number]>(context, 'call', fn, NO_TIME, [n]);
+  return typeof found === 'number' ? absent(found) : show(context, readCall(fn, n, found));
 };
 
 type Part = [state: number, from: number, count: number, record: number, place: number];
@@ -115,7 +121,7 @@ const joinParts = (numbers: readonly number[], from: number, rows: number, fill:
   return joined;
 };
 
-type ResultReply = [last: number, floor: number, value: Buffer | null, parts: Buffer, more: number];
+type ResultReply = [absent: number] | [value: Buffer, parts: Buffer, more: number];
 /** A call, and a page of its parts without their outputs. */
 type Found = { readonly stored: StoredCall; readonly parts: readonly Part[]; readonly next: number | null };
 
@@ -128,8 +134,8 @@ const find = async (
   if (!isFunctionNumber(fn)) return undefined;
   const args = [n, from, bytesMax, partsMax];
   const reply = await runScript<ResultReply>(context, 'result', fn, NO_TIME, args);
-  const [last, floor, value, packed, more] = reply;
-  if (value === null) return absent(n, last, floor);
+  if (reply.length === 1) return absent(reply[0]);
+  const [value, packed, more] = reply;
   const stored = readCall(fn, n, value);
   const numbers = unpack<number[]>(packed);
   const end = more === 1 ? numbers.at(-4)! + numbers.at(-3)! : stored.rows;
@@ -213,7 +219,10 @@ class RecordReader {
   }
 }
 
-/** How a call stands, for its watchers; undefined when it is not there. */
+/**
+ * How a call stands, for its watchers; undefined when it is not there.
+ * @throws CallLostError
+ */
 export const callEvent = async (context: QueueContext, callId: number): Promise<CallEvent | undefined> => {
   const found = await find(context, { callId, from: 0, bytesMax: EVENT_BYTES_MAX }, EVENT_PARTS_MAX);
   if (found === undefined || found === 'gone') return undefined;

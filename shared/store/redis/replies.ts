@@ -21,6 +21,16 @@ export const dataLost = (why: string): SluiceError =>
     `The store's data was lost or replaced: ${why}. Calls made before are gone; submit them again once the server has been started anew.`,
   );
 
+/** One call of a store that serves on. Its idempotency key was lost with it. */
+export class CallLostError extends SluiceError {
+  constructor() {
+    super(
+      'data_lost',
+      'The call was lost in a failover, or when Redis came back without its last writes; submit it again.',
+    );
+  }
+}
+
 /** For who still serves a store that a migration has taken away: its calls are not lost, and must not run twice. */
 export const moved = (place: string, to: string): SluiceError =>
   new SluiceError(

@@ -373,6 +373,30 @@ onEveryOpenedStore((openStore) => {
     await eventually('it is renewed again', async () => (await until()) < before);
   });
 
+  it('whose call was lost asks for its rows again', async () => {
+    const { store, artifacts } = await open();
+    const { record } = await store.registry.deploy({ now: Date.now(), spec: compileSpec(SPEC) });
+    const { id } = await order(store, await upload(store, artifacts, lineOf(1), Date.now()));
+    let losses = 1;
+    const watch: typeof store.queue.watch = (query, listener, onLost) => {
+      if (query.kind !== 'call' || losses === 0) return store.queue.watch(query, listener, onLost);
+      losses -= 1;
+      queueMicrotask(() => onLost?.({ code: 'data_lost', detail: 'The call was lost.' }));
+      return () => undefined;
+    };
+    const queue = Object.assign(Object.create(store.queue) as typeof store.queue, { watch });
+    await runnerOf(Object.assign(Object.create(store) as Store, { queue }), artifacts);
+    await eventually('its call waits', async () => {
+      const { calls } = await store.queue.open({ versionId: record.current.id, after: 0, limit: 100 });
+      return losses === 0 && calls.length === 1;
+    });
+    await answerAll(store, record.current.id);
+    await eventually('the batch ends', async () => {
+      const batch = await new Batches(store.documents).find(id, { id: 1, isAdmin: false });
+      return batch.status === 'completed' && batch.counts.completed === 1;
+    });
+  });
+
   it('that is cancelled while the store does not hear ends all the same', async () => {
     const { store, artifacts } = await open();
     const { record } = await store.registry.deploy({ now: Date.now(), spec: compileSpec(SPEC) });

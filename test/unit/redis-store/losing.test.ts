@@ -342,6 +342,28 @@ describeWithRedis('a store behind sentinels', () => {
     expect(await openWithWarnings(sentinels.url)).toEqual({ durability: ASYNC, warnings: [asyncWarning] });
   });
 
+  it('says which calls its successor does not have, also to who waits for them', async () => {
+    const sentinels = await RedisSentinels.start();
+    open.push(sentinels);
+    await using shop = await makeShop(sentinels.url);
+    const kept = await shop.admit(1);
+    await sentinels.master.ask((redis) => redis.call('WAIT', '1', '5000'));
+    await sentinels.cutOff();
+    const lost = await shop.admit(1);
+    expect(shop.queue.durability).toBe(ASYNC);
+    const told = new Promise((resolve) => {
+      shop.queue.watch({ kind: 'call', callId: lost }, () => undefined, resolve);
+    });
+    await sentinels.master.kill();
+    sentinels.replica.signal('SIGCONT');
+    await sentinels.promoted();
+    const detail = expect.stringMatching(/lost in a failover/);
+    expect(await told).toEqual({ code: 'data_lost', detail });
+    await insistOnRow(shop);
+    await expect(shop.call(lost)).rejects.toMatchObject({ code: 'data_lost', message: detail });
+    expect(await shop.call(kept)).toMatchObject({ status: 'pending' });
+  });
+
   it('goes on with the successor of its master', async () => {
     const sentinels = await RedisSentinels.start();
     open.push(sentinels);

@@ -52,20 +52,53 @@ describeWithRedis('the numbers of calls and batches', () => {
     const earlier = mkdtempSync(path.join(os.tmpdir(), 'sluice-earlier-'));
     cpSync(server.directory, earlier, { recursive: true });
     const lost = await live(rig, 2000);
+    const told = { code: 'data_lost', message: expect.stringMatching(/lost in a failover.*submit it again/) };
+    const expectLost = async (): Promise<void> => {
+      await expect(rig.queue.call(lost.id)).rejects.toMatchObject(told);
+      await expect(rig.queue.result({ callId: lost.id, from: 0, bytesMax: 1 })).rejects.toMatchObject(told);
+      expect(await rig.queue.cancel({ now: rig.now, callId: lost.id })).toEqual({ calls: 0, rows: 0 });
+    };
+    expect(await rig.queue.call(lost.id + 1)).toBeUndefined();
     await server.kill();
     rmSync(server.directory, { recursive: true });
     cpSync(earlier, server.directory, { recursive: true });
     rmSync(earlier, { recursive: true });
     await server.restart();
     await eventually('the server answers', () => rig.queue.call(kept.id));
+    // No number was given since, and all the same.
+    await expectLost();
+    expect(await rig.queue.call(lost.id + 200_000)).toBeUndefined();
     const next = await live(rig, 3000);
     expect(next.id).not.toBe(lost.id);
     expect(next.batch.batchId).not.toBe(lost.batch.batchId);
     // What was read of the lost ones is remembered, and must not be taken for those that came after them.
     expect(next.batch.calls[0]?.payload).toMatchObject({ bytes: { byteLength: 3000 } });
     expect(next.output?.bytes[0]).toBe(next.batch.batchId % 251);
-    expect(await rig.queue.call(lost.id)).toBe('gone');
+    await expectLost();
+    expect(await rig.queue.call(next.id + 1)).toBeUndefined();
     const filter = { functionName: 'f', status: null, apiKeyId: null, before: null, limit: 9 };
     expect((await rig.queue.list(filter)).calls.map(({ id }) => id)).toEqual([next.id, kept.id]);
+    // Those that went by their retention did not get lost, and all are forgotten together.
+    await rig.passRetention();
+    expect(await rig.queue.call(kept.id)).toBe('gone');
+    await expectLost();
+    await rig.passRetention();
+    await rig.passRetention();
+    expect(await rig.queue.call(kept.id)).toBeUndefined();
+    expect(await rig.queue.call(lost.id)).toBeUndefined();
+  });
+
+  it('that servers lost are remembered of the last 64 lives', async () => {
+    await using rig = await QueueRig.open(server.url, 'lives');
+    const ids = [await rig.admit(1)];
+    for (let life = 0; life < 66; life += 1) {
+      await rig.command('HSET', 'queue', 'run', `life-${life}`);
+      ids.push(await rig.admit(1));
+    }
+    const answers = await Promise.all(
+      ids.slice(0, -1).map((id) => rig.queue.call(id + 1).catch(({ code }) => code)),
+    );
+    expect(answers).toEqual([...Array(2).fill('gone'), ...Array(64).fill('data_lost')]);
+    for (const id of ids) expect(await rig.queue.call(id)).toMatchObject({ id });
   });
 });

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { CallWaits } from '../../../services/results/call-waits.ts';
+import type { QueueStore } from '../../../shared/store/ports/queue.ts';
 import { type Rig, settleAll, startRig, versionIdOf } from '../ingress/rig.ts';
 
 let rig: Rig;
@@ -39,6 +40,21 @@ describe('a wait', () => {
     expect(await new Promise((resolve) => waits.wait(callId, 60_000, resolve))).toMatchObject({
       status: 'completed',
     });
+  });
+
+  it('of a call that was lost ends with that', async () => {
+    const callId = await callOf('lost');
+    const told = { code: 'data_lost', detail: 'The call was lost.' } as const;
+    const watch: QueueStore['watch'] = (_query, _listener, onLost) => {
+      queueMicrotask(() => onLost?.(told));
+      return () => undefined;
+    };
+    const waits = new CallWaits({ ...rig.store.queue, watch });
+    const end = { code: 'data_lost', message: 'The call was lost.' };
+    expect(await new Promise((resolve) => waits.wait(callId, 60_000, resolve))).toMatchObject(end);
+    const ignore = (): void => undefined;
+    expect(await new Promise((resolve) => waits.follow(callId, ignore, resolve))).toMatchObject(end);
+    expect(waits.size).toBe(0);
   });
 
   it('ends with its time, its cancel or the drain, and leaves nothing', async () => {

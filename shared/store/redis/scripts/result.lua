@@ -2,14 +2,15 @@
 -- Reads a call and a page of its parts, in row order; the outputs are read by the client.
 -- KEYS  1 generation (see parts/base)
 -- ARGV  1-3 see parts/base; 4 number; 5 first row; 6 bytes of output at most (one part comes in any case); 7 parts at most
--- Result  { number given last, floor, value without payload or false, MessagePack list of state, first row, rows, record,
---       place of each part, 1 where more follow }
+-- Result  { value without payload, MessagePack list of state, first row, rows, record, place of each part, 1 where more
+--       follow }, or { why there is no call (parts/absent) }
 -- include: base
 -- include: calls
+-- include: absent
 local n, from = tonumber(ARGV[4]), tonumber(ARGV[5])
 local bytes_max, parts_max = tonumber(ARGV[6]), tonumber(ARGV[7])
 local call = call_of(n)
-if not call then return { counter('call'), counter('floor'), false, '', 0 } end
+if not call then return { absent(n) } end
 
 -- The parts that end after row `from`, in order: a list of lists.
 local function parts_from()
@@ -52,6 +53,4 @@ for _, part in ipairs(parts_from()) do
     for i = 1, 5 do taken[#taken + 1] = part[i] end
   end
 end
-return {
-  counter('call'), counter('floor'), string.sub(call.raw, 1, call.payload_at - 1), cmsgpack.pack(taken), more,
-}
+return { string.sub(call.raw, 1, call.payload_at - 1), cmsgpack.pack(taken), more }

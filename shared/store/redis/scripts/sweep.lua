@@ -97,6 +97,17 @@ local function sweep_entry(packed, score)
   if #rest > 0 then redis.call('ZADD', key('expiries'), score, cmsgpack.pack(rest)) end
 end
 
+-- What the floor has passed is unknown, whatever became of it.
+local function forget_lost()
+  local spans = lost_spans()
+  if not spans[1] or spans[2] > counter('floor') then return end
+  while spans[1] and spans[2] <= counter('floor') do
+    table.remove(spans, 1)
+    table.remove(spans, 1)
+  end
+  redis.call('HSET', key('queue'), 'lost', cmsgpack.pack(spans))
+end
+
 local function move_floor()
   local packed = redis.call('HGET', key('queue'), 'marks')
   local marks = packed and cmsgpack.unpack(packed) or {}
@@ -111,6 +122,7 @@ local function move_floor()
   elseif highest > 0 then
     marks[#marks + 1] = { now + math.floor(retention / MARKS), highest }
   end
+  if has_moved then forget_lost() end
   if has_moved or highest > 0 then redis.call('HSET', key('queue'), 'marks', cmsgpack.pack(marks)) end
 end
 

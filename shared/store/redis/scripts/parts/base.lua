@@ -24,7 +24,7 @@ local function version_id_of(v) return string.format('%.0f', fn * 4096 + v) end
 
 -- The function's counters, one hash: read at the first use, written once by flush_counters.
 --   call, batch, turn: numbers given last; waiting_rows, waiting_calls, sealed_rows, live_calls: what is there;
---   run (a text, beside the counters): the server's run that gave numbers last
+--   run, lost (texts, beside the counters): the server's run that gave numbers last; numbers of calls that it passed over
 --   ended_0, 1, 2, 3: rows that are ok, failed, cancelled, expired (parts/calls), since the function's first
 --   open_bytes: payload bytes of rows without an outcome; low: no bucket of calls below this one; floor: missing calls above it are gone, others unknown
 local NAMES = { 'call', 'batch', 'turn', 'waiting_rows', 'open_bytes', 'waiting_calls', 'sealed_rows', 'live_calls', 'low', 'floor',
@@ -63,15 +63,36 @@ end
 -- include: server
 local is_run_known = false
 
+-- This run of the server, and the one that gave numbers last.
+local function runs() return server_run(), redis.call('HGET', key('queue'), 'run') end
+
+-- Spans of numbers that calls may have had which the server lost: a MessagePack list of first, last, first, last, …
+local function lost_spans()
+  local packed = redis.call('HGET', key('queue'), 'lost')
+  return packed and cmsgpack.unpack(packed) or {}
+end
+
+-- One span a life of the server; the sweep takes those that the floor has passed, some two retentions later.
+local LOST_SPANS_MAX = 64
+
+local function pass_over_lost()
+  local spans, last = lost_spans(), counter('call')
+  spans[#spans + 1] = last + 1
+  spans[#spans + 1] = last + LOST_NUMBERS
+  local from = math.max(1, #spans - 2 * LOST_SPANS_MAX + 1)
+  redis.call('HSET', key('queue'), 'lost', cmsgpack.pack({ unpack(spans, from) }))
+  count('call', LOST_NUMBERS)
+end
+
 -- Gives the next number of `call` or `batch`.
 local function next_number(name)
   if not is_run_known then
     is_run_known = true
-    local run, known = server_run(), redis.call('HGET', key('queue'), 'run')
+    local run, known = runs()
     if run and run ~= known then
       redis.call('HSET', key('queue'), 'run', run)
       if known then
-        count('call', LOST_NUMBERS)
+        pass_over_lost()
         count('batch', LOST_NUMBERS)
       end
     end
