@@ -80,6 +80,7 @@ export class RedisServer {
       save: '',
       appendonly: aof === 'no' ? 'no' : 'yes',
       appendfsync: aof === 'no' ? 'everysec' : aof,
+      maxmemory: '4gb',
       daemonize: 'no',
       ...config,
     };

@@ -1,6 +1,7 @@
 /**
  * What the server says of itself: how durable it is, and how full. Admission stops at a share of its memory below the
- * point where it would refuse by itself, so that what was accepted has room to settle.
+ * point where it would refuse by itself, or where its machine would have none left, so that what was accepted has room to
+ * settle.
  */
 import { SluiceError } from '../../errors/sluice-error.ts';
 import type { Usage } from '../ports/retention.ts';
@@ -24,12 +25,24 @@ const parseInfo = (text: string): Info =>
 
 const numberOf = (info: Info, name: string): number => Number(info.get(name) ?? 0);
 
-/** What counts against maxmemory: buffers to replicas do not. */
+const hasMaxmemory = (info: Info): boolean => numberOf(info, 'maxmemory') > 0;
+
+/** A server without maxmemory grows until its machine, which is not its own alone, has no more. */
+const limitOf = (info: Info): number =>
+  hasMaxmemory(info) ? numberOf(info, 'maxmemory') : numberOf(info, 'total_system_memory');
+
+const usedOf = (info: Info): number => {
+  const used = numberOf(info, 'used_memory');
+  // Buffers to replicas do not count against maxmemory; the machine has given the pages that the allocator holds as well.
+  return hasMaxmemory(info)
+    ? used - numberOf(info, 'mem_not_counted_for_evict')
+    : Math.max(used, numberOf(info, 'used_memory_rss'));
+};
+
+/** 0 where the server tells of no limit at all. */
 const shareOf = (info: Info): number => {
-  const limit = numberOf(info, 'maxmemory');
-  return limit === 0
-    ? 0
-    : (numberOf(info, 'used_memory') - numberOf(info, 'mem_not_counted_for_evict')) / limit;
+  const limit = limitOf(info);
+  return limit === 0 ? 0 : usedOf(info) / limit;
 };
 
 /** What a call takes beside its payload, about (docs/decisions/0007). */
@@ -47,6 +60,7 @@ export class MemoryGuard {
   /** Of the fullest node, at the last look. */
   #share = 0;
   #limitBytes = Number.POSITIVE_INFINITY;
+  #hasMaxmemory = true;
   #admittedBytes = 0;
 
   constructor(link: Link) {
@@ -64,9 +78,12 @@ export class MemoryGuard {
       this.#admittedBytes = admitted;
       return;
     }
+    const [limit, wayOut] = this.#hasMaxmemory
+      ? ['its maxmemory', 'raise maxmemory']
+      : ["its machine's memory", 'give it a larger machine'];
     throw new SluiceError(
       'memory_full',
-      `The Redis server would hold ${Math.round(share * 100)} % of its maxmemory with this call; nothing is admitted from ${FULL_SHARE * 100} % on, so that running work can settle. Wait until results expire, or raise maxmemory.`,
+      `The Redis server would hold ${Math.round(share * 100)} % of ${limit} with this call; nothing is admitted from ${FULL_SHARE * 100} % on, so that running work can settle. Wait until results expire, or ${wayOut}.`,
       { retry_after_seconds: RETRY_AFTER_SECONDS },
     );
   };
@@ -77,17 +94,16 @@ export class MemoryGuard {
     const infos = (await this.#link.everywhere('INFO', 'memory')).map(parseInfo);
     const fullest = infos.toSorted((a, b) => shareOf(b) - shareOf(a))[0];
     this.#share = fullest === undefined ? 0 : shareOf(fullest);
-    const limitBytes = fullest === undefined ? 0 : numberOf(fullest, 'maxmemory');
-    this.#limitBytes = limitBytes === 0 ? Number.POSITIVE_INFINITY : limitBytes;
+    this.#limitBytes = (fullest && limitOf(fullest)) || Number.POSITIVE_INFINITY;
+    this.#hasMaxmemory = fullest === undefined || hasMaxmemory(fullest);
     this.#admittedBytes = Math.max(0, this.#admittedBytes - countedBytes);
     this.#isFull = this.#share >= (this.#isFull ? ROOM_SHARE : FULL_SHARE);
     const sum = (name: string): number => infos.reduce((all, info) => all + numberOf(info, name), 0);
-    const limits = infos.map((info) => numberOf(info, 'maxmemory') || numberOf(info, 'total_system_memory'));
     return {
       databaseBytes: sum('used_memory_dataset'),
       segmentBytes: 0,
       segmentFiles: 0,
-      limitBytes: limits.reduce((all, limit) => all + limit, 0),
+      limitBytes: infos.reduce((all, info) => all + limitOf(info), 0),
       full: this.#isFull,
     };
   }
@@ -96,7 +112,7 @@ export class MemoryGuard {
 export type Durable = {
   /** `redis:aof=always`, with all that weakens it. */
   readonly durability: string;
-  /** A sentence for each way in which accepted calls can be lost. */
+  /** A sentence for each setting by which accepted calls can be lost. */
   readonly warnings: readonly string[];
   /** Whether a failover may come, now or later: a replica that is away for a moment can still be promoted. */
   readonly isReplicated: boolean;
@@ -144,7 +160,10 @@ export const readDurability = async (
   if (hasBucket) words.push('s3');
   return {
     durability: `redis:${words.join(',')}`,
-    warnings: warningsOf(weakest, policy, isReplicated && waitReplicas === null),
+    warnings: [
+      ...warningsOf(weakest, policy, isReplicated && waitReplicas === null),
+      ...(infos.every(hasMaxmemory) ? [] : [NO_MAXMEMORY]),
+    ],
     isReplicated,
   };
 };
@@ -168,6 +187,8 @@ const checkWaiting = (infos: readonly Info[], sync: string): void => {
       'a server that syncs its append-only file, and appendfsync is no. Leave it out, or set appendfsync always.',
     );
 };
+
+const NO_MAXMEMORY = `Redis has no maxmemory, so nothing is refused before it holds ${FULL_SHARE * 100} % of its machine's memory, which may be too late beside other processes; set maxmemory.`;
 
 const warningsOf = (sync: string, policy: string | undefined, isAsync: boolean): string[] => {
   const warnings: string[] = [];

@@ -2,6 +2,9 @@ import { readFileSync } from 'node:fs';
 import type { Redis } from 'ioredis';
 import { afterEach, expect, it } from 'vitest';
 import type { Store } from '../../../shared/store/ports/store.ts';
+import { parseAddress } from '../../../shared/store/redis/address.ts';
+import { MemoryGuard } from '../../../shared/store/redis/health.ts';
+import { Link } from '../../../shared/store/redis/link.ts';
 import { openRedisSource } from '../../../shared/store/redis/transfer-source.ts';
 import { specOf, type Workshop } from '../../contract/workshop.ts';
 import {
@@ -23,6 +26,18 @@ const start = async (options: RedisOptions = {}): Promise<RedisServer> => {
   open.push(server);
   return server;
 };
+
+const MACHINE_BYTES = 64 * 2 ** 20;
+
+/** A link to a server that says how little memory its machine has. */
+class SmallMachine extends Link {
+  override async everywhere(name: string, ...args: string[]): Promise<string[]> {
+    const told = await super.everywhere(name, ...args);
+    return told.map((text) =>
+      text.replace(/^total_system_memory:.*$/m, `total_system_memory:${MACHINE_BYTES}\r`),
+    );
+  }
+}
 
 const addressOf = ({ url }: RedisServer, credentials: string): string =>
   url.replace('://', `://${credentials}@`);
@@ -127,6 +142,24 @@ describeWithRedis('a store whose server', () => {
         code: 'memory_full',
         message: expect.stringMatching(/would hold \d+ %/),
       });
+  });
+
+  it('has no maxmemory is held to the memory of its machine, and says so', async () => {
+    const server = await start({ config: { maxmemory: 0 } });
+    const warnings: string[] = [];
+    await (await openStore(server.url, newPrefix(), warnings)).close();
+    expect(warnings).toEqual([expect.stringMatching(/no maxmemory.* 85 % of its machine.*set maxmemory/)]);
+    const link = new SmallMachine({ address: parseAddress(server.url), url: server.url, name: 'test' });
+    const guard = new MemoryGuard(link);
+    expect(await guard.measure()).toMatchObject({ full: false, limitBytes: MACHINE_BYTES });
+    guard.checkRoom(100);
+    await server.ask((redis) => redis.setrange('ballast', MACHINE_BYTES, 'x'));
+    expect(await guard.measure()).toMatchObject({ full: true });
+    expect(() => guard.checkRoom(100)).toThrow(/would hold \d+ % of its machine's memory/);
+    await server.ask((redis) => redis.del('ballast'));
+    await eventually('it has room', async () => !(await guard.measure()).full);
+    guard.checkRoom(100);
+    await link.close();
   });
 
   it('may lose accepted calls says so', async () => {
