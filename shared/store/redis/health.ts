@@ -23,6 +23,14 @@ const parseInfo = (text: string): Info =>
     }),
   );
 
+/** Names and values in turn, as CONFIG GET answers them. */
+const parseSettings = (text: string): Info => {
+  const words = text.split(',');
+  return new Map(
+    words.flatMap((word, at): [string, string][] => (at % 2 === 0 ? [[word, words[at + 1] ?? '']] : [])),
+  );
+};
+
 const numberOf = (info: Info, name: string): number => Number(info.get(name) ?? 0);
 
 const hasMaxmemory = (info: Info): boolean => numberOf(info, 'maxmemory') > 0;
@@ -143,17 +151,28 @@ export const readDurability = async (
   { waitReplicas, hasBucket, wasReplicated }: DurabilityQuery,
 ): Promise<Durable> => {
   const infos = (await link.everywhere('INFO')).map(parseInfo);
-  const settings = await link.everywhere('CONFIG', 'GET', 'appendfsync').catch(() => infos.map(() => ''));
+  // Both settings, also of servers that take one name alone.
+  const settings = (
+    await link.everywhere('CONFIG', 'GET', '*appendfsync*').catch(() => infos.map(() => ''))
+  ).map(parseSettings);
   const syncs = infos.map((info, index) => {
     if (info.get('aof_enabled') !== '1') return 'no-aof';
-    return settings[index]!.split(',')[1] ?? 'unknown';
+    return settings[index]!.get('appendfsync') ?? 'unknown';
   });
+  // WAITAOF itself waits for the end of the rewrite.
+  const pauses =
+    waitReplicas === null &&
+    infos.some(
+      (info, index) =>
+        info.get('aof_enabled') === '1' && settings[index]!.get('no-appendfsync-on-rewrite') === 'yes',
+    );
   const weakest = syncs.toSorted((a, b) => FSYNC_ORDER.indexOf(a) - FSYNC_ORDER.indexOf(b))[0]!;
   const evicting = infos.map((info) => info.get('maxmemory_policy') ?? 'noeviction');
   const policy = evicting.find((name) => name !== 'noeviction');
   const isReplicated = wasReplicated || infos.some(hasReplicas);
   if (waitReplicas !== null) checkWaiting(infos, weakest);
   const words = [weakest === 'no-aof' ? 'aof=off' : `aof=${weakest}`];
+  if (pauses) words.push('rewrite=nosync');
   if (waitReplicas !== null) words.push(`waitaof=1+${waitReplicas}`);
   else if (isReplicated) words.push('replicas=async');
   if (policy !== undefined) words.push(`evicts=${policy}`);
@@ -162,6 +181,7 @@ export const readDurability = async (
     durability: `redis:${words.join(',')}`,
     warnings: [
       ...warningsOf(weakest, policy, isReplicated && waitReplicas === null),
+      ...(pauses ? [SYNC_PAUSES] : []),
       ...(infos.every(hasMaxmemory) ? [] : [NO_MAXMEMORY]),
     ],
     isReplicated,
@@ -188,6 +208,8 @@ const checkWaiting = (infos: readonly Info[], sync: string): void => {
     );
 };
 
+const SYNC_PAUSES =
+  'Redis does not sync its append-only file while it rewrites it (no-appendfsync-on-rewrite yes), so calls that are accepted meanwhile can be lost in a power cut; set no-appendfsync-on-rewrite no.';
 const NO_MAXMEMORY = `Redis has no maxmemory, so nothing is refused before it holds ${FULL_SHARE * 100} % of its machine's memory, which may be too late beside other processes; set maxmemory.`;
 
 const warningsOf = (sync: string, policy: string | undefined, isAsync: boolean): string[] => {

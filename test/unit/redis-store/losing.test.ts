@@ -176,6 +176,10 @@ describeWithRedis('a store whose server', () => {
       durability: 'redis:aof=everysec',
       warnings: [expect.stringMatching(/appendfsync everysec.*set appendfsync always/)],
     });
+    expect(await describeOf({ config: { 'no-appendfsync-on-rewrite': 'yes' } })).toEqual({
+      durability: 'redis:aof=always,rewrite=nosync',
+      warnings: [expect.stringMatching(/while it rewrites it.*set no-appendfsync-on-rewrite no/)],
+    });
     expect(await describeOf({ aof: 'no', config: { 'maxmemory-policy': 'allkeys-lru' } })).toEqual({
       durability: 'redis:aof=off,evicts=allkeys-lru',
       warnings: [expect.stringMatching(/evicts keys/), expect.stringMatching(/append-only file/)],
