@@ -4,6 +4,7 @@
  */
 import { SluiceError } from '../errors/sluice-error.ts';
 import { withoutSecrets } from './redaction.ts';
+import { prefixFault } from './redis-prefix.ts';
 import { type Role, rolesOf } from './roles.ts';
 
 type Kind = 'text' | 'address' | 'origin' | 'roles' | 'count' | 'bytes' | 'duration' | 'choice';
@@ -423,15 +424,8 @@ const checkProcess = (settings: Settings, raw: Readonly<Partial<Record<string, s
     );
   if (!/^[\w./:-]{0,200}$/.test(settings.s3Prefix))
     throw wrong('s3Prefix', settings.s3Prefix, 'give at most 200 letters, digits and ._:/-');
-  if (!/^[\w.:-]{1,64}$/.test(settings.redisPrefix))
-    throw wrong('redisPrefix', settings.redisPrefix, 'give at most 64 letters, digits and ._:-');
-  // The keys of the function 12 of the prefix "a" begin with "a:12".
-  if (/:\d+$/.test(settings.redisPrefix))
-    throw wrong(
-      'redisPrefix',
-      settings.redisPrefix,
-      'it may not end in a colon and digits; put a letter behind',
-    );
+  const fault = prefixFault(settings.redisPrefix);
+  if (fault !== null) throw wrong('redisPrefix', settings.redisPrefix, fault);
   if (!isIngress && raw.port !== undefined)
     throw wrong(
       'port',

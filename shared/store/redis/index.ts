@@ -1,7 +1,8 @@
 /** The Redis store: many processes on any number of machines, one server, sentinels or a cluster (docs/decisions/0007). */
 import { randomUUID } from 'node:crypto';
 import { withoutSecrets } from '../../config/redaction.ts';
-import { SluiceError } from '../../errors/sluice-error.ts';
+import { checkPrefix } from '../../config/redis-prefix.ts';
+import type { SluiceError } from '../../errors/sluice-error.ts';
 import type { RedisOptions, StoreServer } from '../ports/server.ts';
 import type { Store } from '../ports/store.ts';
 import { checkServable } from '../transfer-mark.ts';
@@ -15,9 +16,6 @@ import { Layout } from './layout.ts';
 import { Link } from './link.ts';
 import { readMark } from './transfer-mark.ts';
 
-/** Without braces, which hash tags are made of, and short: it begins every key. */
-const PREFIX = /^[^{}\s]{1,32}$/;
-
 /**
  * Reaches the server, makes or reads the store's generation, and says what its settings may lose.
  *
@@ -26,12 +24,7 @@ const PREFIX = /^[^{}\s]{1,32}$/;
  */
 export const openRedisStore = async (options: RedisOptions): Promise<StoreServer> => {
   const { url, prefix, waitReplicas, bucket = null } = options;
-  if (!PREFIX.test(prefix))
-    throw new SluiceError(
-      'invalid_request',
-      `--redis-prefix is ${JSON.stringify(prefix)}; give 1 to 32 characters without braces and blanks.`,
-      { field: 'redisPrefix' },
-    );
+  checkPrefix(prefix);
   const address = parseAddress(url);
   const link = new Link({ address, url, name: 'sluice-open', waitMs: WAIT_MS, replyMs: REPLY_MS });
   try {

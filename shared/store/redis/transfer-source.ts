@@ -4,6 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { withoutSecrets } from '../../config/redaction.ts';
+import { checkPrefix } from '../../config/redis-prefix.ts';
 import type { Payload, RowError } from '../../domain/call.ts';
 import type { Batching, FunctionSpec } from '../../domain/function.ts';
 import type { Scaling } from '../../domain/scaling.ts';
@@ -388,6 +389,7 @@ export const openRedisSource = (
   prefix: string,
   bucket: BucketOptions | null = null,
 ): TransferSource => {
+  checkPrefix(prefix);
   const link = new Link({ address: parseAddress(url), url, name: 'sluice-migrate' });
   return new RedisSource(link, new Layout(prefix), withoutSecrets(url), bucket);
 };

@@ -4,6 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { withoutSecrets } from '../../config/redaction.ts';
+import { checkPrefix } from '../../config/redis-prefix.ts';
 import { SluiceError } from '../../errors/sluice-error.ts';
 import type { BucketOptions } from '../ports/server.ts';
 import type {
@@ -319,6 +320,7 @@ export const openRedisTarget = (
   prefix: string,
   bucket: BucketOptions | null = null,
 ): TransferTarget => {
+  checkPrefix(prefix);
   const link = new Link({ address: parseAddress(url), url, name: 'sluice-migrate' });
   return new RedisTarget(link, new Layout(prefix), withoutSecrets(url), bucket);
 };

@@ -6,6 +6,7 @@ import { parseAddress } from '../../../shared/store/redis/address.ts';
 import { MemoryGuard } from '../../../shared/store/redis/health.ts';
 import { Link } from '../../../shared/store/redis/link.ts';
 import { openRedisSource } from '../../../shared/store/redis/transfer-source.ts';
+import { openRedisTarget } from '../../../shared/store/redis/transfer-target.ts';
 import { specOf, type Workshop } from '../../contract/workshop.ts';
 import {
   describeWithRedis,
@@ -259,6 +260,10 @@ describeWithRedis('a store whose server', () => {
     await server.kill();
     await expect(openStore(server.url, 'p')).rejects.toMatchObject({ code: 'store_unavailable' });
     await expect(openStore(server.url, 'a{b')).rejects.toMatchObject({ code: 'invalid_request' });
+    // A store that were filled so could not be served.
+    const tooLong = expect.objectContaining({ code: 'invalid_request', extra: { field: 'redisPrefix' } });
+    expect(() => openRedisSource(server.url, 'm'.repeat(33))).toThrow(tooLong);
+    expect(() => openRedisTarget(server.url, 'm'.repeat(33))).toThrow(tooLong);
     await expect(openStore('redis://a,b', 'p')).rejects.toMatchObject({ code: 'invalid_request' });
   });
 });
