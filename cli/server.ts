@@ -2,9 +2,12 @@
 import path from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { makeServices, type Services } from '../services/main.ts';
+import { telemetryEnvironment } from '../shared/config/environment.ts';
 import { type Settings, settingsRoles } from '../shared/config/settings.ts';
 import { SluiceError } from '../shared/errors/sluice-error.ts';
 import type { Log } from '../shared/runtime/log.ts';
+import { traceSettings } from '../shared/runtime/trace-settings.ts';
+import { startTracing, type Tracing } from '../shared/runtime/tracing.ts';
 import { artifactsOptionsOf, artifactsWarning, openArtifacts } from '../shared/store/artifacts/index.ts';
 import { bucketOf } from '../shared/store/bucket/bucket-settings.ts';
 import type { StoreServer } from '../shared/store/ports/server.ts';
@@ -18,10 +21,10 @@ export type RunningServer = {
   /** `host:port` of gRPC. */
   readonly grpcAddress: string | null;
   /**
-   * Leaves within the grace, that of the settings where it is left out. False: a shared store did not answer at its end, and things
-   * that wait for it are still open; what was accepted is in the store, and leases end by themselves.
+   * Leaves within the grace, that of the settings where it is left out, and says what did not answer at its end: things that wait for it
+   * are still open. What was accepted is in the store, and leases end by themselves.
    */
-  readonly stop: (graceMs?: number) => Promise<boolean>;
+  readonly stop: (graceMs?: number) => Promise<'store' | 'collector' | null>;
   /** Resolves with what happened when the store's data is lost; only a new process can go on then. */
   readonly lost: Promise<string>;
 };
@@ -66,17 +69,24 @@ const openStore = async (settings: Settings, log: Log): Promise<StoreServer> => 
 };
 
 type Lost = PromiseWithResolvers<string>;
-type Parts = { readonly server: StoreServer; readonly services: Services; readonly workers: Workers | null };
+type Parts = {
+  readonly server: StoreServer;
+  readonly services: Services;
+  readonly workers: Workers | null;
+  readonly tracing: Tracing;
+};
 
-const makeParts = (
+const makeParts = async (
   server: StoreServer,
   settings: Settings,
   log: Log,
   { strict, python }: ServerOptions,
   lost: Lost,
-): Parts => {
+): Promise<Parts> => {
   const roles = settingsRoles(settings);
-  const services = makeServices({ settings, server, log, roles, onLost: lost.resolve });
+  const variables = telemetryEnvironment();
+  const traces = traceSettings(variables, (sentence) => log.warn(sentence));
+  const services = makeServices({ settings, server, log, roles, traces, onLost: lost.resolve });
   const workers = roles.has('worker')
     ? makeWorkers({
         server,
@@ -90,7 +100,12 @@ const makeParts = (
         backends: backendsOf(settings),
       })
     : null;
-  return { server, services, workers };
+  // In this thread it is workers that trace; ingress threads do so by themselves.
+  const tracing = await startTracing({
+    ...{ role: settings.role, log, variables },
+    settings: workers === null ? null : traces,
+  });
+  return { server, services, workers, tracing };
 };
 
 /** Models are served from beside the artifacts, where their files can be links. */
@@ -131,10 +146,10 @@ const silence = async (ask: Services['reachStore'], afterMs: number, probeMs: nu
  * grace's end nothing waits for a store that does not answer.
  */
 const stopParts = async (
-  { server, services, workers }: Parts,
+  { server, services, workers, tracing }: Parts,
   grace: number,
   pauseMs: number,
-): Promise<boolean> => {
+): Promise<'store' | 'collector' | null> => {
   const deadline = performance.now() + grace;
   const left = (): number => Math.max(0, deadline - performance.now());
   await services.leave();
@@ -143,13 +158,14 @@ const stopParts = async (
   const silent = silence(services.reachStore, left() - closingMs, Math.max(closingMs / 3, PROBE_MS_MIN));
   const handing = Promise.all([workers?.stop(Math.max(0, left() - closingMs)), services.handOver()]);
   await Promise.race([handing, silent]);
+  const sending = tracing.stop(left());
   const closing = services
     .stop(left())
     .then(() => handing)
     .then(() => server.close());
   return Promise.race([
-    closing.then(() => true),
-    silent.then(() => pass(left() - closingMs / 4)).then(() => false),
+    closing.then(() => sending).then((areSent) => (areSent ? null : 'collector')),
+    silent.then(() => pass(left() - closingMs / 4)).then(() => 'store' as const),
   ]);
 };
 
@@ -175,7 +191,7 @@ export const startServer = async (
   const lost: Lost = Promise.withResolvers();
   let parts: Parts;
   try {
-    parts = makeParts(server, settings, log, options, lost);
+    parts = await makeParts(server, settings, log, options, lost);
   } catch (error) {
     await server.close();
     throw error;

@@ -7,6 +7,7 @@ import type { Role } from '../shared/config/roles.ts';
 import type { Settings } from '../shared/config/settings.ts';
 import type { Log } from '../shared/runtime/log.ts';
 import { makePreciseWall } from '../shared/runtime/precise-wall.ts';
+import type { TraceSettings } from '../shared/runtime/trace-settings.ts';
 import { artifactsOptionsOf, openArtifacts } from '../shared/store/artifacts/index.ts';
 import type { StoreServer } from '../shared/store/ports/server.ts';
 import type { Store } from '../shared/store/ports/store.ts';
@@ -31,6 +32,7 @@ export type ServicesOptions = {
   readonly server: StoreServer;
   readonly log: Log;
   readonly roles: ReadonlySet<Role>;
+  readonly traces: TraceSettings | null;
   /** The store's data is lost or replaced: this process can do nothing with what is there now. */
   readonly onLost: (detail: string) => void;
 };
@@ -117,9 +119,9 @@ const makeModelServices = (settings: Settings, store: Store, log: Log): ModelSer
   };
 };
 
-export const makeServices = ({ settings, server, log, roles, onLost }: ServicesOptions): Services => {
+export const makeServices = ({ settings, server, log, roles, traces, onLost }: ServicesOptions): Services => {
   const store = server.connect();
-  const ingress = roles.has('ingress') ? makeIngress({ settings, server, log }) : null;
+  const ingress = roles.has('ingress') ? makeIngress({ settings, server, log, traces }) : null;
   const buffer = roles.has('buffer') ? new Buffer(store, log, CLOCKS) : null;
   // It looks at the functions that the buffer owns: both are one client of the store.
   const { claimsMax, lease } = settings;

@@ -75,6 +75,9 @@ const HOMES: Readonly<Record<string, string | readonly string[]>> = {
   '@uwdata/flechette': 'sdk',
   'prom-client': 'shared/runtime',
   pino: 'shared/runtime',
+  '@opentelemetry/exporter-trace-otlp-proto': 'shared/runtime',
+  '@opentelemetry/resources': 'shared/runtime',
+  '@opentelemetry/sdk-trace': 'shared/runtime',
   commander: 'cli',
   // Two sides that may not import each other: calls to handlers' images, and the door for callers.
   '@grpc/': ['workers/grpc', 'services/ingress/oip'],

@@ -3,6 +3,7 @@
  * Holds what the host must know of it meanwhile.
  */
 
+import type { Span } from '@opentelemetry/api';
 import { rowsOf } from '../shared/domain/slices.ts';
 import type { LeasedBatch, LeaseRef } from '../shared/store/ports/queue.ts';
 import type { Replica } from './replica.ts';
@@ -12,6 +13,8 @@ export class BatchRun {
   readonly rows: number;
   readonly replica: Replica;
   readonly abort = new AbortController();
+  /** null: nobody wants traces. */
+  span: Span | null = null;
   /** The rows as the handler got them, where they are sampled afterwards. */
   parts: readonly Uint8Array[] = [];
   /** Wall-clock start of the handler's work; null while the batch waits behind another. */

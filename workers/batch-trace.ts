@@ -1,58 +1,62 @@
-/** A span for each handler run, linked to the trace of each call whose rows it holds. No SDK registered: no cost. */
-import {
-  type Link,
-  type Span,
-  type SpanContext,
-  SpanStatusCode,
-  TraceFlags,
-  trace,
-} from '@opentelemetry/api';
+/** A span for each handler run, linked to the trace of each call whose rows it holds. Where nobody wants traces there is none. */
+import { type Link, type Span, SpanKind, SpanStatusCode } from '@opentelemetry/api';
+import { activeTracer, spanContextOf, traceparentText } from '../shared/runtime/tracing.ts';
 import type { LeasedBatch } from '../shared/store/ports/queue.ts';
-
-const tracer = trace.getTracer('sluice');
-/** Span links at most; OpenTelemetry's own default limit for a span. */
-const LINKS_MAX = 128;
-
-/** https://www.w3.org/TR/trace-context/#traceparent-header */
-const TRACEPARENT = /^[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$/;
-
-const contextOf = (traceparent: string): SpanContext | null => {
-  const match = TRACEPARENT.exec(traceparent);
-  if (!match) return null;
-  const [, traceId, spanId, flags] = match as unknown as [string, string, string, string];
-  return { traceId, spanId, traceFlags: Number.parseInt(flags, 16) & TraceFlags.SAMPLED, isRemote: true };
-};
+import type { Verdict } from './settling.ts';
 
 const linksOf = (leased: LeasedBatch): Link[] => {
   const links: Link[] = [];
   for (const { traceparent } of leased.calls) {
-    const context = traceparent === null || links.length === LINKS_MAX ? null : contextOf(traceparent);
+    const context = traceparent === null ? null : spanContextOf(traceparent);
     if (context) links.push({ context });
   }
   return links;
 };
 
-export const startBatchSpan = (leased: LeasedBatch, functionName: string, rows: number): Span =>
-  tracer.startSpan(`sluice.batch ${functionName}`, {
-    links: linksOf(leased),
+/** Sampled calls go before others where there are more than a span may have. */
+const within = (links: Link[], linksMax: number): Link[] =>
+  links.length <= linksMax
+    ? links
+    : links.toSorted((a, b) => b.context.traceFlags - a.context.traceFlags).slice(0, linksMax);
+
+/** @returns null: nobody wants traces */
+export const startBatchSpan = (leased: LeasedBatch, functionName: string, rows: number): Span | null => {
+  const tracer = activeTracer();
+  if (tracer === null) return null;
+  const found = linksOf(leased);
+  const links = within(found, tracer.linksMax);
+  return tracer.startSpan(`sluice.batch ${functionName}`, {
+    kind: SpanKind.CONSUMER,
+    links,
     attributes: {
       'sluice.function': functionName,
       'sluice.batch': leased.batchId,
       'sluice.attempt': leased.attempts + 1,
       'sluice.rows': rows,
+      'sluice.calls': leased.calls.length,
       'sluice.reason': leased.reason,
+      ...(found.length > links.length && { 'sluice.links_dropped': found.length - links.length }),
     },
   });
+};
 
-export const endBatchSpan = (span: Span, end: string, message: string | null): void => {
-  span.setAttribute('sluice.end', end);
-  if (message !== null) span.setStatus({ code: SpanStatusCode.ERROR, message });
+/** @param verdict null: the handler never began, or its answer is dropped */
+export const endBatchSpan = (span: Span | null, verdict: Verdict | null): void => {
+  if (span === null) return;
+  span.setAttribute('sluice.end', verdict === null ? 'none' : verdict.run.end);
+  if (verdict?.run.end === 'ok') {
+    const { length } = verdict.run.refused;
+    if (length > 0) span.setAttribute('sluice.rows_failed', length);
+  } else if (verdict !== null) {
+    const { code, kind, message } = verdict.run.error;
+    span.setAttribute('error.type', kind ?? code);
+    span.setStatus({ code: SpanStatusCode.ERROR, message });
+  }
   span.end();
 };
 
-/** What the handler goes on with: the batch's own span where spans are recorded, else the only call's trace. */
-export const traceparentOf = (span: Span, leased: LeasedBatch): string | null => {
-  const { traceId, spanId, traceFlags } = span.spanContext();
-  if (span.isRecording()) return `00-${traceId}-${spanId}-${traceFlags.toString(16).padStart(2, '0')}`;
+/** What the handler goes on with: the batch's own span where it is recorded, else the only call's trace. */
+export const traceparentOf = (span: Span | null, leased: LeasedBatch): string | null => {
+  if (span?.isRecording()) return traceparentText(span.spanContext());
   return leased.calls.length === 1 ? (leased.calls[0]?.traceparent ?? null) : null;
 };

@@ -375,10 +375,12 @@ export class VersionRunner {
     const answer = await this.#handle(run);
     run.answered = true;
     if (run.dropped) {
+      endBatchSpan(run.span, null);
       this.#pump();
       return;
     }
     const verdict = verdictOf(run, answer, spec);
+    endBatchSpan(run.span, verdict);
     if (verdict === null) {
       this.#pump();
       await this.#handBack(run.leased);
@@ -394,10 +396,10 @@ export class VersionRunner {
     const { spec } = version;
     const { handler } = run.replica;
     if (handler === null) return { end: 'unstarted' };
-    const span = startBatchSpan(run.leased, spec.name, run.rows);
+    run.span = startBatchSpan(run.leased, spec.name, run.rows);
     const context = contextOf(run.leased, {
       version,
-      traceparent: traceparentOf(span, run.leased),
+      traceparent: traceparentOf(run.span, run.leased),
       wantsCalls: handler.wantsCalls,
       callIdText,
     });
@@ -408,7 +410,6 @@ export class VersionRunner {
     }
     const answer = 'end' in batch ? batch : await this.#run(run, handler, batch, context);
     const end = run.timedOut ? 'timeout' : answer.end;
-    endBatchSpan(span, end, 'error' in answer ? answer.error.message : null);
     this.#metrics.ran(end, run.handlerMs);
     if (end === 'ok') this.#depth.observe(run.handlerMs);
     return answer;

@@ -132,13 +132,12 @@ const untilStopped = ({ stop, lost }: RunningServer, graceMs: number): Promise<v
     const leave = (withinMs: number): void => {
       stopping = true;
       setTimeout(() => process.exit(process.exitCode ?? 1), withinMs + OVERTIME_MS).unref();
-      stop(withinMs).then((isClosed) => {
-        if (!isClosed) {
+      stop(withinMs).then((silent) => {
+        if (silent === 'store')
           process.stderr.write(
             'sluice: the store does not answer; leaving without it. What was accepted is kept there.\n',
           );
-          process.exit(process.exitCode ?? 0);
-        }
+        if (silent !== null) process.exit(process.exitCode ?? 0);
         resolve();
       }, reject);
     };

@@ -24,7 +24,7 @@ import {
   type JsonSubmission,
   type SubmitOptions,
 } from './options.ts';
-import { startCallSpan } from './tracing.ts';
+import { callTraceparent, startCallSpan, type TracedAdmission } from './tracing.ts';
 
 export type Caller = { readonly id: number; readonly lane: string };
 
@@ -75,7 +75,7 @@ const digestOf = (form: BodyForm, options: SubmitOptions, body: Buffer): string 
 };
 
 /** `refusal`: why it can be no new call. Its key may name one of an earlier version, which took the same body. */
-export type CompiledSubmission = { readonly admission: Admission; readonly refusal: SluiceError | null };
+export type CompiledSubmission = TracedAdmission & { readonly refusal: SluiceError | null };
 
 /** More than any store takes: such a call attaches to the one that its idempotency key names, or is refused. */
 const NO_NEW_CALL: Rows = {
@@ -134,6 +134,7 @@ export const compileSubmission = (
     if (inputs !== null && model != null) checkNamed(parsed, inputs);
     return jsonToPayload(parsed, inputs, json?.hasExact);
   }, key);
+  const span = startCallSpan(record.name, refusal === null ? rows.rows : 0, headers);
   const now = Date.now();
   const admission: Admission = {
     now,
@@ -149,8 +150,8 @@ export const compileSubmission = (
     payload: rows.payload,
     idempotency: key === null ? null : { key, bodyDigest: digestOf(form, options, body) },
     metadata: options.metadata,
-    traceparent: startCallSpan(record.name, refusal === null ? rows.rows : 0, headers),
+    traceparent: callTraceparent(span, headers),
     watch,
   };
-  return { admission, refusal };
+  return { admission, span, refusal };
 };

@@ -10,6 +10,7 @@ import { SluiceError } from '../../shared/errors/sluice-error.ts';
 import type { Log } from '../../shared/runtime/log.ts';
 import type { MetricsSnapshot } from '../../shared/runtime/metrics.ts';
 import type { Service } from '../../shared/runtime/service.ts';
+import type { TraceSettings } from '../../shared/runtime/trace-settings.ts';
 import type { StoreEvents } from '../../shared/store/ports/queue.ts';
 import type { StoreServer } from '../../shared/store/ports/server.ts';
 import type { Store } from '../../shared/store/ports/store.ts';
@@ -19,7 +20,13 @@ import { listenHost, listenUrl } from './listen-address.ts';
 import type { ListenAnswer, ThreadData } from './thread.ts';
 import { ThreadLink } from './thread-link.ts';
 
-export type IngressOptions = { readonly settings: Settings; readonly server: StoreServer; readonly log: Log };
+export type IngressOptions = {
+  readonly settings: Settings;
+  readonly server: StoreServer;
+  readonly log: Log;
+  /** Left out or null: nobody wants traces. */
+  readonly traces?: TraceSettings | null;
+};
 export type Ingress = Omit<Service, 'stop'> & {
   /** Drains, for `graceMs` at most. */
   readonly stop: (graceMs?: number) => Promise<void>;
@@ -132,7 +139,7 @@ class IngressPool implements Ingress {
     if (this.#restart !== null) clearTimeout(this.#restart);
     await Promise.all(
       [...this.#threads].map(async ({ worker, link, exited }) => {
-        link.ask('drain').catch(() => undefined);
+        link.ask('drain', graceMs).catch(() => undefined);
         await within(exited, graceMs, undefined);
         await worker.terminate();
       }),
@@ -182,11 +189,12 @@ class IngressPool implements Ingress {
   }
 
   async #spawn(): Promise<void> {
-    const { settings, server } = this.#options;
+    const { settings, server, traces = null } = this.#options;
     const { data, transfer } = server.ticket();
     this.#number += 1;
     const workerData: ThreadData = {
       settings,
+      traces,
       ticket: data,
       number: this.#number,
       connectionsMax: Math.ceil(settings.connectionsMax / this.#count),

@@ -17,6 +17,7 @@ import * as wire from '../../shared/wire/schemas.ts';
 import { countAdmitted } from '../calls/admission-counts.ts';
 import { preferredWaitMs } from '../calls/prefer.ts';
 import { admitSubmission, compileSubmission } from '../calls/submission.ts';
+import { traceAdmission } from '../calls/tracing.ts';
 import { type ResultForm, resultForm } from '../results/negotiation.ts';
 import { writeAnswer } from './answer.ts';
 import { expectedError, internalError, problemOf, writeProblem } from './problem.ts';
@@ -97,7 +98,7 @@ const submit = (
   reply.hijack();
   const submission = new Submission(room, record, keptOf(compiled.admission), reply.raw, request.id);
   const { held } = request;
-  admitSubmission(room.store.queue, compiled)
+  traceAdmission(compiled.span, admitSubmission(room.store.queue, compiled), room.ids)
     .then((admitted) => {
       held?.free();
       return submission.admitted(admitted, waitMs, form);

@@ -1,10 +1,13 @@
 /** An ingress thread: a store client, a fastify server, and the main thread's questions. */
 import { readFileSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
+import { telemetryEnvironment } from '../../shared/config/environment.ts';
 import type { Settings } from '../../shared/config/settings.ts';
 import { keepCompiled } from '../../shared/runtime/compiled-code.ts';
 import { makeLog } from '../../shared/runtime/log.ts';
 import { snapshot } from '../../shared/runtime/metrics.ts';
+import type { TraceSettings } from '../../shared/runtime/trace-settings.ts';
+import { startTracing } from '../../shared/runtime/tracing.ts';
 import { artifactsOptionsOf, openArtifacts } from '../../shared/store/artifacts/index.ts';
 import { attachStore } from '../../shared/store/attach.ts';
 import type { StoreEvents } from '../../shared/store/ports/queue.ts';
@@ -25,6 +28,7 @@ import { ThreadLink } from './thread-link.ts';
 
 export type ThreadData = {
   readonly settings: Settings;
+  readonly traces: TraceSettings | null;
   readonly ticket: unknown;
   readonly number: number;
   readonly connectionsMax: number;
@@ -45,13 +49,19 @@ export type ListenAnswer =
 /** A connection that was busy when the drain began is idle soon after. */
 const IDLE_CHECK_MS = 50;
 
-const { settings, ticket, number, connectionsMax, isLocal } = workerData as ThreadData;
+const { settings, traces, ticket, number, connectionsMax, isLocal } = workerData as ThreadData;
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
   version: string;
 };
 const format = settings.logFormat === 'lines' ? 'lines' : 'json';
 const log = makeLog(settings.logLevel, { part: 'ingress', thread: number }, format);
 const store = await attachStore(ticket);
+const tracing = await startTracing({
+  settings: traces,
+  role: settings.role,
+  log,
+  variables: telemetryEnvironment(),
+});
 const ids = new CallIds(store.queue.generation);
 const catalogue = new Catalogue(store, log);
 const guard = new Guard(store.keys, isLocal, !store.coordination.exclusive);
@@ -67,7 +77,7 @@ const link: ThreadLink = new ThreadLink(port, {
     room.state.isLeaving = true;
   },
   lose: (lost) => room.waits.lose(lost as StoreEvents['lost']),
-  drain: () => drain(),
+  drain: (graceMs) => drain(graceMs as number),
 });
 const artifacts = openArtifacts(artifactsOptionsOf(settings));
 const changed = async (name: string): Promise<void> => {
@@ -136,16 +146,23 @@ async function listen({
 }
 
 /** Ready falls, waits are answered with what is known, connections close when they are idle, then the thread ends. */
-async function drain(): Promise<void> {
+async function drain(graceMs: number): Promise<void> {
+  const deadline = performance.now() + graceMs;
   room.state.isDraining = true;
   room.waits.drain();
   closeIdle();
   const closing = setInterval(closeIdle, IDLE_CHECK_MS);
+  void tracing.flush();
   await Promise.all([app.close(), grpc?.stop(settings.grace)]);
   clearInterval(closing);
   catalogue.stop();
   await room.artifacts.close();
   await store.close();
+  const areSent = await tracing.stop(Math.max(0, deadline - performance.now()));
   // The answer to this question is the last thing that the port carries.
-  setImmediate(() => port.close());
+  setImmediate(() => {
+    port.close();
+    // A collector that is still being asked would hold the thread.
+    if (!areSent) process.exit();
+  });
 }

@@ -6,8 +6,9 @@ import type { ServerResponse } from 'node:http';
 import { isFinished } from '../../shared/domain/call.ts';
 import type { FunctionRecord } from '../../shared/domain/function.ts';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
-import type { Admission, CallEvent, ResultPart } from '../../shared/store/ports/queue.ts';
+import type { CallEvent, ResultPart } from '../../shared/store/ports/queue.ts';
 import { countAdmitted } from '../calls/admission-counts.ts';
+import { type TracedAdmission, traceAdmission } from '../calls/tracing.ts';
 import type { Output } from '../results/call-results.ts';
 import { OutputCache } from '../results/output-cache.ts';
 import type { Room } from './room.ts';
@@ -58,18 +59,18 @@ export class WaitedCalls {
   }
 
   /**
-   * @param admission with `watch`
+   * @param traced its admission has `watch`
    * @throws SluiceError of the catalogue; CallerGone
    */
   async run(
     record: FunctionRecord,
-    admission: Admission,
+    { admission, span }: TracedAdmission,
     waitMs: number,
     waiter: Waiter,
   ): Promise<WaitedCall> {
-    const { store, waits, state } = this.#room;
+    const { store, waits, state, ids } = this.#room;
     waits.check();
-    const admitted = await store.queue.admit(admission);
+    const admitted = await traceAdmission(span, store.queue.admit(admission), ids);
     countAdmitted(admission, admitted);
     const { callId, status, attached } = admitted;
     const isOwn = admission.idempotency === null;

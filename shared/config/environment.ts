@@ -30,6 +30,16 @@ export const clientEnvironment = (
 /** What opens the bucket of --s3-bucket; the AWS SDK reads them. */
 const BUCKET_SECRETS = ['AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY', 'AWS_SESSION_TOKEN'];
 
+/** OpenTelemetry's variables that have a value. What the collector's address and its headers are, the exporter reads itself. */
+export const telemetryEnvironment = (
+  env: Readonly<NodeJS.ProcessEnv> = process.env,
+): Readonly<Record<string, string>> => {
+  const given: Record<string, string> = {};
+  for (const [variable, value = ''] of Object.entries(env))
+    if (variable.startsWith('OTEL_') && value.trim() !== '') given[variable] = value.trim();
+  return given;
+};
+
 /** Our own variables, for children that inherit some (handlers) or all (pip) of them; none lets its reader into the store. */
 export const ownEnvironment = (): Readonly<Record<string, string | undefined>> => {
   const secrets = new Set([variableOf('store'), 'SLUICE_API_KEY', ...BUCKET_SECRETS]);

@@ -73,6 +73,12 @@ export const DIFFERENCES: readonly Difference[] = [
     tests: 'a rolling upgrade > ',
     reason: 'One process has every role on the embedded store.',
   },
+  {
+    area: 'e2e',
+    only: 'redis',
+    tests: 'traces one row through the roles',
+    reason: 'The embedded store has one process, with all roles.',
+  },
 ];
 
 /** Files of test/e2e with tests that are of neither store, with the reason; what they run on is the embedded store. */

@@ -12,7 +12,7 @@ import type { Admission } from '../../../shared/store/ports/queue.ts';
 import { outputFields, outputTensors, type Tensor, tensorRows } from '../../../shared/wire/oip/index.ts';
 import { headerOptions, idempotencyKey, type SubmitOptions } from '../../calls/options.ts';
 import type { Caller } from '../../calls/submission.ts';
-import { startCallSpan } from '../../calls/tracing.ts';
+import { callTraceparent, startCallSpan, type TracedAdmission } from '../../calls/tracing.ts';
 import type { Room } from '../room.ts';
 import { timeOver, type WaitedCall, WaitedCalls, type Waiter } from '../waited-call.ts';
 
@@ -71,8 +71,8 @@ export class Inferences {
     waits.check();
     const options = headerOptions(inference.headers);
     const waitMs = shortest(inference.timeoutMs, options.deadlineMs, settings.waitMaxMs);
-    const admission = admissionOf(inference, options, waitMs);
-    const ended = await this.#calls.run(inference.record, admission, waitMs, waiter);
+    const traced = admissionOf(inference, options, waitMs);
+    const ended = await this.#calls.run(inference.record, traced, waitMs, waiter);
     refuseFailed(ended, ids.encode(ended.callId), waitMs);
     const runs = ended.parts.flatMap((part) =>
       part.state === 'ok' ? [{ ...part, bytes: part.output.bytes }] : [],
@@ -86,15 +86,16 @@ export class Inferences {
   }
 }
 
-const admissionOf = (inference: Inference, options: SubmitOptions, waitMs: number): Admission => {
+const admissionOf = (inference: Inference, options: SubmitOptions, waitMs: number): TracedAdmission => {
   const { record, tensors, headers, caller } = inference;
   checkWanted(inference);
   const { rows, bytes, schemaKey } = withinStack('The JSON', () =>
     tensorRows(tensors, record.current.spec.inputs),
   );
   const key = idempotencyKey(headers);
+  const span = startCallSpan(record.name, rows, headers);
   const now = Date.now();
-  return {
+  const admission: Admission = {
     now,
     functionName: record.name,
     versionId: record.current.id,
@@ -109,9 +110,10 @@ const admissionOf = (inference: Inference, options: SubmitOptions, waitMs: numbe
     payload: { kind: 'arrow', bytes },
     idempotency: key === null ? null : { key, bodyDigest: createHash('sha256').update(bytes).digest('hex') },
     metadata: options.metadata,
-    traceparent: startCallSpan(record.name, rows, headers),
+    traceparent: callTraceparent(span, headers),
     watch: true,
   };
+  return { admission, span };
 };
 
 /** A tensor has no place for a row that failed: the first one is the answer. */

@@ -19,7 +19,7 @@ import {
 } from '../../../shared/wire/openai/task-request.ts';
 import { headerOptions, idempotencyKey } from '../../calls/options.ts';
 import { parseJsonObject } from '../../calls/submission.ts';
-import { startCallSpan } from '../../calls/tracing.ts';
+import { callTraceparent, startCallSpan, type TracedAdmission } from '../../calls/tracing.ts';
 import { modelFunction } from '../../registry/model-function.ts';
 import { countAnswer, identityOf, type Room, type Routes } from '../room.ts';
 import { answer, secured } from '../route-schema.ts';
@@ -92,13 +92,16 @@ type Asking = {
 
 const answerOf = async (room: Room, calls: WaitedCalls, asking: Asking): Promise<string> => {
   const { asked, record, reply } = asking;
-  const { admission, waitMs } = admissionOf(room, asking);
-  const call = await calls.run(record, admission, waitMs, responseWaiter(reply.raw));
+  const { waitMs, ...traced } = admissionOf(room, asking);
+  const call = await calls.run(record, traced, waitMs, responseWaiter(reply.raw));
   refuseFailed(asked, call.parts);
   const id = room.ids.encode(call.callId);
   reply.headers({ 'x-call-id': id, 'x-handler-ms': rounded(call.handlerMs) });
   if (call.queueMs !== null) reply.header('x-queue-ms', rounded(call.queueMs));
-  return requestAnswer(asked, valuesOf(call), { id, createdSeconds: Math.floor(admission.now / 1000) });
+  return requestAnswer(asked, valuesOf(call), {
+    id,
+    createdSeconds: Math.floor(traced.admission.now / 1000),
+  });
 };
 
 const rounded = (ms: number): string => String(Math.round(ms * 1000) / 1000);
@@ -111,7 +114,7 @@ const valuesOf = ({ parts, output }: WaitedCall): readonly unknown[] => {
 const admissionOf = (
   { settings }: Room,
   { asked, record, request }: Asking,
-): { readonly admission: Admission; readonly waitMs: number } => {
+): TracedAdmission & { readonly waitMs: number } => {
   const { headers, body } = request;
   const caller = identityOf(request);
   const options = headerOptions(headers);
@@ -120,6 +123,7 @@ const admissionOf = (
   const waitMs = Math.min(options.deadlineMs ?? settings.waitMaxMs, settings.waitMaxMs);
   const key = idempotencyKey(headers);
   const { user } = asked.asked;
+  const span = startCallSpan(record.name, rows, headers);
   const now = Date.now();
   const admission: Admission = {
     ...{ now, functionName: record.name, versionId: record.current.id, apiKeyId: caller.id },
@@ -129,10 +133,10 @@ const admissionOf = (
     ...{ rows, bytes, schemaKey, payload },
     idempotency: key === null ? null : { key, bodyDigest: digestOf(request.url, body!) },
     metadata: user === null ? options.metadata : { ...options.metadata, user },
-    traceparent: startCallSpan(record.name, rows, headers),
+    traceparent: callTraceparent(span, headers),
     watch: true,
   };
-  return { admission, waitMs };
+  return { admission, span, waitMs };
 };
 
 const digestOf = (url: string, body: Buffer): string =>
