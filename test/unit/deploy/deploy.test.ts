@@ -48,7 +48,8 @@ const volumesOf = ({ volumes = [] }: Service): Map<string, string> =>
 const settingsOf = ({ command = [], environment = {} }: Service) => {
   const raw: Partial<Record<SettingName, string>> = {};
   for (const [variable, value] of Object.entries(environment)) {
-    if (variable === 'HOME') continue;
+    // OpenTelemetry's have no value here: they are what the shell has.
+    if (variable === 'HOME' || (variable.startsWith('OTEL_') && value === null)) continue;
     const name = names.find((one) => variableOf(one) === variable);
     expect(name, variable).toBeDefined();
     raw[name!] = value;
