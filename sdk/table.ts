@@ -59,10 +59,11 @@ export const besideColumns = (
   left: Uint8Array | null,
   right: Uint8Array,
   extra: readonly string[],
-): Uint8Array => {
-  const tables = [left, right]
-    .filter((bytes) => bytes !== null)
-    .map((bytes) => arrow.tableFromIPC(bytes, { useBigInt: true, useDecimalInt: true }));
+): Uint8Array => allBeside(left === null ? [right] : [left, right], extra);
+
+/** The same of any number of streams. */
+export const allBeside = (streams: readonly Uint8Array[], extra: readonly string[]): Uint8Array => {
+  const tables = streams.map((bytes) => arrow.tableFromIPC(bytes, { useBigInt: true, useDecimalInt: true }));
   const picked = tables.flatMap((table) =>
     table.schema.fields.map((field, i) => ({
       name: field.name,

@@ -1,9 +1,22 @@
-/** Parquet files, read a row group's columns at a time. */
+/** Parquet files, read a row group's columns at a time, and a large row group by its pages. */
 import { openAsBlob } from 'node:fs';
 import { asyncBufferFromFile, parquetMetadataAsync, parquetSchema } from 'hyparquet';
 import { type Selection, selectColumns } from '../../sdk/table.ts';
-import { openParquet, ParquetError } from '../../shared/parquet/reader.ts';
+import {
+  openParquet,
+  type ParquetBatch,
+  ParquetError,
+  type ParquetReader,
+  type ParquetRequest,
+} from '../../shared/parquet/reader.ts';
 import { CommandError } from '../failure.ts';
+import {
+  checkReadable,
+  type LargeRowGroup,
+  largeBatches,
+  largeRowGroup,
+  ROW_GROUP_LIMITS,
+} from './large-row-group.ts';
 import type { RowRequest, RowSource } from './row-source.ts';
 import { CHUNK_BYTES_MAX, packed } from './row-streams.ts';
 
@@ -29,14 +42,34 @@ export const parquetSource = async (file: string): Promise<RowSource> => {
     const selection: Selection[] = columns.map((column) => ({ column, as: column }));
     const perRow = rowsTotal === 0 ? 1 : Math.max(1, bytesTotal / rowsTotal);
     const batchRows = Math.max(1, Math.min(rowsMax, Math.floor(CHUNK_BYTES_MAX / perRow)));
+    const large = metadata.row_groups.flatMap(
+      (_, group) => largeRowGroup(metadata, group, columns, ROW_GROUP_LIMITS) ?? [],
+    );
+    for (const group of large) await checkReadable(file, blob, group, ROW_GROUP_LIMITS);
     const parquet = await openParquet(blob);
     try {
-      for await (const batch of parquet.batches({ columns, batchRows })) {
+      for await (const batch of groupBatches(parquet, { columns, batchRows }, large)) {
         rowsRead += batch.rows;
         yield selectColumns(batch.stream, selection);
       }
     } finally {
       parquet.close();
+    }
+  }
+
+  async function* groupBatches(
+    parquet: ParquetReader,
+    request: ParquetRequest,
+    large: readonly LargeRowGroup[],
+  ): AsyncGenerator<ParquetBatch, void, undefined> {
+    if (large.length === 0) {
+      yield* parquet.batches(request);
+      return;
+    }
+    for (const group of metadata.row_groups.keys()) {
+      const plan = large.find((one) => one.group === group);
+      if (plan) yield* largeBatches(blob, parquet, plan, request.batchRows, ROW_GROUP_LIMITS);
+      else yield* parquet.batches({ ...request, rowGroups: [group] });
     }
   }
 

@@ -23,6 +23,10 @@ export type ParquetRequest = {
   readonly columns: readonly string[];
   /** Of one stream at most. */
   readonly batchRows: number;
+  /** All, where there is none. */
+  readonly rowGroups?: readonly number[];
+  /** Of the rows of a file of one row group. */
+  readonly range?: { readonly offset: number; readonly limit: number };
 };
 
 /** Rows of a file as an Arrow stream. */
@@ -57,7 +61,7 @@ export const openParquet = async (file: Blob): Promise<ParquetReader> => {
 async function* batchesOf(
   parquet: ParquetFile,
   rows: number,
-  { columns, batchRows }: ParquetRequest,
+  { columns, batchRows, rowGroups, range }: ParquetRequest,
 ): AsyncGenerator<ParquetBatch, void, undefined> {
   try {
     if (rows === 0) {
@@ -68,6 +72,8 @@ async function* batchesOf(
       columns: [...columns],
       batchSize: batchRows,
       concurrency: 1,
+      ...(rowGroups && { rowGroups: [...rowGroups] }),
+      ...range,
     })) as unknown as AsyncIterable<RecordBatch>;
     for await (const batch of stream) {
       const { numRows } = batch;
