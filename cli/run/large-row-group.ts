@@ -4,7 +4,7 @@ import { getMaxRepetitionLevel, getSchemaPath } from 'hyparquet/src/schema.js';
 import { allBeside } from '../../sdk/table.ts';
 import { groupFooter, windowedBatches } from '../../shared/parquet/page-windows.ts';
 import { hasKnownRows, largestPageBytes, type PagedColumn } from '../../shared/parquet/pages.ts';
-import type { ParquetBatch, ParquetReader } from '../../shared/parquet/reader.ts';
+import type { ParquetBatch, ParquetReader, ParquetRequest } from '../../shared/parquet/reader.ts';
 import { CommandError } from '../failure.ts';
 
 const MIB = 1024 * 1024;
@@ -33,6 +33,8 @@ type Column = {
   readonly bytes: number;
   /** null: the rows of its pages cannot be told, so that it is read as a whole. */
   readonly paged: PagedColumn | null;
+  /** The file has an index of its pages, by which the reader loads those alone of which rows are asked for. */
+  readonly isIndexed: boolean;
 };
 
 export type LargeRowGroup = {
@@ -40,6 +42,8 @@ export type LargeRowGroup = {
   readonly rows: number;
   readonly columns: readonly Column[];
 };
+
+const isWhole = ({ paged, isIndexed }: Column): boolean => paged === null && !isIndexed;
 
 const bytesOf = (columns: readonly { readonly bytes: number }[]): number =>
   columns.reduce((sum, { bytes }) => sum + bytes, 0);
@@ -51,11 +55,12 @@ export const largeRowGroup = (
   names: readonly string[],
   { wholeBytesMax }: RowGroupLimits,
 ): LargeRowGroup | null => {
-  const byName = new Map<string, { metadata: ColumnMetaData; leaf: number }[]>(
+  const byName = new Map<string, { metadata: ColumnMetaData; leaf: number; isIndexed: boolean }[]>(
     names.map((name) => [name, []]),
   );
-  row_groups[group]!.columns.forEach(({ meta_data: metadata }, leaf) => {
-    if (metadata) byName.get(metadata.path_in_schema[0]!)?.push({ metadata, leaf });
+  row_groups[group]!.columns.forEach(({ meta_data: metadata, offset_index_offset: index }, leaf) => {
+    const isIndexed = index !== undefined;
+    if (metadata) byName.get(metadata.path_in_schema[0]!)?.push({ metadata, leaf, isIndexed });
   });
   const sized = [...byName].map(([name, leaves]) => ({
     name,
@@ -64,19 +69,20 @@ export const largeRowGroup = (
   }));
   if (bytesOf(sized) <= wholeBytesMax) return null;
   const columns = sized.map(({ name, leaves, bytes }) => {
+    const isIndexed = leaves.every((leaf) => leaf.isIndexed);
     const [only, another] = leaves;
     // The leaves of a struct have pages of their own, which end at other rows.
-    if (only === undefined || another !== undefined) return { name, bytes, paged: null };
+    if (only === undefined || another !== undefined) return { name, bytes, paged: null, isIndexed };
     const path = getSchemaPath(schema, only.metadata.path_in_schema);
     const column = { name, ...only, repetitionLevelMax: getMaxRepetitionLevel(path) };
-    return { name, bytes, paged: hasKnownRows(column) ? column : null };
+    return { name, bytes, paged: hasKnownRows(column) ? column : null, isIndexed };
   });
   return { group, rows: Number(row_groups[group]!.num_rows), columns };
 };
 
 const refused = (file: string, what: string, bytes: number, bytesMax: number): CommandError =>
   new CommandError(
-    `${file}: ${what} of ${Math.ceil(bytes / MIB)} MiB, which must be read at once; at most ${Math.floor(bytesMax / MIB)} MiB can be. Write the file with smaller row groups (pq.write_table(table, path, row_group_size=10_000)), or as Arrow or JSON Lines, or leave the column out with --keep or --column.`,
+    `${file}: ${what} of ${Math.ceil(bytes / MIB)} MiB, which must be read at once; at most ${Math.floor(bytesMax / MIB)} MiB can be. Write the file with smaller row groups (pq.write_table(table, path, row_group_size=10_000)) or an index of its pages (write_page_index=True), or as Arrow or JSON Lines, or leave the column out with --keep or --column.`,
   );
 
 /** @throws CommandError where a part is too large that cannot be read in pieces */
@@ -86,7 +92,7 @@ export const checkReadable = async (
   { group, columns }: LargeRowGroup,
   { refusedBytesMin }: RowGroupLimits,
 ): Promise<void> => {
-  const whole = columns.filter(({ paged }) => paged === null).sort((a, b) => b.bytes - a.bytes);
+  const whole = columns.filter(isWhole).sort((a, b) => b.bytes - a.bytes);
   if (bytesOf(whole) > refusedBytesMin)
     throw refused(
       name,
@@ -110,20 +116,34 @@ export async function* largeBatches(
   batchRows: number,
   limits: RowGroupLimits,
 ): AsyncGenerator<ParquetBatch, void, undefined> {
-  const whole = columns.filter(({ paged }) => paged === null);
+  const indexed = columns.filter((column) => column.paged === null && !isWhole(column));
   const paged = columns.filter((column) => column.paged !== null).sort((a, b) => a.bytes - b.bytes);
   const small = paged.filter((_, i) => bytesOf(paged.slice(0, i + 1)) <= limits.smallBytesMax);
   const footer = await groupFooter(file, group);
-  const windowBytes = limits.windowBytes / paged.length;
-  const together = [...whole, ...small].map(({ name }) => name);
+  const windowBytes = limits.windowBytes / (paged.length + indexed.length);
+  const together = [...columns.filter(isWhole), ...small].map(({ name }) => name);
   const streams = paged
     .slice(small.length)
     .map(({ paged: column }) =>
       windowedBatches({ file, footer, column: column!, rows, batchRows, windowBytes }),
     );
+  for (const { name, bytes } of indexed) {
+    const windowRows = batchRows * Math.max(1, Math.floor((rows * windowBytes) / bytes / batchRows));
+    streams.push(rangeBatches(parquet, { columns: [name], batchRows, rowGroups: [group] }, rows, windowRows));
+  }
   if (together.length > 0)
     streams.push(parquet.batches({ columns: together, batchRows, rowGroups: [group] }));
   yield* inStep(streams);
+}
+
+async function* rangeBatches(
+  parquet: ParquetReader,
+  request: ParquetRequest,
+  rows: number,
+  windowRows: number,
+): AsyncGenerator<ParquetBatch, void, undefined> {
+  for (let offset = 0; offset < rows; offset += windowRows)
+    yield* parquet.batches({ ...request, range: { offset, limit: Math.min(windowRows, rows - offset) } });
 }
 
 /** Batches of streams that are cut at the same rows, side by side. */

@@ -25,7 +25,7 @@ export type ParquetRequest = {
   readonly batchRows: number;
   /** All, where there is none. */
   readonly rowGroups?: readonly number[];
-  /** Of the rows of a file of one row group. */
+  /** Of the rows of one row group. */
   readonly range?: { readonly offset: number; readonly limit: number };
 };
 
