@@ -145,6 +145,51 @@ onEveryStore((store) => {
     });
 
   if (store.name === 'embedded')
+    describe('a data directory at its limit', () => {
+      it('refuses calls with 507, serves what it has, and takes them again once results have gone', async () => {
+        const limit = ['--disk-limit', '16MiB', '--disk-reserve', '0', '--acknowledged-retention', '0s'];
+        const server = await started({ args: limit });
+        await server.deploy('test/fixtures/functions/texts.ts');
+        const post = (text: readonly string[], headers = {}): Promise<Response> =>
+          fetch(`${server.url}/v1/functions/length/calls`, {
+            method: 'POST',
+            headers: { 'content-type': 'application/json', ...headers },
+            body: JSON.stringify({ columns: { text } }),
+          });
+        const large = ['x'.repeat(1e6), 'y'.repeat(1e6)];
+        const ids: string[] = [];
+        /** The first answer that accepts nothing, or the last of ten. */
+        const fill = async (): Promise<Response> => {
+          for (let more = 10; ; more -= 1) {
+            const answer = await post(large);
+            if (answer.status !== 202 || more === 0) return answer;
+            ids.push(((await answer.json()) as { call_id: string }).call_id);
+          }
+        };
+        const response = await fill();
+        expect([response.status, response.headers.get('content-type')]).toEqual([
+          507,
+          'application/problem+json',
+        ]);
+        expect(Number(response.headers.get('retry-after'))).toBeGreaterThan(0);
+        const limited = 'The data directory is at its limit of 16777216 bytes';
+        const problem = { code: 'disk_full', retryable: true, detail: expect.stringContaining(limited) };
+        expect(await response.json()).toMatchObject(problem);
+        for (const id of ids) {
+          const result = await fetch(`${server.url}/v1/calls/${id}/result?wait=60`);
+          expect(await result.json()).toMatchObject({ status: 'completed', result: [1e6, 1e6] });
+        }
+        // The log may have given some room back.
+        expect((await fill()).status).toBe(507);
+        for (const id of ids) await fetch(`${server.url}/v1/calls/${id}/result?wait=60`);
+        for (const id of ids) await fetch(`${server.url}/v1/calls/${id}/acknowledge`, { method: 'POST' });
+        await eventually('a call is taken again', async () => {
+          return (await post(large, { prefer: 'wait=60' })).status === 200;
+        });
+      });
+    });
+
+  if (store.name === 'embedded')
     describe('sluice dev', () => {
       it('stays on the embedded store in one process, and says so when it is told otherwise', async () => {
         const args = ['--store', 'redis://u:s3cret@127.0.0.1:1', '--role', 'worker', '--health-port', '0'];
