@@ -1,5 +1,4 @@
 /** What reaches a handler's environment, and what is said about options that do not. */
-import { execFileSync } from 'node:child_process';
 import {
   chmod,
   lstat,
@@ -264,22 +263,4 @@ describe('interpreters', () => {
     await expect(build).rejects.toThrow(/ended with code 9\n.*bad option: -m/);
     expect(lines[0]).toMatch(/^\$ .*-m venv/);
   });
-
-  // Needs a package index: `SLUICE_TEST_NETWORK=1`.
-  it.runIf(process.env.SLUICE_TEST_NETWORK)(
-    'of an isolated function have its packages and ours',
-    async () => {
-      const root = await mkdtemp(path.join(tmpdir(), 'sluice-environments-'));
-      onTestFinished(() => rm(root, { recursive: true, force: true }));
-      const { interpreter: python } = await new Environments({ root, bytesMax: 2 ** 40 }).take({
-        spec: specWith([{ run: 'pip install iniconfig' }]),
-        interpreter: 'python3',
-        env: process.env as Record<string, string>,
-        onLine: () => undefined,
-        signal: new AbortController().signal,
-      });
-      const program = 'import iniconfig, sluice; print(sluice.__file__)';
-      expect(execFileSync(python, ['-c', program], { encoding: 'utf8' })).toContain(root);
-    },
-  );
 });
