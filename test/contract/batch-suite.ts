@@ -113,6 +113,15 @@ export const batchSuite = (factory: StoreFactory): void => {
     expect(new Set(answers.flat().map(({ token }) => token)).size).toBe(3);
   });
 
+  it('gives all that is ready in one lease, however many', async () => {
+    await using shop = await Workshop.make(factory);
+    await shop.offer(0, 40);
+    const ids = await Promise.all(Array.from({ length: 40 }, () => shop.admit(1)));
+    await Promise.all(ids.map((id) => shop.seal([id, 0, 1])));
+    const leased = await shop.lease(66);
+    expect(new Set(leased.map(({ slices }) => slices[0]!.callId))).toEqual(new Set(ids));
+  });
+
   it('commits the first settle and drops every later one', async () => {
     await using shop = await Workshop.make(factory);
     const id = await shop.admit(2);

@@ -104,8 +104,28 @@ export class BullDispatch implements Dispatch {
     const worker = await this.#worker(versionId);
     worker.opts.lockDuration = leaseMs;
     worker.lookForStalled();
-    // Asked together: one after the other, each would wait for the disk of the one before.
-    const asking = Array.from({ length: Math.min(max, TAKEN_MAX) }, async () => {
+    const taken: DispatchedBatch[] = [];
+    for (let asked = 0; taken.length === asked && asked < max; ) {
+      const count = Math.min(max - asked, TAKEN_MAX);
+      asked += count;
+      const found = await this.#takeTogether(versionId, worker, workerId, count).catch((error: unknown) => {
+        // What was taken before is held: the caller must hear of it.
+        if (taken.length === 0) throw error;
+        return [];
+      });
+      taken.push(...found);
+    }
+    return taken;
+  }
+
+  /** One after the other, each would wait for the disk of the one before. */
+  async #takeTogether(
+    versionId: number,
+    worker: AskedWorker,
+    workerId: string,
+    count: number,
+  ): Promise<readonly DispatchedBatch[]> {
+    const asking = Array.from({ length: count }, async () => {
       this.#tokens += 1;
       const token = `${workerId}:${this.#tokens}`;
       return { token, job: await this.#next(versionId, worker, token) };

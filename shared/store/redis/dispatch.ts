@@ -14,6 +14,7 @@ export type DispatchedBatch = {
 export interface Dispatch {
   /** The same batch and attempt again makes no second job. */
   add(versionId: number, batchId: number, attempt: number, delayUntil: number | null): Promise<void>;
+  /** Fewer than `max` only where no more are there: nobody is told again of what is left. */
   take(
     versionId: number,
     workerId: string,
