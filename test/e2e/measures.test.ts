@@ -48,14 +48,10 @@ onEveryStore((store) => {
   };
   /** Processes note what they did a moment after the caller has the result. */
   const measured = (what: string, isNoted: (metrics: Metrics) => boolean): Promise<Metrics> =>
-    eventually(
-      what,
-      async () => {
-        const metrics = await metricsOf(herd.alive);
-        return isNoted(metrics) && metrics;
-      },
-      10_000,
-    );
+    eventually(what, async () => {
+      const metrics = await metricsOf(herd.alive);
+      return isNoted(metrics) && metrics;
+    });
 
   it('the metrics have the fill, the wait, the reason and the handler time of each batch', async () => {
     const before = await metricsOf(herd.alive);
