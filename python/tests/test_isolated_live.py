@@ -5,10 +5,9 @@ import subprocess
 import sys
 
 import pyarrow as pa
+import sluice
 from server_process import ROOT, Server
 from wheelhouse import fill, make_wheel
-
-import sluice
 
 SOURCE = """
 import sys
