@@ -113,6 +113,20 @@ export const batchSuite = (factory: StoreFactory): void => {
     expect(new Set(answers.flat().map(({ token }) => token)).size).toBe(3);
   });
 
+  it('seals nothing of a function that is paused', async () => {
+    await using shop = await Workshop.make(factory);
+    const id = await shop.admit(1);
+    const pause = (paused: boolean) =>
+      shop.store.registry.update({ now: shop.now, name: 'f', update: { paused } });
+    await pause(true);
+    expect(await shop.seal([id, 0, 1])).toMatchObject({
+      batchId: null,
+      refused: [{ callId: id, from: 0, count: 1 }],
+    });
+    await pause(false);
+    expect((await shop.seal([id, 0, 1])).batchId).not.toBeNull();
+  });
+
   it('gives all that is ready in one lease, however many', async () => {
     await using shop = await Workshop.make(factory);
     await shop.offer(0, 40);

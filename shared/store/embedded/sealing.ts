@@ -54,7 +54,10 @@ export const seal = (ledger: Ledger, request: SealMessage): SealedMessage => {
   return { batchId: batch.id, refused, ...freeSlots(version) };
 };
 
-/** Only the head of the waiting tail may be sealed, and nothing that is past its deadline. */
+/**
+ * Only the head of the waiting tail may be sealed, nothing that is past its deadline, and nothing of a function that is paused,
+ * which its buffer hears a moment later.
+ */
 const isSealable = (
   call: LiveCall,
   version: VersionState,
@@ -62,6 +65,7 @@ const isSealable = (
   count: number,
   now: number,
 ): boolean =>
+  !version.owner.paused &&
   call.version === version &&
   call.sealed === from &&
   count > 0 &&

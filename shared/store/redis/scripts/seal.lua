@@ -16,9 +16,12 @@ if redis.call('HGET', key('owner'), 'fence') ~= ARGV[5] then
 end
 for _, one in ipairs(wanted) do preload(one[2], 1, 3) end
 
--- Only the head of the waiting tail may be sealed, and nothing that is past its deadline.
+local is_paused = redis.call('HGET', key('function'), 'paused') == '1'
+
+-- Only the head of the waiting tail may be sealed, nothing that is past its deadline, and nothing of a function that is
+-- paused, which its buffer hears a moment later.
 local function is_sealable(call, from, rows)
-  if not call then return false end
+  if not call or is_paused then return false end
   local head = call.head
   return head[VERSION] == version and head[SEALED] == from and rows > 0 and from + rows <= head[ROWS]
     and not (head[DEADLINE] and head[DEADLINE] <= now)

@@ -32,7 +32,7 @@ export class RandomLedger {
     this.#shop = shop;
   }
 
-  /** Three functions: one with two versions and a staged one, one paused with other limits than it was deployed with, and a scaling. */
+  /** Three functions: one with two versions and a staged one, one with other limits than it was deployed with, and a scaling. */
   async prepare(): Promise<void> {
     const { store, now } = this.#shop;
     await this.#shop.deploy(specOf('g', { callTimeoutMs: 2000 }));
@@ -41,7 +41,7 @@ export class RandomLedger {
       await this.#shop.own(name);
       this.#fences.set(name, this.#shop.fence);
     }
-    await store.registry.update({ now, name: 'h', update: { paused: true, batching: { sizeRows: 3 } } });
+    await store.registry.update({ now, name: 'h', update: { batching: { sizeRows: 3 } } });
     await store.registry.deploy({ now, spec: specOf('g', { callTimeoutMs: 3000 }), isStaged: true });
     const scaling = {
       minReplicas: 0,
@@ -59,6 +59,12 @@ export class RandomLedger {
     for (const name of ['first', 'second', 'third'])
       await store.keys.create({ now, name, scopes: ['call'], secretHash: `hash-${name}`, prefix: name });
     await store.keys.revoke(3);
+  }
+
+  /** One of the functions, when its calls are made. */
+  async pause(): Promise<void> {
+    const { store, now } = this.#shop;
+    await store.registry.update({ now, name: 'h', update: { paused: true } });
   }
 
   /** Small and large documents of two kinds, one of them changed, another removed. */

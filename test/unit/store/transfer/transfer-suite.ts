@@ -61,6 +61,7 @@ const drain = async (store: Store): Promise<Map<number, Slice[]>> => {
   const leased = new Map<number, Slice[]>();
   const now = START + 1_000_000;
   for (const { name, current } of await store.registry.functions()) {
+    await store.registry.update({ now, name, update: { paused: false } });
     const owned = await store.coordination.own({
       now,
       memberId: 'drain',
@@ -91,6 +92,7 @@ const fill = async (from: Side, take: (ledger: RandomLedger) => Promise<void>) =
   const ledger = new RandomLedger(shop);
   await ledger.prepare();
   await take(ledger);
+  await ledger.pause();
   const before = new Map<number, unknown>();
   await shop.close();
   // Read after a stop: leases end with it, as they do in a migration.
