@@ -67,8 +67,8 @@ const arrowRows = (body: Buffer, record: FunctionRecord): Rows => {
   return { rows: stream.rows, bytes: bytes.byteLength, schemaKey, payload: { kind: 'arrow', bytes } };
 };
 
-/** The same request gives the same digest: options in a fixed order, then the body's bytes. */
-const digestOf = (form: BodyForm, options: SubmitOptions, body: Buffer): string => {
+/** The same request gives the same digest: options in a fixed order, then the body's bytes. `form`: what the bytes are. */
+export const submissionDigest = (form: string, options: SubmitOptions, body: Uint8Array): string => {
   const metadata = Object.entries(options.metadata).sort(([a], [b]) => (a < b ? -1 : 1));
   const head = JSON.stringify([form, options.priority, options.lane, options.deadlineMs, metadata]);
   return createHash('sha256').update(head).update('\n').update(body).digest('hex');
@@ -148,7 +148,7 @@ export const compileSubmission = (
     bytes: rows.bytes,
     schemaKey: rows.schemaKey,
     payload: rows.payload,
-    idempotency: key === null ? null : { key, bodyDigest: digestOf(form, options, body) },
+    idempotency: key === null ? null : { key, bodyDigest: submissionDigest(form, options, body) },
     metadata: options.metadata,
     traceparent: callTraceparent(span, headers),
     watch,

@@ -6,8 +6,9 @@ import type { ServerResponse } from 'node:http';
 import { isFinished } from '../../shared/domain/call.ts';
 import type { FunctionRecord } from '../../shared/domain/function.ts';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
-import type { CallEvent, ResultPart } from '../../shared/store/ports/queue.ts';
+import type { Admission, CallEvent, ResultPart } from '../../shared/store/ports/queue.ts';
 import { countAdmitted } from '../calls/admission-counts.ts';
+import type { SubmitOptions } from '../calls/options.ts';
 import { type TracedAdmission, traceAdmission } from '../calls/tracing.ts';
 import type { Output } from '../results/call-results.ts';
 import { OutputCache } from '../results/output-cache.ts';
@@ -40,19 +41,47 @@ export const responseWaiter = (response: ServerResponse): Waiter => ({
   },
 });
 
-/** @param what the protocol's word for what is cancelled */
-export const timeOver = (what: string, ms: number): SluiceError =>
+/**
+ * When the call expires. What nobody waits for any more need not begin, also where this thread dies before it can say so; one
+ * that an idempotency key can find has its own deadline alone.
+ */
+export const waitedDeadline = (
+  now: number,
+  waitMs: number,
+  key: string | null,
+  { deadlineMs }: SubmitOptions,
+): number | null => {
+  const endsMs = key === null ? waitMs : deadlineMs;
+  return endsMs === null ? null : now + Math.ceil(endsMs);
+};
+
+/** @param what the protocol's word for the call */
+const fateOf = (what: string, { idempotency }: Admission): string =>
+  idempotency === null
+    ? `the ${what} is cancelled`
+    : `the ${what} goes on, and is found by its idempotency key`;
+
+const timeOver = (what: string, admission: Admission, ms: number): SluiceError =>
   new SluiceError(
     'request_timeout',
-    `There was no answer within ${Math.round(ms)} ms; the ${what} is cancelled.`,
+    `There was no answer within ${Math.round(ms)} ms; ${fateOf(what, admission)}.`,
   );
+
+/** What a call is to its caller that expired: one with a key by its own deadline, another one by the wait. */
+export const expiredCall = (what: string, admission: Admission, waitMs: number): SluiceError =>
+  admission.idempotency === null
+    ? timeOver(what, admission, waitMs)
+    : new SluiceError(
+        'request_timeout',
+        `The deadline of the ${what} passed before it was answered; ask anew, with another idempotency key.`,
+      );
 
 export class WaitedCalls {
   readonly #room: Room;
   readonly #what: string;
   readonly #outputs = new OutputCache();
 
-  /** @param what the protocol's word for what is cancelled: `call`, `request` */
+  /** @param what the protocol's word for the call: `call`, `request` */
   constructor(room: Room, what: string) {
     this.#room = room;
     this.#what = what;
@@ -90,8 +119,8 @@ export class WaitedCalls {
     }
     waits.checkKept();
     const why = state.isDraining
-      ? new SluiceError('shutting_down', `The server is shutting down; the ${this.#what} is cancelled.`)
-      : timeOver(this.#what, waitMs);
+      ? new SluiceError('shutting_down', `The server is shutting down; ${fateOf(this.#what, admission)}.`)
+      : timeOver(this.#what, admission, waitMs);
     return this.#abandon(callId, isOwn, why);
   }
 

@@ -2,7 +2,6 @@
  * An inference request from its tensors to its answer's: one call, admitted like all others, waited for, read whole. Its
  * caller alone knows of it: who leaves, or whose time is over, cancels it.
  */
-import { createHash } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
 import type { FunctionRecord } from '../../../shared/domain/function.ts';
 import { isErrorCode } from '../../../shared/errors/catalogue.ts';
@@ -11,10 +10,10 @@ import { SluiceError } from '../../../shared/errors/sluice-error.ts';
 import type { Admission } from '../../../shared/store/ports/queue.ts';
 import { outputFields, outputTensors, type Tensor, tensorRows } from '../../../shared/wire/oip/index.ts';
 import { headerOptions, idempotencyKey, type SubmitOptions } from '../../calls/options.ts';
-import type { Caller } from '../../calls/submission.ts';
+import { type Caller, submissionDigest } from '../../calls/submission.ts';
 import { callTraceparent, startCallSpan, type TracedAdmission } from '../../calls/tracing.ts';
 import type { Room } from '../room.ts';
-import { timeOver, type WaitedCall, WaitedCalls, type Waiter } from '../waited-call.ts';
+import { expiredCall, type WaitedCall, WaitedCalls, type Waiter, waitedDeadline } from '../waited-call.ts';
 
 export type Inference = {
   readonly record: FunctionRecord;
@@ -73,7 +72,7 @@ export class Inferences {
     const waitMs = shortest(inference.timeoutMs, options.deadlineMs, settings.waitMaxMs);
     const traced = admissionOf(inference, options, waitMs);
     const ended = await this.#calls.run(inference.record, traced, waitMs, waiter);
-    refuseFailed(ended, ids.encode(ended.callId), waitMs);
+    refuseFailed(ended, ids.encode(ended.callId), () => expiredCall(WHAT, traced.admission, waitMs));
     const runs = ended.parts.flatMap((part) =>
       part.state === 'ok' ? [{ ...part, bytes: part.output.bytes }] : [],
     );
@@ -102,13 +101,12 @@ const admissionOf = (inference: Inference, options: SubmitOptions, waitMs: numbe
     apiKeyId: caller.id,
     lane: options.lane ?? caller.lane,
     priority: options.priority,
-    // What nobody waits for any more need not begin, also where this thread dies before it can say so.
-    deadlineAt: now + Math.ceil(waitMs),
+    deadlineAt: waitedDeadline(now, waitMs, key, options),
     rows,
     bytes: bytes.byteLength,
     schemaKey,
     payload: { kind: 'arrow', bytes },
-    idempotency: key === null ? null : { key, bodyDigest: createHash('sha256').update(bytes).digest('hex') },
+    idempotency: key === null ? null : { key, bodyDigest: submissionDigest('tensors', options, bytes) },
     metadata: options.metadata,
     traceparent: callTraceparent(span, headers),
     watch: true,
@@ -117,10 +115,14 @@ const admissionOf = (inference: Inference, options: SubmitOptions, waitMs: numbe
 };
 
 /** A tensor has no place for a row that failed: the first one is the answer. */
-const refuseFailed = ({ parts, rows, counts }: WaitedCall, callId: string, waitMs: number): void => {
+const refuseFailed = (
+  { parts, rows, counts }: WaitedCall,
+  callId: string,
+  expired: () => SluiceError,
+): void => {
   const part = parts.find(({ state }) => state !== 'ok');
   if (part === undefined) return;
-  if (part.state === 'expired') throw timeOver(WHAT, waitMs);
+  if (part.state === 'expired') throw expired();
   const failed = `${rows - counts.ok} of ${rows} rows of call ${callId} are without an answer; row ${part.from}`;
   if (part.state !== 'failed') throw new SluiceError('row_cancelled', `${failed} was cancelled.`);
   const { code, kind, message } = part.error;

@@ -1,5 +1,4 @@
 /** POST /v1/embeddings, /v1/completions, /v1/chat/completions: a request is one call, which is waited for. */
-import { createHash } from 'node:crypto';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { TSchema } from 'typebox';
 import { jsonToPayload, resultArrow, streamToColumns } from '../../../shared/arrow/index.ts';
@@ -18,16 +17,19 @@ import {
   type TaskRequest,
 } from '../../../shared/wire/openai/task-request.ts';
 import { headerOptions, idempotencyKey } from '../../calls/options.ts';
-import { parseJsonObject } from '../../calls/submission.ts';
+import { parseJsonObject, submissionDigest } from '../../calls/submission.ts';
 import { callTraceparent, startCallSpan, type TracedAdmission } from '../../calls/tracing.ts';
 import { modelFunction } from '../../registry/model-function.ts';
 import { countAnswer, identityOf, type Room, type Routes } from '../room.ts';
 import { answer, secured } from '../route-schema.ts';
-import { responseWaiter, type WaitedCall, WaitedCalls } from '../waited-call.ts';
+import { expiredCall, responseWaiter, type WaitedCall, WaitedCalls, waitedDeadline } from '../waited-call.ts';
 import { failures } from './openai-answer.ts';
 
 /** 2,048 inputs of 8,192 tokens, and as much again, where the server's limit of JSON bodies is raised to it. */
 const BODY_BYTES_MAX = 128 * 2 ** 20;
+
+/** The protocol's word for a call. */
+const WHAT = 'request';
 
 type Route = {
   readonly url: Endpoint;
@@ -52,7 +54,7 @@ const ROUTES: readonly Route[] = [
 ];
 
 export const taskRoutes: Routes = (app, room) => {
-  const calls = new WaitedCalls(room, 'request');
+  const calls = new WaitedCalls(room, WHAT);
   for (const { url, summary, body, view } of ROUTES) {
     const label = `POST ${url}`;
     app.post<{ Body: Buffer | undefined }>(
@@ -94,7 +96,7 @@ const answerOf = async (room: Room, calls: WaitedCalls, asking: Asking): Promise
   const { asked, record, reply } = asking;
   const { waitMs, ...traced } = admissionOf(room, asking);
   const call = await calls.run(record, traced, waitMs, responseWaiter(reply.raw));
-  refuseFailed(asked, call.parts);
+  refuseFailed(asked, call.parts, () => expiredCall(WHAT, traced.admission, waitMs));
   const id = room.ids.encode(call.callId);
   reply.headers({ 'x-call-id': id, 'x-handler-ms': rounded(call.handlerMs) });
   if (call.queueMs !== null) reply.header('x-queue-ms', rounded(call.queueMs));
@@ -128,10 +130,9 @@ const admissionOf = (
   const admission: Admission = {
     ...{ now, functionName: record.name, versionId: record.current.id, apiKeyId: caller.id },
     ...{ lane: options.lane ?? caller.lane, priority: options.priority },
-    // What nobody waits for any more need not begin, also where this thread dies before it can say so.
-    deadlineAt: now + Math.ceil(waitMs),
+    deadlineAt: waitedDeadline(now, waitMs, key, options),
     ...{ rows, bytes, schemaKey, payload },
-    idempotency: key === null ? null : { key, bodyDigest: digestOf(request.url, body!) },
+    idempotency: key === null ? null : { key, bodyDigest: submissionDigest(request.url, options, body!) },
     metadata: user === null ? options.metadata : { ...options.metadata, user },
     traceparent: callTraceparent(span, headers),
     watch: true,
@@ -139,16 +140,12 @@ const admissionOf = (
   return { admission, span, waitMs };
 };
 
-const digestOf = (url: string, body: Buffer): string =>
-  createHash('sha256').update(url).update('\n').update(body).digest('hex');
-
 /** An answer has no place for an input that failed: the first one is the answer. */
-const refuseFailed = (asked: TaskRequest, parts: readonly ResultPart[]): void => {
+const refuseFailed = (asked: TaskRequest, parts: readonly ResultPart[], expired: () => SluiceError): void => {
   const part = parts.find(({ state }) => state !== 'ok');
   if (part === undefined || part.state === 'ok') return;
   const field = rowField(asked, part.from);
   if (part.state === 'failed') throw rowFailure(part.error, field);
-  if (part.state === 'expired')
-    throw new SluiceError('request_timeout', 'There was no answer in time; the request is cancelled.');
+  if (part.state === 'expired') throw expired();
   throw new SluiceError('row_cancelled', 'The request was cancelled.', { field });
 };

@@ -273,6 +273,32 @@ describe('a call that nobody waits for any more', () => {
     ]);
   });
 
+  it('goes on behind its time when an idempotency key can find it again, to its own deadline', async () => {
+    const key = { 'idempotency-key': 'patient' };
+    const first = await rig.post('/v2/models/f/infer', tensor([1], { parameters: { timeout: 50_000 } }), key);
+    expect([first.status, first.json.error]).toEqual([504, expect.stringContaining('call goes on')]);
+    const [call] = await waiting(1);
+    expect(call!.deadlineAt).toBeNull();
+    const again = await infer(tensor([1]), () => ({ value: 5 }), key);
+    expect([again.status, again.json.outputs?.[0].data]).toEqual([200, [5]]);
+    const late = { 'idempotency-key': 'late', 'sluice-deadline-ms': '500' };
+    const asked = rig.post('/v2/models/f/infer', tensor([1]), late);
+    const { deadlineAt } = (await waiting(1))[0]!;
+    await rig.store.queue.expired({ now: deadlineAt!, claimsMax: 5, limit: 10, heartbeatMs: 60_000 });
+    expect((await asked).status).toBe(504);
+    const { status, json } = await rig.post('/v2/models/f/infer', tensor([1]), late);
+    expect([status, json.error]).toEqual([504, expect.stringContaining('deadline of the call passed')]);
+  });
+
+  it('attaches with its own options alone', async () => {
+    const key = { 'idempotency-key': 'options' };
+    await infer(tensor([1]), () => ({ value: 5 }), key);
+    for (const other of [{ 'sluice-priority': '5' }, { 'sluice-metadata': '{"a":"b"}' }]) {
+      const { status, json } = await rig.post('/v2/models/f/infer', tensor([1]), { ...key, ...other });
+      expect([status, json.error]).toEqual([422, expect.stringContaining('(idempotency_mismatch)')]);
+    }
+  });
+
   it('is cancelled when the server drains, and its caller is told to come again', async () => {
     rig = await startRig();
     await rig.deploy('f', FLOATS);
