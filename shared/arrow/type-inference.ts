@@ -88,7 +88,7 @@ function inferType(values: Values, at: Place): TypeJson {
     if (kind === 'too wide')
       throw new SluiceError(
         'invalid_request',
-        `${where}, row ${i}: ${excerpt(values[i])} is beyond 64 bits; send it as a string`,
+        `${where}, row ${i}: ${excerpt(values[i])} is beyond int64, the widest integer that is inferred; send it as a string, or the columns as Arrow`,
       );
     if (kind === 'list' || kind === 'struct') nested.push(values[i]);
     type = join(

@@ -70,7 +70,7 @@ describe('numbers of a JSON body that no double holds', () => {
   it('are int64 where the type is open, and no other integer beyond it', () => {
     expect(travelled('9007199254740993,1', null)).toBe('9007199254740993,1');
     expect(() => travelled('12345678901234567890123', null)).toThrow(
-      'column "x", row 0: 12345678901234567890123 is beyond 64 bits; send it as a string',
+      'column "x", row 0: 12345678901234567890123 is beyond int64, the widest integer that is inferred; send it as a string, or the columns as Arrow',
     );
   });
 
