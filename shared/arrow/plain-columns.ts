@@ -26,14 +26,16 @@ export type TypedArray =
 
 /**
  * Columns as one IPC stream of one batch; types are inferred where `fields` is absent.
+ * @param fromJson the values come from JSON, which has no infinities
  * @throws SluiceError `invalid_request` naming column, row and value
  */
 export function rowsToStream(
   columns: Readonly<Record<string, readonly unknown[] | TypedArray>>,
   fields?: readonly FieldJson[],
+  fromJson = false,
 ): Uint8Array {
   const used = fields ?? Object.entries(columns).map(([name, values]) => inferField(name, values));
-  const values = used.map((field) => checkedColumn(columns, field));
+  const values = used.map((field) => checkedColumn(columns, field, fromJson));
   const rows = values[0]?.length ?? 0;
   values.forEach((column, i) => {
     if (column.length !== rows)
@@ -46,10 +48,14 @@ const refuse = (name: string, what: string, row?: number): never => {
   throw new SluiceError('invalid_request', `column "${name}"${what}`, { field: name, row });
 };
 
-function checkedColumn(columns: Readonly<Record<string, Values>>, field: FieldJson): Values {
+function checkedColumn(
+  columns: Readonly<Record<string, Values>>,
+  field: FieldJson,
+  fromJson: boolean,
+): Values {
   const values = Object.hasOwn(columns, field.name) ? columns[field.name] : undefined;
   if (values === undefined) return refuse(field.name, ' is missing');
-  const check = checkOf(field);
+  const check = checkOf(field, fromJson);
   let exact: unknown[] | null = null;
   for (let row = 0; row < values.length; row++) {
     if (check(values[row])) continue;

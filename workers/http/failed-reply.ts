@@ -1,9 +1,11 @@
 /** What an engine's refusal is to the queue: an attempt, an attempt with a wait of its own, or an error that another run would repeat. */
+import { isTooDeep } from '../../shared/errors/nesting.ts';
 import type { HandlerAnswer } from '../handler.ts';
 import type { Reply } from './engine-connection.ts';
 
 type ErrorEnd = Extract<HandlerAnswer, { readonly end: 'error' }>;
 
+const TOO_DEEP = 'its JSON nests too deep; answer values of fewer levels, or as text';
 /** What a row's error quotes of an answer. */
 const QUOTED_CHARACTERS_MAX = 1000;
 /** An error of more bytes than this is no message for anybody; its end is quoted as it is. */
@@ -24,6 +26,14 @@ export const finalAnswer = (kind: string, message: string): ErrorEnd => ({
   ...errorAnswer('handler_error', kind, message),
   isFinal: true,
 });
+
+/** A 2xx whose body is no answer; `text`: in the caller's words, where the error has others. */
+export const wrongAnswer = (path: string, error: Error, text = error.message): ErrorEnd =>
+  errorAnswer(
+    'handler_output_invalid',
+    'WrongAnswer',
+    `the engine's answer is not one of ${path}: ${isTooDeep(error) ? TOO_DEEP : text}`,
+  );
 
 /** The end says most: a traceback's last line is the exception. */
 const shortened = (text: string): string =>

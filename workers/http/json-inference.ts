@@ -3,17 +3,33 @@
  * The answer is a list with a value for each row, by itself or as `outputs`, `predictions` or `results`. A server whose
  * validation says that it misses `instances` gets the rows under that name from then on.
  */
-import { CastError, openStream, rowsToStream } from '../../shared/arrow/index.ts';
+import { isUtf8 } from 'node:buffer';
+import {
+  CastError,
+  exactJson,
+  exactNumbersFor,
+  isExactNumber,
+  openStream,
+  rowsToStream,
+} from '../../shared/arrow/index.ts';
 import { textOf } from '../../shared/arrow/value-text.ts';
 import type { EngineSpec } from '../../shared/domain/engine.ts';
-import type { FunctionSpec } from '../../shared/domain/function.ts';
+import type { FieldJson, FunctionSpec } from '../../shared/domain/function.ts';
 import { isTooDeep } from '../../shared/errors/nesting.ts';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
 import { batchStream } from '../batch-bytes.ts';
 import { outputOfMessage } from '../grpc/answer-columns.ts';
 import type { HandlerAnswer, HandlerBatch, HandlerContext } from '../handler.ts';
 import type { EngineConnection, Reply } from './engine-connection.ts';
-import { errorAnswer, errorText, failureOf, finalAnswer, jsonOf, memberOf } from './failed-reply.ts';
+import {
+  errorAnswer,
+  errorText,
+  failureOf,
+  finalAnswer,
+  jsonOf,
+  memberOf,
+  wrongAnswer,
+} from './failed-reply.ts';
 import { inferenceHeaders } from './inference-headers.ts';
 
 /** Text is put together in pieces: the longest string of our engine is 512 MiB, and a batch of JSON may be longer. */
@@ -34,11 +50,14 @@ class WrongAnswer extends Error {}
 export class JsonInference {
   readonly #parts: Parts;
   readonly #path: string;
+  readonly #fields: readonly FieldJson[];
   #member: Member = 'inputs';
 
   constructor(parts: Parts) {
     this.#parts = parts;
     this.#path = `${parts.engine.basePath}/infer`;
+    const { type, nullable } = parts.spec.output;
+    this.#fields = [{ name: RESULT, type, nullable }];
   }
 
   async prepare(): Promise<void> {
@@ -71,17 +90,15 @@ export class JsonInference {
   #answerOf(reply: Reply): HandlerAnswer {
     const { output } = this.#parts.spec;
     try {
-      const values = valuesOf(reply).map((value) => unwrapped(value, output));
+      const values = valuesOf(reply, this.#fields).map((value) => unwrapped(value, output));
       if (values.length === 0) return { end: 'ok', outputs: [] };
-      const field = { name: RESULT, type: output.type, nullable: output.nullable };
-      const message = outputOfMessage(rowsToStream({ [RESULT]: values }, [field]), output);
+      const message = outputOfMessage(rowsToStream({ [RESULT]: values }, this.#fields, true), output);
       return { end: 'ok', outputs: message === null ? [] : [message] };
     } catch (error) {
       if (error instanceof EngineError) return errorAnswer('handler_error', 'EngineError', error.message);
       const isWrong = error instanceof WrongAnswer || error instanceof SluiceError || isTooDeep(error);
       if (!isWrong) throw error;
-      const message = `the engine's answer is not one of ${this.#path}: ${error.message}`;
-      return errorAnswer('handler_output_invalid', 'WrongAnswer', message);
+      return wrongAnswer(this.#path, error);
     }
   }
 }
@@ -120,18 +137,21 @@ const misses = ({ status, body }: Reply, member: Member): boolean => {
   });
 };
 
-const parsed = (body: Buffer): unknown => {
+/** Numbers keep the digits that the output takes. */
+const parsed = (body: Buffer, fields: readonly FieldJson[]): unknown => {
+  if (!isUtf8(body)) throw new WrongAnswer('it is not valid UTF-8');
   const text = body.toString('utf8');
   try {
-    return JSON.parse(text);
+    return exactJson(text, exactNumbersFor(fields)).value;
   } catch (error) {
+    if (isTooDeep(error)) throw error;
     const hint = /\b(NaN|-?Infinity)\b/.test(text) ? ' (JSON has no NaN and no Infinity: answer null)' : '';
     throw new WrongAnswer(`it is not valid JSON: ${(error as Error).message}${hint}`);
   }
 };
 
-const valuesOf = (reply: Reply): readonly unknown[] => {
-  const value = parsed(reply.body);
+const valuesOf = (reply: Reply, fields: readonly FieldJson[]): readonly unknown[] => {
+  const value = parsed(reply.body, fields);
   if (Array.isArray(value)) return value;
   if (typeof value !== 'object' || value === null)
     throw new WrongAnswer('it is neither a list nor an object with one');
@@ -150,7 +170,9 @@ const valuesOf = (reply: Reply): readonly unknown[] => {
 const unwrapped = (value: unknown, { type }: FunctionSpec['output']): unknown => {
   const takesObjects =
     type === 'json' || type === 'any' || (typeof type !== 'string' && ('struct' in type || 'map' in type));
-  if (takesObjects || typeof value !== 'object' || value === null || Array.isArray(value)) return value;
+  const isMembers =
+    typeof value === 'object' && value !== null && !Array.isArray(value) && !isExactNumber(value);
+  if (takesObjects || !isMembers) return value;
   const members = Object.values(value);
   return members.length === 1 ? members[0] : value;
 };

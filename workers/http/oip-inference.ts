@@ -22,7 +22,15 @@ import { batchStream } from '../batch-bytes.ts';
 import { outputOfMessage } from '../grpc/answer-columns.ts';
 import type { HandlerAnswer, HandlerBatch, HandlerContext } from '../handler.ts';
 import type { EngineConnection, Reply } from './engine-connection.ts';
-import { errorAnswer, errorText, failureOf, finalAnswer, jsonOf, memberOf } from './failed-reply.ts';
+import {
+  errorAnswer,
+  errorText,
+  failureOf,
+  finalAnswer,
+  jsonOf,
+  memberOf,
+  wrongAnswer,
+} from './failed-reply.ts';
 import { inferenceHeaders } from './inference-headers.ts';
 import { jsonOutput } from './oip-json-output.ts';
 import { engineMetadata, NO_METADATA, type OipMetadata, shapedFor } from './oip-metadata.ts';
@@ -106,15 +114,8 @@ export class OipInference {
       return { end: 'ok', outputs: output === null ? [] : [output] };
     } catch (error) {
       if (!(error instanceof SluiceError) && !isTooDeep(error)) throw error;
-      const text = error.message
-        .replace(/^input /, 'output ')
-        .replace(/the inputs are/, 'the outputs are')
-        .replace('The JSON of the request', 'its JSON');
-      return errorAnswer(
-        'handler_output_invalid',
-        'WrongAnswer',
-        `the engine's answer is not one of ${this.#path}: ${text}`,
-      );
+      const text = error.message.replace(/^input /, 'output ').replace(/the inputs are/, 'the outputs are');
+      return wrongAnswer(this.#path, error, text);
     }
   }
 

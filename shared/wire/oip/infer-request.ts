@@ -53,19 +53,17 @@ export const timeoutMs = (value: unknown): number | null => {
 const textOf = (bytes: Uint8Array): string =>
   Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8');
 
-const parsed = (bytes: Uint8Array): Members => {
+/** @param what is parsed, as an error begins with it */
+const parsed = (bytes: Uint8Array, what: string): Members => {
   let value: unknown;
   try {
-    if (!isUtf8(bytes)) throw new SluiceError('invalid_json', 'The JSON of the request is not valid UTF-8.');
+    if (!isUtf8(bytes)) throw new SluiceError('invalid_json', `${what} is not valid UTF-8.`);
     value = JSON.parse(textOf(bytes));
   } catch (error) {
     if (error instanceof SluiceError) throw error;
-    throw new SluiceError(
-      'invalid_json',
-      `The JSON of the request does not parse: ${(error as Error).message}.`,
-    );
+    throw new SluiceError('invalid_json', `${what} does not parse: ${(error as Error).message}.`);
   }
-  if (!isMembers(value)) throw new SluiceError('invalid_json', 'The request is JSON but not an object.');
+  if (!isMembers(value)) throw new SluiceError('invalid_json', `${what} is not an object.`);
   return value;
 };
 
@@ -173,7 +171,7 @@ const tensorsOf = ({ field, given, json }: Tensors, binary: BinaryPart): readonl
 export const inferOutputs = (body: Uint8Array, header: string | undefined): readonly Tensor[] => {
   const length = jsonLength(body, header);
   const json = body.subarray(0, length);
-  const { outputs: given } = parsed(json);
+  const { outputs: given } = parsed(json, 'its JSON');
   if (given === undefined) return refuse('outputs', 'is missing; an answer has a list of tensors');
   return tensorsOf({ field: 'outputs', given, json }, new BinaryPart(body.subarray(length)));
 };
@@ -185,7 +183,7 @@ export const inferOutputs = (body: Uint8Array, header: string | undefined): read
 export const inferRequest = (body: Uint8Array, header: string | undefined): InferRequest => {
   const length = jsonLength(body, header);
   const json = body.subarray(0, length);
-  const { id, inputs, outputs, parameters: given } = parsed(json);
+  const { id, inputs, outputs, parameters: given } = parsed(json, 'The JSON of the request');
   const parameters = parametersOf(given, 'request');
   const isBinary = flag(parameters.binary_data_output, 'parameters.binary_data_output', false);
   const binary = new BinaryPart(body.subarray(length));

@@ -1,8 +1,10 @@
 /** Answers of an engine, byte by byte: which of them are the rows' fault, which are the engine's, and which are none. */
 import { type AddressInfo, createServer } from 'node:net';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { InputStream, rowsToStream, streamToColumns } from '../../../../shared/arrow/index.ts';
+import { InputStream, openStream, rowsToStream, streamToColumns } from '../../../../shared/arrow/index.ts';
+import { textOf } from '../../../../shared/arrow/value-text.ts';
 import type { EngineSpec } from '../../../../shared/domain/engine.ts';
+import type { FieldJson } from '../../../../shared/domain/function.ts';
 import type { HandlerAnswer } from '../../../../workers/handler.ts';
 import { EngineConnection, originOf } from '../../../../workers/http/engine-connection.ts';
 import { EngineHandler } from '../../../../workers/http/engine-handler.ts';
@@ -16,7 +18,7 @@ const TEXT = { name: 'text', type: 'utf8' as const, nullable: true };
 const DEEP = `${'['.repeat(200_000)}${']'.repeat(200_000)}`;
 
 /** Answers every request with these bytes. */
-const listening = async (answer: string): Promise<number> => {
+const listening = async (answer: string | Buffer): Promise<number> => {
   const server = createServer((socket) => {
     socket.on('error', () => undefined);
     socket.once('data', () => socket.end(answer));
@@ -27,12 +29,14 @@ const listening = async (answer: string): Promise<number> => {
   });
 };
 
-const reply = (status: string, body: string): string =>
-  `HTTP/1.1 ${status}\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`;
+const reply = (status: string, body: string | Buffer): Buffer => {
+  const head = `HTTP/1.1 ${status}\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n`;
+  return Buffer.concat([Buffer.from(head), Buffer.from(body)]);
+};
 
 const answered = async (
   protocol: EngineSpec['protocol'],
-  answer: string,
+  answer: string | Buffer,
   changes: SpecChanges = {},
 ): Promise<HandlerAnswer> => {
   const spec = engineSpec({ protocol }, changes);
@@ -62,16 +66,54 @@ describe('plain JSON', () => {
     expect(await answered('json', reply('400 Bad Request', body))).toMatchObject({ isFinal: true, error });
   });
 
-  it('that nests without end is a wrong answer', async () => {
-    const output = { type: 'json' as const, nullable: true };
-    const error = { code: 'handler_output_invalid', kind: 'WrongAnswer' };
-    expect(await answered('json', reply('200 OK', DEEP), { output })).toMatchObject({ error });
+  it.each(['json', 'float64', { list: { name: 'item', type: 'int64', nullable: true } }] as const)(
+    'that nests without end is a wrong answer of %o',
+    async (type) => {
+      const error = {
+        ...{ code: 'handler_output_invalid', kind: 'WrongAnswer' },
+        message: expect.stringMatching(/: its JSON nests too deep; answer values of fewer levels/),
+      };
+      for (const body of [DEEP, '['.repeat(1_000_000) + ']'.repeat(1_000_000)])
+        expect(
+          await answered('json', reply('200 OK', body), { output: { type, nullable: true } }),
+        ).toMatchObject({ error });
+    },
+  );
+
+  it.each<[FieldJson['type'], string, string]>([
+    ['json', '9007199254740993', '9007199254740993'],
+    ['json', '{"a":[0.12345678901234567891]}', '{"a":[0.12345678901234567891]}'],
+    ['int64', '9007199254740993', '9007199254740993'],
+    ['int64', '{"id":-9223372036854775808}', '-9223372036854775808'],
+    ['uint64', '18446744073709551615', '18446744073709551615'],
+    [{ timestamp: 'ns', tz: null }, '1700000000123456789', '"2023-11-14T22:13:20.123456789"'],
+    ['float64', '9007199254740993', '9007199254740992'],
+  ])('of %o keeps what it can of %s', async (type, value, text) => {
+    const output = { type, nullable: true };
+    const answer = await answered('json', reply('200 OK', `[${value}]`), { output });
+    if (answer.end !== 'ok') throw new Error(JSON.stringify(answer));
+    const { batches } = openStream(answer.outputs[0]!.stream);
+    expect(textOf(batches[0]!.columns[0]!)(0)).toBe(text);
+  });
+
+  it.each<[FieldJson['type'], string | Buffer, RegExp]>([
+    ['json', '[{"a":1e999}]', /row 0: .*expected json \(numbers that a double holds\)/],
+    ['json', '["\\ud800"]', /row 0: .*without lone surrogates/],
+    ['utf8', '["\\ud800"]', /row 0: .*without lone surrogates/],
+    ['utf8', Buffer.from([0x5b, 0x22, 0xff, 0x22, 0x5d]), /: it is not valid UTF-8$/],
+    ['float64', '[1e999]', /row 0: is Infinity, expected float64/],
+    ['float32', '[1e39]', /row 0: is 1e\+39, expected float32/],
+    ['int64', '[9223372036854775808]', /row 0: is 9223372036854775808, expected int64/],
+  ])('of %o refuses %s rather than change it', async (type, body, message) => {
+    const output = { type, nullable: true };
+    const error = { code: 'handler_output_invalid', message: expect.stringMatching(message) };
+    expect(await answered('json', reply('200 OK', body), { output })).toMatchObject({ error });
   });
 
   it.each([
     ['HTTP/1.0 without a length', 'HTTP/1.0 200 OK\r\n\r\n["x"]'],
     ['trailers', 'HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\n["x"]\r\n0\r\na: b\r\n\r\n'],
-    ['the same answer twice', reply('200 OK', '["x"]').repeat(2)],
+    ['the same answer twice', Buffer.concat([reply('200 OK', '["x"]'), reply('200 OK', '["x"]')])],
   ])('of %s is read', async (_, bytes) => {
     const answer = await answered('json', bytes);
     if (answer.end !== 'ok') throw new Error(JSON.stringify(answer));
@@ -96,6 +138,15 @@ describe('the Open Inference Protocol', () => {
   it('takes data that nest without end for a wrong answer', async () => {
     const body = `{${tensor('result', DEEP).replace('BYTES', 'INT64')}}`;
     const error = { code: 'handler_output_invalid', kind: 'WrongAnswer' };
+    expect(await answered('oip-v2', reply('200 OK', body))).toMatchObject({ error });
+  });
+
+  it.each([
+    ['[]', /: its JSON is not an object\.$/],
+    ['[', /: its JSON does not parse: /],
+    ['{}', /: outputs is missing; an answer has a list of tensors$/],
+  ])('says of the answer %s what is wrong with it', async (body, message) => {
+    const error = { code: 'handler_output_invalid', message: expect.stringMatching(message) };
     expect(await answered('oip-v2', reply('200 OK', body))).toMatchObject({ error });
   });
 });
