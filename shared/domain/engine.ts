@@ -32,6 +32,8 @@ export type EngineSpec = {
   readonly probe: ReadinessProbe;
   readonly modelId: string;
   readonly taskType: string | null;
+  /** What the model calls its only output. Left out: it has several, whose names the output's type has, or none. */
+  readonly output?: string;
   /** The engine's variables and the predictor's, cast; those that we set win. */
   readonly env: Readonly<Record<string, string>>;
 };

@@ -27,6 +27,7 @@ const MEMBERS = [
   'probe',
   'model_id',
   'task_type',
+  'output',
   'env',
 ] as const;
 
@@ -62,6 +63,8 @@ export type EngineMemberJson = {
   };
   readonly model_id: string;
   readonly task_type: string | null;
+  /** Left out: the model has several outputs, or none. */
+  readonly output?: string;
   readonly env: Readonly<Record<string, string>>;
 };
 
@@ -135,6 +138,9 @@ const envOf = (value: unknown): Readonly<Record<string, string>> => {
   return Object.fromEntries(entries) as Record<string, string>;
 };
 
+const outputOf = (bag: Bag): Pick<EngineSpec, 'output'> =>
+  (bag.raw('output') ?? null) === null ? {} : { output: bag.text('output', 0, WORD_CHARACTERS_MAX) };
+
 /** @throws SluiceError `invalid_function` */
 export const engineOf = (value: unknown): EngineSpec | null => {
   if (value === undefined || value === null) return null;
@@ -158,6 +164,7 @@ export const engineOf = (value: unknown): EngineSpec | null => {
     probe: probeOf(bagOf(bag.raw('probe'), 'engine.probe', PROBE_MEMBERS)),
     modelId: bag.text('model_id', 1, 1024),
     taskType: bag.optionalText('task_type', 256),
+    ...outputOf(bag),
     env: envOf(bag.raw('env')),
   };
 };
@@ -201,5 +208,6 @@ export const presentEngine = (engine: EngineSpec): EngineMemberJson => ({
   },
   model_id: engine.modelId,
   task_type: engine.taskType,
+  ...(engine.output === undefined ? {} : { output: engine.output }),
   env: engine.env,
 });

@@ -226,7 +226,7 @@ export const presentSelector = (selector: EngineSelector): Required<EngineSelect
 });
 
 export type Installation = {
-  readonly model: Pick<ModelVersion, 'model' | 'import'>;
+  readonly model: Pick<ModelVersion, 'model' | 'import' | 'outputs'>;
   readonly backend: Backend | null;
   readonly resources: Resources;
   readonly values: Readonly<Record<string, PredictorValue>>;
@@ -266,6 +266,7 @@ export const installedEngine = (
     },
     modelId,
     taskType: model.import?.taskType ?? null,
+    ...(model.outputs.length === 1 ? { output: model.outputs[0]!.name } : {}),
     env: { ...engine.env, ...castPredictorValues(values, engine, 'predictor_env_var') },
   };
   return { spec, backend };

@@ -49,12 +49,15 @@ export class OipInference {
   readonly #parts: Parts;
   readonly #path: string;
   readonly #fields: readonly FieldJson[];
+  /** What the model calls them. */
+  readonly #names: readonly string[];
   #metadata: OipMetadata = NO_METADATA;
 
   constructor(parts: Parts) {
     this.#parts = parts;
     this.#path = `${parts.engine.basePath}/infer`;
     this.#fields = outputFields(parts.spec.output);
+    this.#names = outputFields(parts.spec.output, parts.engine.output).map(({ name }) => name);
   }
 
   /** Reads what the engine says of itself; one that says nothing gets JSON. Never rejects. */
@@ -119,16 +122,15 @@ export class OipInference {
     }
   }
 
-  /** Those of the function's output; an engine may answer more. */
+  /** Those that the model declares; an engine may answer more, and call a single one as it likes. */
   #wanted(tensors: readonly Tensor[]): readonly Tensor[] {
     if (tensors.length === 1 && this.#fields.length === 1) return tensors;
-    const names = new Set(this.#fields.map(({ name }) => name));
-    const wanted = tensors.filter(({ name }) => names.has(name));
+    const wanted = tensors.filter(({ name }) => this.#names.includes(name));
     if (wanted.length > 0) return wanted;
     const had = tensors.map(({ name }) => JSON.stringify(name)).join(', ') || 'none';
     throw new SluiceError(
       'schema_mismatch',
-      `it has the outputs ${had}, and none of ${[...names].join(', ')}`,
+      `it has the outputs ${had}, and none of ${this.#names.join(', ')}`,
     );
   }
 }

@@ -32,9 +32,9 @@ type Struct = { readonly struct: readonly FieldJson[] };
 const isStruct = (type: TypeJson): type is Struct =>
   typeof type !== 'string' && 'struct' in type && type.struct.length > 0;
 
-/** The tensors that a function answers with: `result`, or the members of a struct. */
-export const outputFields = ({ type, nullable }: Output): readonly FieldJson[] =>
-  isStruct(type) ? type.struct : [{ name: 'result', type, nullable }];
+/** The tensors that a function answers with: one called `name`, or the members of a struct. */
+export const outputFields = ({ type, nullable }: Output, name = 'result'): readonly FieldJson[] =>
+  isStruct(type) ? type.struct : [{ name, type, nullable }];
 
 /**
  * @param wanted names of tensors; null: all

@@ -179,7 +179,7 @@ describe('a group with an engine', () => {
           timeout_ms: 1000,
           period_ms: 2000,
         },
-        ...{ model_id: 'House_Price', task_type: 'Tabular Regression' },
+        ...{ model_id: 'House_Price', task_type: 'Tabular Regression', output: 'price' },
         env: {
           LD_LIBRARY_PATH: '/opt/lib',
           THREADS: '4',

@@ -48,6 +48,8 @@ const refusal = (spec: object): SluiceError => {
 describe('a spec with an engine', () => {
   it('comes back as it went', () => {
     expect(presentSpec(compileSpec(SPEC)).engine).toEqual(ENGINE);
+    const engine = { ...ENGINE, output: 'price' };
+    expect(presentSpec(compileSpec({ ...SPEC, engine })).engine).toEqual(engine);
   });
 
   it('has the defaults of Kubernetes for what its probe leaves out', () => {

@@ -35,15 +35,15 @@ const reply = (status: string, body: string | Buffer): Buffer => {
 };
 
 const answered = async (
-  protocol: EngineSpec['protocol'],
+  engine: EngineSpec['protocol'] | Pick<EngineSpec, 'protocol' | 'output'>,
   answer: string | Buffer,
   changes: SpecChanges = {},
 ): Promise<HandlerAnswer> => {
-  const spec = engineSpec({ protocol }, changes);
+  const spec = engineSpec(typeof engine === 'string' ? { protocol: engine } : engine, changes);
   const connection = new EngineConnection({ host: '127.0.0.1', port: await listening(answer) });
   onTestFinished(() => connection.close());
   const parts = { connection, spec, engine: spec.engine! };
-  const inference = protocol === 'json' ? new JsonInference(parts) : new OipInference(parts);
+  const inference = spec.engine!.protocol === 'json' ? new JsonInference(parts) : new OipInference(parts);
   const handler = new EngineHandler({
     infer: (batch, context, signal) => inference.infer(batch, context, signal),
     onBroken: async () => null,
@@ -139,6 +139,29 @@ describe('the Open Inference Protocol', () => {
     const body = `{${tensor('result', DEEP).replace('BYTES', 'INT64')}}`;
     const error = { code: 'handler_output_invalid', kind: 'WrongAnswer' };
     expect(await answered('oip-v2', reply('200 OK', body))).toMatchObject({ error });
+  });
+
+  const several = (...names: readonly string[]): Buffer => {
+    const outputs = names.map((name) => ({ name, datatype: 'BYTES', shape: [1], data: [`of ${name}`] }));
+    return reply('200 OK', JSON.stringify({ outputs }));
+  };
+
+  it.each([
+    ['y', ['y', 'z'], 'of y'],
+    ['y', ['result', 'y'], 'of y'],
+    ['y', ['other'], 'of other'],
+    [undefined, ['result', 'z'], 'of result'],
+  ])('takes the output %s of %j', async (output, names, value) => {
+    const answer = await answered({ protocol: 'oip-v2', ...(output && { output }) }, several(...names));
+    if (answer.end !== 'ok') throw new Error(JSON.stringify(answer));
+    expect([...(streamToColumns(answer.outputs[0]!.stream).result as unknown[])]).toEqual([value]);
+  });
+
+  it('is told that the only output of its model is not among several', async () => {
+    const error = { message: expect.stringMatching(/it has the outputs "result", "z", and none of y$/) };
+    expect(await answered({ protocol: 'oip-v2', output: 'y' }, several('result', 'z'))).toMatchObject({
+      error,
+    });
   });
 
   it.each([
