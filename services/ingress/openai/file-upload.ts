@@ -3,6 +3,7 @@ import type { FastifyRequest } from 'fastify';
 import { SluiceError } from '../../../shared/errors/sluice-error.ts';
 import type { Artifacts } from '../../../shared/store/ports/artifacts.ts';
 import { ArtifactSpool, type Piece } from '../../batches/artifact-spool.ts';
+import { CallerGone } from '../waited-call.ts';
 
 /** OpenAI's limit of a file; a batch takes any number of lines of it. */
 export const FILE_BYTES_MAX = 512 * 2 ** 20;
@@ -39,9 +40,10 @@ const tooLarge = (): SluiceError =>
     },
   );
 
-/** The parser's own errors have codes and statuses, and no field. */
+/** The parser's own errors have codes and statuses, and no field; a connection that is cut is the caller who leaves. */
 const clearer = (error: unknown): unknown => {
   const { code, message } = (error ?? {}) as { code?: unknown; message?: unknown };
+  if (code === 'ECONNRESET') return new CallerGone();
   if (code === 'FST_REQ_FILE_TOO_LARGE') return tooLarge();
   if (code === 'FST_FILES_LIMIT')
     return new SluiceError(
@@ -64,7 +66,7 @@ const clearer = (error: unknown): unknown => {
 
 /**
  * The fields may come before the file or after it.
- * @throws SluiceError `invalid_request`, `payload_too_large`, `disk_full`
+ * @throws SluiceError `invalid_request`, `payload_too_large`, `disk_full`; CallerGone
  */
 export const takeUpload = async (request: FastifyRequest, artifacts: Artifacts): Promise<Upload> => {
   const spool = await ArtifactSpool.open();

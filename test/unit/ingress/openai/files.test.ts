@@ -1,8 +1,10 @@
 /** Files over HTTP: what an upload and a list refuse. */
 import { mkdtempSync, rmSync } from 'node:fs';
+import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { eventually } from '../../../support/sluice-process.ts';
 import { type Answer, type Rig, startRig } from '../rig.ts';
 
 let rig: Rig;
@@ -47,6 +49,22 @@ it('an upload has one file, and no part and no query parameter that is not known
     ['expires_after[seconds]', '3600'],
   ] as const;
   expect((await upload(kept)).status).toBe(200);
+});
+
+it('whoever leaves in the middle of an upload gives its place back, and is no fault of ours', async () => {
+  const head = `POST /v1/files HTTP/1.1\r\nhost: localhost\r\ncontent-type: multipart/form-data; boundary=X\r\n`;
+  const part = '--X\r\ncontent-disposition: form-data; name="file"; filename="a"\r\n\r\n';
+  const sockets: Socket[] = [];
+  await eventually('all places are taken', async () => {
+    const socket = connect(rig.port, '127.0.0.1');
+    socket.on('error', () => undefined);
+    socket.write(`${head}content-length: 1000000\r\n\r\n${part}${'x'.repeat(20_000)}`);
+    sockets.push(socket);
+    return (await upload(WHOLE)).status === 429;
+  });
+  for (const socket of sockets) socket.resetAndDestroy();
+  await eventually('there is a place', async () => (await upload(WHOLE)).status === 200);
+  expect((await rig.ask('/metrics')).text).not.toMatch(/^sluice_refusals_total\{.*code="internal"/m);
 });
 
 it('a page begins after an id, also of what was deleted, and after nothing else', async () => {
