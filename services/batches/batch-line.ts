@@ -21,6 +21,10 @@ const shown = (value: unknown): string => {
   return (JSON.stringify(value) ?? 'missing').slice(0, 100);
 };
 
+/** A lone surrogate has no UTF-8: ids that differ in theirs alone would be taken for one. */
+const isCustomId = (id: unknown): id is string =>
+  typeof id === 'string' && id !== '' && id.length <= CUSTOM_ID_CHARACTERS_MAX && id.isWellFormed();
+
 const rowsOf = ({ input, prompt }: Members): number => {
   const rows = input ?? prompt;
   return Array.isArray(rows) && rows.length > 0 && typeof rows[0] !== 'number' ? rows.length : 1;
@@ -50,11 +54,11 @@ export const parseBatchLine = ({ number, bytes }: Line, endpoint: Endpoint): Bat
       `${shown(unknown)} is no member; there are ${KNOWN.join(', ')}.`,
     );
   const { custom_id: customId, method, url, body } = value;
-  if (typeof customId !== 'string' || customId === '' || customId.length > CUSTOM_ID_CHARACTERS_MAX)
+  if (!isCustomId(customId))
     return fault(
       'missing_required_parameter',
       'custom_id',
-      `custom_id is ${shown(customId)}; give a string of 1 to ${CUSTOM_ID_CHARACTERS_MAX} characters.`,
+      `custom_id is ${shown(customId)}; give a string of 1 to ${CUSTOM_ID_CHARACTERS_MAX} characters without lone surrogates.`,
     );
   if (method !== 'POST') return fault('invalid_method', 'method', `method is ${shown(method)}; give "POST".`);
   if (url !== endpoint)

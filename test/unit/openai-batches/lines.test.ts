@@ -66,7 +66,7 @@ describe('lines', () => {
   });
 });
 
-const asking = (id: number, input: unknown = 'x'): string =>
+const asking = (id: number | string, input: unknown = 'x'): string =>
   `${JSON.stringify({ custom_id: String(id), method: 'POST', url: '/v1/embeddings', body: { model: 'm', input } })}\n`;
 const facts = ({ firstLine, lines, digest, end }: Chunk) => ({ firstLine, lines: lines.length, digest, end });
 
@@ -144,5 +144,14 @@ describe('an input of 200 MB', () => {
     const bytes = Buffer.concat([Buffer.from('{"custom_id": "'), Buffer.from([0xff]), Buffer.from('"}\n')]);
     const wrong = await validateInput(pieces(bytes), '/v1/embeddings', () => undefined);
     expect(wrong.faults.map(({ code }) => code)).toEqual(['invalid_json_line']);
+  });
+
+  it('whose ids are no text is told so, and not that they are the same', async () => {
+    const text = ['\ud800', '\udbff'].map((id) => asking(id)).join('');
+    const { faults } = await validateInput(pieces(Buffer.from(text)), '/v1/embeddings', () => undefined);
+    expect(faults.map(({ code, param }) => [code, param])).toEqual(
+      Array(2).fill(['missing_required_parameter', 'custom_id']),
+    );
+    expect(faults[0]!.message).toContain('custom_id is "\\ud800"; give a string');
   });
 });
