@@ -57,6 +57,8 @@ export type RunRecord = {
   readonly digest: Digest;
   readonly bytes: number;
   readonly createdAt: number;
+  /** From when on nothing of it begins any more: the end of its window, or its cancellation. */
+  readonly endsAt: number;
   /** Who runs it, and until when if nothing more is heard. */
   readonly claim: { readonly token: string; readonly until: number } | null;
   /** The first byte, and the line there, whose answers are not stored yet. */
@@ -128,8 +130,8 @@ export class Batches {
     };
     const key = `${owner}/${id}`;
     const run: RunRecord = {
-      ...{ key, digest: file.digest, bytes: file.bytes, createdAt: now, claim: null },
-      ...{ cursor: { byte: 0, line: 1 }, counts: NO_COUNTS, unanswered: 0 },
+      ...{ key, digest: file.digest, bytes: file.bytes, createdAt: now, endsAt: expiresAt },
+      ...{ claim: null, cursor: { byte: 0, line: 1 }, counts: NO_COUNTS, unanswered: 0 },
       ...{ outputBytes: 0, errorBytes: 0 },
     };
     // The run first: one without a batch is dropped, a batch without a run would wait for ever.
@@ -175,6 +177,12 @@ export class Batches {
         const write = withStatus(batch, 'cancelling', now);
         return { write, answer: write };
       },
+    );
+    // Also of one that was cancelled before: whoever did may have got no further.
+    await changeDocument<RunRecord, null>(this.#documents, 'openai-run', id, (run) =>
+      run === undefined || run.endsAt <= now
+        ? { answer: null }
+        : { write: { ...run, endsAt: now }, answer: null },
     );
     return this.#counted(record);
   }

@@ -41,6 +41,10 @@ export class BatchRun {
     return this.#progressAt;
   }
 
+  get isHalted(): boolean {
+    return this.#halt.signal.aborted;
+  }
+
   halt(reason: Error): void {
     this.#halt.abort(reason);
   }

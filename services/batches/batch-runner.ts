@@ -8,14 +8,15 @@ import type { RunRecord } from './batch-records.ts';
 import { BatchRun, ClaimLost } from './batch-run.ts';
 import type { RunParts } from './chunk-run.ts';
 import { sweepFiles } from './file-sweep.ts';
+import { nextOf, type Place, placeToGive, type Waiting } from './turns.ts';
 
 const LOOK_MS = 1000;
 const SWEEP_MS = 600_000;
 /** Of one process: each has some ten megabytes of lines and answers in memory. */
 const RUNS_MAX = 8;
+/** Beside them: what is cancelled, or past its window, only has its end to come, and waits for none of them. */
+const ENDINGS_MAX = 2;
 const LISTED_MAX = 1000;
-/** A run that came no further for so long, as of a function that nobody runs, gives its place to one that waits. */
-const STALL_MS = 30_000;
 /** What broke is tried again after these. */
 const BACK_OFF_MS_MIN = 1000;
 const BACK_OFF_MS_MAX = 60_000;
@@ -25,9 +26,17 @@ class TurnOver extends Error {}
 
 type Failed = { readonly backOffMs: number; readonly at: number };
 
+type Running = {
+  readonly run: BatchRun;
+  readonly owner: string;
+  /** It was cancelled, or past its window, when it got its place. */
+  readonly isEnding: boolean;
+  readonly done: Promise<void>;
+};
+
 export class BatchRunner implements Service {
   readonly #parts: RunParts & { readonly log: Log };
-  readonly #running = new Map<string, { readonly run: BatchRun; readonly done: Promise<void> }>();
+  readonly #running = new Map<string, Running>();
   readonly #failed = new Map<string, Failed>();
   /** When a run last gave its place away. */
   readonly #turns = new Map<string, number>();
@@ -69,29 +78,47 @@ export class BatchRunner implements Service {
     const known = new Set(runs.map(({ key }) => key));
     for (const ids of [this.#failed, this.#turns])
       for (const id of ids.keys()) if (!known.has(id)) ids.delete(id);
-    const free = runs.filter(
-      ({ key, value }) =>
-        !this.#running.has(key) && this.#isFree(value as RunRecord) && !this.#isWaiting(key),
-    );
-    // Whoever came first is first, unless it had its turn; ids sort the other way.
-    const rank = ({ key, value }: (typeof free)[number]): number =>
-      this.#turns.get(key) ?? (value as RunRecord).createdAt;
-    const hadTurn = ({ key }: (typeof free)[number]): number => Number(this.#turns.has(key));
-    for (const { key } of free.sort((a, b) => hadTurn(a) - hadTurn(b) || rank(a) - rank(b))) {
-      if (this.#looks.isStopped) return;
-      if (this.#running.size >= RUNS_MAX) return this.#endTurn();
-      if (await this.#claim(key)) this.#start(key);
+    const now = this.#parts.wall();
+    const free = runs
+      .map(({ key: id, value }) => ({ id, run: value as RunRecord }))
+      .filter(({ id, run }) => !this.#running.has(id) && this.#isFree(run) && !this.#isWaiting(id));
+    for (const isEnding of [true, false]) {
+      const waiting = free
+        .filter(({ run }) => run.endsAt <= now === isEnding)
+        .map((one) => this.#waiting(one));
+      await this.#fill(isEnding, waiting);
     }
   }
 
-  /** Of the run that came no further for the longest time. */
-  #endTurn(): void {
+  #waiting({ id, run }: { readonly id: string; readonly run: RunRecord }): Waiting {
+    const owner = run.key.slice(0, run.key.indexOf('/'));
+    return { id, owner, createdAt: run.createdAt, turnAt: this.#turns.get(id) ?? null };
+  }
+
+  async #fill(isEnding: boolean, waiting: readonly Waiting[]): Promise<void> {
+    for (let left = waiting; left.length > 0 && !this.#looks.isStopped; ) {
+      const places = this.#places(isEnding);
+      if (places.length >= (isEnding ? ENDINGS_MAX : RUNS_MAX)) return this.#endTurn(places, left);
+      const next = nextOf(left, places);
+      left = left.filter((one) => one !== next);
+      if (await this.#claim(next.id)) this.#start(next, isEnding);
+    }
+  }
+
+  #places(isEnding: boolean): readonly Place[] {
+    return [...this.#running]
+      .filter(([, running]) => running.isEnding === isEnding)
+      .map(([id, { owner, run }]) => ({ id, owner, progressAt: run.progressAt }));
+  }
+
+  #endTurn(places: readonly Place[], waiting: readonly Waiting[]): void {
+    // One that is on its way out has its place until it is.
+    if (places.some(({ id }) => this.#running.get(id)?.run.isHalted)) return;
     const now = this.#parts.wall();
-    const [longest] = [...this.#running].sort(([, a], [, b]) => a.run.progressAt - b.run.progressAt);
-    const [id, { run }] = longest!;
-    if (now - run.progressAt < STALL_MS) return;
-    this.#turns.set(id, now);
-    run.halt(new TurnOver('others wait for their turn'));
+    const given = placeToGive(places, waiting, now);
+    if (given === null) return;
+    this.#turns.set(given.id, now);
+    this.#running.get(given.id)?.run.halt(new TurnOver('others wait for their turn'));
   }
 
   /** On a store of one process every claim of another is of one that is dead. */
@@ -114,7 +141,7 @@ export class BatchRunner implements Service {
     });
   }
 
-  #start(id: string): void {
+  #start({ id, owner }: Waiting, isEnding: boolean): void {
     const run = new BatchRun(this.#parts, id, this.#token);
     const done = run
       .run()
@@ -124,7 +151,7 @@ export class BatchRunner implements Service {
       .catch((error: unknown) => this.#note(id, error))
       .then(() => this.#release(id))
       .finally(() => this.#running.delete(id));
-    this.#running.set(id, { run, done });
+    this.#running.set(id, { run, owner, isEnding, done });
   }
 
   #note(id: string, error: unknown): void {

@@ -1,37 +1,33 @@
 /** Who runs a batch, what a stop leaves, and what the sweep takes, on every store. */
-import { createHash } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
-import os from 'node:os';
-import path from 'node:path';
-import { afterEach, describe, expect, it } from 'vitest';
-import { Batches, type BatchRecord, type RunRecord } from '../../../services/batches/batch-records.ts';
-import { BatchRunner } from '../../../services/batches/batch-runner.ts';
+import { describe, expect, it } from 'vitest';
+import { Batches, type BatchRecord } from '../../../services/batches/batch-records.ts';
 import { ChunkRun } from '../../../services/batches/chunk-run.ts';
 import { chunksOf } from '../../../services/batches/chunks.ts';
-import { type FileRecord, Files, newId, partKey } from '../../../services/batches/file-records.ts';
+import { Files, newId, partKey } from '../../../services/batches/file-records.ts';
 import { fileDigests, sweepFiles } from '../../../services/batches/file-sweep.ts';
 import { RegistrySweep } from '../../../services/registry/registry-sweep.ts';
-import { rowsToStream } from '../../../shared/arrow/index.ts';
 import { SluiceError } from '../../../shared/errors/sluice-error.ts';
 import { silentLog } from '../../../shared/runtime/log.ts';
 import { metrics } from '../../../shared/runtime/metrics.ts';
-import { openArtifacts } from '../../../shared/store/artifacts/index.ts';
 import type { Artifacts } from '../../../shared/store/ports/artifacts.ts';
-import type { StoreServer } from '../../../shared/store/ports/server.ts';
 import type { Store } from '../../../shared/store/ports/store.ts';
 import { compileSpec } from '../../../shared/wire/spec.ts';
 import { onEveryOpenedStore } from '../../support/opened-stores.ts';
 import { eventually } from '../../support/sluice-process.ts';
+import {
+  answerAll,
+  askedOf,
+  ended,
+  lineOf,
+  linesIn,
+  order,
+  runnerRig,
+  runOf,
+  SPEC,
+  upload,
+} from './runner-rig.ts';
 
 const DAY_MS = 86_400_000;
-const vectors = { list: { name: 'item', type: 'float32', nullable: false } };
-const SPEC = {
-  ...{ name: 'embed', runtime: 'node', task: 'embedding', handler: { file: 'f.js', attribute: 'f' } },
-  ...{ inputs: [{ name: 'text', type: 'utf8', nullable: false }], output: { type: vectors } },
-  ...{ max_batching_size: 100, source: [{ path: 'f.js', content: '' }] },
-};
-const lineOf = (id: number): string =>
-  `${JSON.stringify({ custom_id: `${id}`, method: 'POST', url: '/v1/embeddings', body: { model: 'embed', input: `t${id}` } })}\n`;
 
 /** By this process. */
 const rowsAdmitted = async (): Promise<number> => {
@@ -39,106 +35,8 @@ const rowsAdmitted = async (): Promise<number> => {
   return values.find(({ labels }) => labels.function === 'embed')?.value ?? 0;
 };
 
-/** Seals, leases and settles what waits, as buffer and worker do it together. */
-const answerAll = async (store: Store, versionId: number): Promise<void> => {
-  const { queue, coordination } = store;
-  const now = Date.now();
-  const member = { now, memberId: 'test', until: now + 60_000 };
-  await coordination.join(member);
-  const owned = await coordination.own({ ...member, functionName: 'embed', leaseMs: 60_000 });
-  const fence = owned?.fence ?? '';
-  const { calls } = await queue.open({ versionId, after: 0, limit: 100 });
-  await queue.offer({ now, workerId: 'w', versionId, idle: 100, prefetch: 0, until: member.until });
-  for (const { callId, from, rows } of calls)
-    await queue.seal({ now, versionId, slices: [{ callId, from, count: rows }], reason: 'drain', fence });
-  let left = calls.length;
-  await eventually('all batches are settled', async () => {
-    const leased = await queue.lease({ now, workerId: 'w', versionId, leaseMs: 60_000, max: 10 });
-    for (const { batchId, token, slices } of leased) {
-      let outputRow = 0;
-      const outcomes = slices.map((slice) => {
-        const outcome = { ...slice, state: 'ok' as const, outputRow };
-        outputRow += slice.count;
-        return outcome;
-      });
-      const fields = [{ name: 'result', type: vectors, nullable: true }];
-      const output = rowsToStream({ result: Array.from({ length: outputRow }, (_, i) => [i, 0.5]) }, fields);
-      const times = { now, startedAt: now, handlerMs: 1 };
-      await queue.settle({ ...times, batchId, token, outcomes, output, continuations: [] });
-      left -= 1;
-    }
-    return left === 0;
-  });
-};
-
 onEveryOpenedStore((openStore) => {
-  const ends: (() => unknown)[] = [];
-  afterEach(async () => {
-    for (const end of ends.splice(0).reverse()) await end();
-  });
-  const open = async () => {
-    const directory = mkdtempSync(path.join(os.tmpdir(), 'sluice-runners-'));
-    const server: StoreServer = await openStore();
-    const store = server.connect();
-    const artifacts = openArtifacts({ kind: 'directory', directory, reserveBytes: 0 } as never);
-    ends.push(
-      () => rmSync(directory, { recursive: true, force: true }),
-      () => server.close(),
-      () => store.close(),
-      () => artifacts.close(),
-    );
-    return { server, store, artifacts };
-  };
-
-  const upload = async (
-    store: Store,
-    artifacts: Artifacts,
-    text: string,
-    now: number,
-  ): Promise<FileRecord> => {
-    const bytes = Buffer.from(text);
-    const digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
-    await artifacts.append({
-      digest,
-      offsetBytes: 0,
-      bytes: bytes.length,
-      body: (async function* () {
-        yield bytes;
-      })(),
-    });
-    const record: FileRecord = {
-      ...{
-        id: newId('file', 1, now),
-        owner: 1,
-        filename: 'a',
-        purpose: 'batch',
-        bytes: bytes.length,
-        digest,
-      },
-      ...{ createdAt: now, expiresAt: null },
-    };
-    await new Files(store.documents, artifacts).put(record);
-    return record;
-  };
-  const order = async (store: Store, file: FileRecord, completionWindow = '1d'): Promise<BatchRecord> =>
-    new Batches(store.documents).create(
-      { file, endpoint: '/v1/embeddings', completionWindow, metadata: null, outputSeconds: null, lane: 'a' },
-      1,
-      Date.now(),
-    );
-  const runOf = async (store: Store, id: string): Promise<RunRecord | undefined> =>
-    (await store.documents.get('openai-run', id))?.value as RunRecord | undefined;
-  const ended = (store: Store, id: string) =>
-    eventually('the batch ends', async () => {
-      const batch = await new Batches(store.documents).find(id, { id: 1, isAdmin: false });
-      return batch.status === 'completed' && batch;
-    });
-  const runnerOf = async (store: Store, artifacts: Artifacts, wall = Date.now): Promise<BatchRunner> => {
-    const runner = new BatchRunner({ store, artifacts, log: silentLog(), wall, claimMs: 3000 });
-    await runner.start();
-    ends.push(() => runner.stop());
-    return runner;
-  };
+  const { ends, open, runnerOf } = runnerRig(openStore);
 
   it('a batch is one runner’s; what a stop leaves the next one goes on with, in the same calls', async () => {
     const before = await rowsAdmitted();
@@ -200,8 +98,6 @@ onEveryOpenedStore((openStore) => {
     expect(await runOf(store, id)).toBeUndefined();
   });
 
-  const askedOf = (id: number, body: object) =>
-    `${JSON.stringify({ custom_id: `${id}`, method: 'POST', url: '/v1/embeddings', body })}\n`;
   /** A thousand rows, which are a chunk. */
   const fullOf = (id: number): string =>
     askedOf(id, { model: 'embed', input: Array.from({ length: 1000 }, (_, i) => `t${i}`) });
@@ -219,19 +115,6 @@ onEveryOpenedStore((openStore) => {
     }
     throw new Error('there is no chunk');
   };
-  const linesIn = async (store: Store, artifacts: Artifacts, fileId: string) => {
-    const files = new Files(store.documents, artifacts);
-    const record = await files.find(fileId, { id: 1, isAdmin: false }, Date.now());
-    const chunks: Uint8Array[] = [];
-    for await (const chunk of files.content(record)) chunks.push(chunk);
-    const text = Buffer.concat(chunks).toString();
-    expect(text).toHaveLength(record.bytes);
-    return text
-      .trimEnd()
-      .split('\n')
-      .map((line) => JSON.parse(line));
-  };
-
   it('what a chunk would not write again is in no file, when it runs again after its function came', async () => {
     const { store, artifacts } = await open();
     const text = fullOf(1) + askedOf(2, { model: 'nobody', input: 'a' });
@@ -335,25 +218,6 @@ onEveryOpenedStore((openStore) => {
     expect(await linesIn(store, artifacts, errorFileId)).toMatchObject([
       { response: { status_code: 400, body: { error: { code: 'invalid_json' } } } },
     ]);
-  });
-
-  it('of a function that nobody runs keep no place from others, and go on when somebody does', async () => {
-    const { store, artifacts } = await open();
-    const { record } = await store.registry.deploy({ now: Date.now(), spec: compileSpec(SPEC) });
-    const file = await upload(store, artifacts, lineOf(1), Date.now());
-    const stuck = await Promise.all(Array.from({ length: 8 }, () => order(store, file)));
-    let skewMs = 0;
-    await runnerOf(store, artifacts, () => Date.now() + skewMs);
-    const waiting = () => store.queue.open({ versionId: record.current.id, after: 0, limit: 100 });
-    await eventually('all places are taken', async () => (await waiting()).calls.length === 8);
-    const refused = await upload(store, artifacts, askedOf(1, { model: 'nobody', input: 'a' }), Date.now());
-    const { id } = await order(store, refused);
-    skewMs = 31_000;
-    expect((await ended(store, id)).counts).toEqual({ total: 1, completed: 0, failed: 1 });
-    await answerAll(store, record.current.id);
-    for (const one of stuck) expect((await ended(store, one.id)).counts.completed).toBe(1);
-    const query = { functionName: 'embed', status: null, apiKeyId: null, before: null, limit: 100 };
-    expect((await store.queue.list(query)).calls).toHaveLength(8);
   });
 
   it('keeps its claim when the clock is set back', async () => {
