@@ -170,6 +170,43 @@ async def f(x: int) -> int:
     assert header["errors"] == [[1, {"kind": "RowError", "message": "one"}]]
 
 
+LEAVING = """
+import asyncio, sluice, sys
+async def one(x: int) -> int:
+    if x == 6: sys.exit(2)
+    if x == 7: raise KeyboardInterrupt
+    if x == 8: await asyncio.sleep(3600)
+    return x
+@sluice.function()
+async def row(x: int) -> int:
+    try: return await one(x)
+    finally: print("ended", x)
+@sluice.function()
+async def batch(x: list[int]) -> list[int]:
+    return list(await asyncio.gather(*(one(v) for v in x)))
+"""
+
+
+@pytest.mark.parametrize("attribute", ["row", "batch"])
+def test_a_task_that_leaves_fails_its_own_batch_alone(start, attribute):
+    worker = start(LEAVING, attribute)
+    for rows in ([1, 2, 6, 3], [6, 6], [8, 6, 8]):
+        told = worker.error(x=rows)
+        assert (told["kind"], told["message"]) == ("SystemExit", "2")
+        assert worker.rows(x=[1, 2]) == [1, 2]
+    assert worker.error(x=[7])["kind"] == "KeyboardInterrupt"
+    assert worker.rows(x=[1, 2]) == [1, 2]
+
+
+def test_rows_are_ended_with_their_batch(start):
+    worker = start(LEAVING, "row")
+    assert worker.error(x=[8, 6])["kind"] == "SystemExit"
+    worker.socket.close()
+    output, errors = worker.process.communicate(timeout=10)
+    assert output.split(b"\n")[:-1] == [b"ended 6", b"ended 8"]
+    assert errors == b""
+
+
 STREAM = """
 import sluice
 @sluice.function()

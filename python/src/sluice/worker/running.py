@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any
 
@@ -32,7 +33,22 @@ class EventLoop:
 
             self._loop = asyncio.new_event_loop()
             asyncio.set_event_loop(self._loop)
-        return self._loop.run_until_complete(_awaited(value))
+        task = self._loop.create_task(_awaited(value))
+        try:
+            return self._loop.run_until_complete(task)
+        except (SystemExit, KeyboardInterrupt):
+            self._end(task)
+            raise
+
+    def _end(self, task: Any) -> None:
+        """asyncio leaves the loop at once when any task raises one of these two; what is left in it would go on, and
+        raise, in the next batch."""
+        task.cancel()
+        while not task.done():
+            with suppress(BaseException):  # other tasks may raise them as well; the first is told
+                self._loop.run_until_complete(task)
+        if not task.cancelled():
+            task.exception()  # asyncio prints one that nobody has asked for
 
 
 async def _awaited(value: Awaitable[Any]) -> Any:
