@@ -239,6 +239,8 @@ export const registrySuite = (factory: StoreFactory): void => {
     expect(await registry.functions()).toEqual([]);
     await expect(shop.admit(1)).rejects.toMatchObject({ code: 'function_not_found' });
     expect(await shop.call(id)).toMatchObject({ functionName: 'f', status: 'completed' });
+    const query = { functionName: 'f', status: null, apiKeyId: null, before: null, limit: 10 };
+    expect((await shop.queue.list(query)).calls).toMatchObject([{ id }]);
     shop.now += LIMITS.retentionMs;
     await shop.store.retention.sweep({ now: shop.now, limit: 10 });
     const again = await registry.deploy({ now: shop.now, spec: specOf('f') });

@@ -52,7 +52,6 @@ export class Directory implements FunctionDirectory {
     return removed === 1 ? undefined : fn;
   }
 
-  /** That of a removed function as well, as long as something of it is kept. */
   async anyNumber(functionName: string): Promise<number | undefined> {
     const text = await this.#link.command<Buffer | null>(
       'HGET',

@@ -82,7 +82,7 @@ const isAfter = (a: StoredCall, b: StoredCall): boolean =>
 /** A page is full or the last one. */
 export const list = async (context: QueueContext, query: ListQuery): Promise<CallPage> => {
   const { functionName, status, apiKeyId, before, limit } = query;
-  const found = functionName === null ? undefined : await context.functions.number(functionName);
+  const found = functionName === null ? undefined : await context.functions.anyNumber(functionName);
   const numbers =
     functionName === null ? await context.functions.numbers() : found === undefined ? [] : [found];
   const filter = {

@@ -30,6 +30,8 @@ export interface FunctionDirectory {
   version(versionId: number): Promise<VersionFacts | undefined>;
   /** undefined: there is no such function, or it was removed. */
   number(functionName: string): Promise<number | undefined>;
+  /** That of a removed function as well, as long as something of it is kept. */
+  anyNumber(functionName: string): Promise<number | undefined>;
   /** Every function that may have calls, removed ones as well. */
   numbers(): Promise<readonly number[]>;
   /** Functions whose buffers this process owns. */

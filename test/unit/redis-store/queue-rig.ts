@@ -72,6 +72,7 @@ export class QueueRig {
       functions: {
         version: async () => ({ functionName: 'f', digest: '', isolation: 'bisect' }),
         number: async () => FN,
+        anyNumber: async () => FN,
         numbers: async () => [FN],
         owned: () => [FN],
       },
