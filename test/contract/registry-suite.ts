@@ -249,6 +249,31 @@ export const registrySuite = (factory: StoreFactory): void => {
     await expect(shop.admit(1, { versionId: again.record.current.id })).resolves.toBeGreaterThan(id);
   });
 
+  it('begins anew with a function that was removed; only its calls and their keys are left', async () => {
+    await using shop = await Workshop.make(factory);
+    const idempotency = { key: 'k', bodyDigest: 'd' };
+    const call = await shop.admit(1, { idempotency });
+    await shop.settleOk(await shop.run([call, 0, 1]));
+    const update = { paused: true, batching: { sizeRows: 99 }, scaling: scalingOf(3) };
+    const before = await shop.store.registry.update({ now: ++shop.now, name: 'f', update });
+    await shop.store.registry.deploy({ now: ++shop.now, spec: specOf('f', { callTimeoutMs: 2 }) });
+    await shop.store.registry.remove('f');
+    shop.now += 1;
+    // Opening deploys it anew.
+    await shop.reopen();
+    const after = (await shop.store.registry.function('f'))!;
+    const current = { ...before!.current, createdAt: shop.now, spec: specOf('f', { source: [] }) };
+    const [createdAt, updatedAt] = [shop.now, shop.now];
+    expect(after).toEqual({
+      ...before,
+      ...{ current, versions: [current], staged: null, scaling: null, paused: false, createdAt, updatedAt },
+    });
+    expect(await shop.call(call)).toMatchObject({ functionName: 'f', status: 'completed' });
+    expect(await shop.admit(1, { idempotency })).toBe(call);
+    await shop.reopen();
+    expect(await shop.store.registry.function('f')).toEqual(after);
+  });
+
   it('retires a version when no call of it waits, and none of its results is readable', async () => {
     await using shop = await Workshop.make(factory);
     const { registry, retention } = shop.store;

@@ -28,14 +28,14 @@ export const deploy = (ledger: Ledger, query: Parameters<Registry['deploy']>[0])
     .get(owner.id, digest) as { id: number; removed: number | null } | undefined;
   let id = known?.id;
   if (id === undefined) id = insertVersion(ledger, owner, digest, spec, now);
+  const created = known === undefined || known.removed !== null;
   // A deploy says what batching shall be, so that a live update of the same version ends with it.
   ledger
-    .prepare('UPDATE versions SET removed = NULL, batching = ? WHERE id = ?')
-    .run(JSON.stringify(spec.batching), id);
+    .prepare('UPDATE versions SET removed = NULL, batching = ?, created = iif(?, ?, created) WHERE id = ?')
+    .run(JSON.stringify(spec.batching), Number(created), now, id);
   const version = ledger.version(id);
   version.batching = spec.batching;
   use(ledger, version);
-  const created = known === undefined || known.removed !== null;
   if (scaling !== undefined) owner.scaling = scaling;
   if (owner.staged?.id === id) {
     if (!isStaged) activate(owner);
@@ -45,9 +45,16 @@ export const deploy = (ledger: Ledger, query: Parameters<Registry['deploy']>[0])
     if (isStaged && hasCurrent) owner.staged = { id, isNew: created };
     else owner.current = id;
   }
-  owner.isRemoved = false;
+  if (owner.isRemoved) beginAnew(owner, now);
   touch(ledger, owner, now);
   return { record: record(ledger, owner), created };
+};
+
+/** Only its number, by which old calls are known, is left of a removed function. */
+const beginAnew = (owner: FunctionState, now: number): void => {
+  owner.isRemoved = false;
+  owner.paused = false;
+  owner.createdAt = now;
 };
 
 const activate = (owner: FunctionState): void => {
@@ -104,7 +111,7 @@ const touch = (ledger: Ledger, owner: FunctionState, now: number): void => {
   owner.updatedAt = now;
   ledger
     .prepare(
-      'UPDATE functions SET current = ?, staged = ?, staged_new = ?, scaling = ?, paused = ?, updated = ?, removed = NULL WHERE id = ?',
+      'UPDATE functions SET current = ?, staged = ?, staged_new = ?, scaling = ?, paused = ?, created = ?, updated = ?, removed = NULL WHERE id = ?',
     )
     .run(
       owner.current,
@@ -112,6 +119,7 @@ const touch = (ledger: Ledger, owner: FunctionState, now: number): void => {
       owner.staged === null ? null : Number(owner.staged.isNew),
       owner.scaling === null ? null : JSON.stringify(owner.scaling),
       owner.paused ? 1 : 0,
+      owner.createdAt,
       now,
       owner.id,
     );
@@ -123,7 +131,7 @@ type VersionRow = { id: number; digest: string; created: number; spec: string; b
 const record = (ledger: Ledger, owner: FunctionState): FunctionRecord => {
   const rows = ledger
     .prepare(
-      'SELECT id, digest, created, spec, batching FROM versions WHERE function = ? AND removed IS NULL ORDER BY id DESC',
+      'SELECT id, digest, created, spec, batching FROM versions WHERE function = ? AND removed IS NULL ORDER BY created DESC, id DESC',
     )
     .all(owner.id) as VersionRow[];
   const versions = rows.map(

@@ -131,7 +131,7 @@ export type FunctionState = {
   staged: { readonly id: number; readonly isNew: boolean } | null;
   scaling: Scaling | null;
   paused: boolean;
-  readonly createdAt: number;
+  createdAt: number;
   updatedAt: number;
   isRemoved: boolean;
   waitingRows: number;

@@ -37,11 +37,15 @@ if not version then
   redis.call('HSET', key('facts'), version, ARGV[8])
   created = 1
 elseif redis.call('HDEL', key('removed-versions'), version) == 1 then
+  local known = cmsgpack.unpack(redis.call('HGET', key('versions'), version))
+  redis.call('HSET', key('versions'), version, cmsgpack.pack({ known[1], now, known[3] }))
   created = 1
 end
 redis.call('HDEL', key('unused'), version)
 redis.call('HSET', key('batching'), version, ARGV[7])
 if server_run() then redis.call('HSETNX', key('queue'), 'run', server_run()) end
+-- Only its number, by which old calls are known, is left of a removed function.
+if redis.call('HEXISTS', record, 'removed') == 1 then redis.call('HDEL', record, 'created', 'paused') end
 redis.call('HSETNX', record, 'created', ARGV[2])
 redis.call('HSETNX', record, 'paused', 0)
 if ARGV[12] == '' then redis.call('HDEL', record, 'scaling')
