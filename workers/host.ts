@@ -65,6 +65,8 @@ export class WorkerHost implements Service {
   #unwatchWaiting: Unwatch | null = null;
   #timers: NodeJS.Timeout[] = [];
   #state: 'new' | 'running' | 'stopped' = 'new';
+  /** Functions that are to be read; null: all of them. */
+  #unread = new Set<string | null>();
   #refreshing: Promise<void> = Promise.resolve();
 
   constructor(options: HostOptions) {
@@ -86,7 +88,7 @@ export class WorkerHost implements Service {
     this.#unwatch = [
       queue.watch({ kind: 'ready' }, ({ versionId }) => this.#ready(versionId)),
       queue.watch({ kind: 'ended' }, (calls) => this.#ended(calls)),
-      queue.watch({ kind: 'functions' }, () => this.#refresh()),
+      queue.watch({ kind: 'functions' }, ({ name }) => this.#refresh(name)),
     ];
     this.#every(this.#options.leaseMs / HEARTBEATS_A_LEASE, () => this.#heartbeat());
     this.#every(LOOK_MS, () => this.#look());
@@ -155,23 +157,38 @@ export class WorkerHost implements Service {
     for (const { runner } of this.#entries.values()) runner.callsEnded(ended);
   }
 
-  /** Reads the functions and brings runners in line; one reading at a time, and a change meanwhile reads again. */
-  #refresh(): void {
+  /** Reads a function, or all, and brings runners in line; one reading at a time, which takes all changes until it begins. */
+  #refresh(functionName: string | null = null): void {
+    this.#unread.add(functionName);
     this.#refreshing = this.#refreshing
-      .then(() => (this.#state === 'running' ? this.#readFunctions() : undefined))
-      .catch((error: unknown) => this.#options.log.error({ err: error }, 'functions could not be read'));
+      .then(() => (this.#state === 'running' ? this.#readUnread() : undefined))
+      .catch((error: unknown) => {
+        this.#options.log.error({ err: error }, 'functions could not be read');
+        // With the next change.
+        this.#unread.add(null);
+      });
   }
 
-  async #readFunctions(): Promise<void> {
-    const records = await this.#options.store.registry.functions();
+  async #readUnread(): Promise<void> {
+    const names = this.#unread;
+    if (names.size === 0) return;
+    this.#unread = new Set();
+    const { registry } = this.#options.store;
+    const isRead = (name: string): boolean => names.has(null) || names.has(name);
+    const found = names.has(null)
+      ? await registry.functions()
+      : await Promise.all([...names].map((name) => registry.function(name!)));
+    const records = found.filter((record) => record !== undefined);
     const known = new Set<number>();
     for (const record of records) {
       for (const version of record.versions) known.add(version.id);
       await this.#readFunction(record);
     }
-    for (const [id, entry] of this.#entries) if (!known.has(id)) this.#remove(entry);
-    const names = new Set(records.map(({ name }) => name));
-    for (const name of this.#scalings.keys()) if (!names.has(name)) this.#scalings.delete(name);
+    for (const [id, entry] of this.#entries)
+      if (isRead(entry.runner.version.spec.name) && !known.has(id)) this.#remove(entry);
+    const alive = new Set(records.map(({ name }) => name));
+    for (const name of this.#scalings.keys())
+      if (isRead(name) && !alive.has(name)) this.#scalings.delete(name);
     this.#watchArrivals();
   }
 
@@ -202,7 +219,7 @@ export class WorkerHost implements Service {
       this.#changed(entry);
     }
     // Arrivals are watched before the look at what waits, so that no row comes between the two.
-    this.#watchArrivals();
+    if (isOnDemand(entry) && !this.#unwatchWaiting) this.#watchArrivals();
     if (isNeeded(entry)) this.#wake(entry);
     else if (entry.backend.follow && role === 'current') this.#wake(entry);
     else if (isNew && (await this.#hasWork(entry))) this.#wake(entry);
@@ -357,7 +374,7 @@ export class WorkerHost implements Service {
     const { queue, registry } = this.#options.store;
     const { version } = runner;
     if (runner.busy) return true;
-    const load = (await registry.load()).find(({ functionName }) => functionName === version.spec.name);
+    const load = await registry.loadOf(version.spec.name);
     if (load?.sealedVersions.includes(version.id)) return true;
     const { calls } = await queue.open({ versionId: version.id, after: 0, limit: 1 });
     return calls.length > 0;

@@ -87,7 +87,7 @@ export class Buffer implements Service {
       queue.watch({ kind: 'slots' }, (slots) => this.#onSlots(slots)),
       queue.watch({ kind: 'ended' }, (calls) => this.#onEnded(calls)),
       queue.watch({ kind: 'functions' }, ({ name, hasMoved }) => {
-        this.#ownership.look();
+        this.#ownership.changed(name);
         if (hasMoved) for (const lane of this.#lanes.values()) lane.isStale ||= lane.name === name;
         void this.#refreshSoon(name);
       }),

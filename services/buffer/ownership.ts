@@ -36,8 +36,8 @@ export interface Ownership extends Service {
   fenceOf(functionName: string): string | null;
   /** A seal was refused: another owns it by now. */
   fenced(functionName: string, fence: string): void;
-  /** Functions have changed: look now. */
-  look(): void;
+  /** A function has changed: it is asked for at once if it is a new one. A look would cost as much as there are functions. */
+  changed(functionName: string): void;
 }
 
 export type OwnershipStore = {
@@ -62,7 +62,7 @@ const SOLE: Ownership = {
   stop: async () => undefined,
   fenceOf: () => '',
   fenced: () => undefined,
-  look: () => undefined,
+  changed: () => undefined,
 };
 
 export const makeOwnership = (options: OwnershipOptions): Ownership =>
@@ -76,7 +76,11 @@ class ElectedOwnership implements Ownership {
   readonly #held = new Map<string, Held>();
   #state: 'new' | 'running' | 'stopped' = 'new';
   #looking: Promise<void> | null = null;
-  #lookAgain = false;
+  #isLookDue = false;
+  /** Functions that a look has found, or that were asked for since. */
+  #met = new Set<string>();
+  /** Functions that are to be asked for. */
+  readonly #unmet = new Set<string>();
   #cancelLook: (() => void) | null = null;
   #cancelGuard: (() => void) | null = null;
 
@@ -87,7 +91,7 @@ class ElectedOwnership implements Ownership {
   async start(): Promise<void> {
     if (this.#state !== 'new') return;
     this.#state = 'running';
-    this.look();
+    this.#look();
     await this.#looking;
   }
 
@@ -110,40 +114,71 @@ class ElectedOwnership implements Ownership {
 
   fenced(functionName: string, fence: string): void {
     if (this.#held.get(functionName)?.fence === fence) this.#lose(functionName, 'another owns it');
-    this.look();
+    this.#look();
   }
 
-  look(): void {
-    if (this.#state !== 'running') return;
-    if (this.#looking !== null) {
-      this.#lookAgain = true;
-      return;
-    }
-    this.#cancelLook?.();
-    this.#lookAgain = false;
-    this.#looking = this.#lookOnce()
-      .catch((error: unknown): boolean => {
-        this.#options.log.warn({ err: error }, 'buffer: who owns what could not be read; trying again');
-        return true;
-      })
-      .then((isSettled) => {
+  changed(functionName: string): void {
+    if (this.#met.has(functionName)) return;
+    this.#unmet.add(functionName);
+    this.#proceed();
+  }
+
+  #look(): void {
+    this.#isLookDue = true;
+    this.#proceed();
+  }
+
+  /** One at a time: a look hands back what it has not found, as it would what was asked for meanwhile. */
+  #proceed(): void {
+    if (this.#state !== 'running' || this.#looking !== null) return;
+    if (!this.#isLookDue && this.#unmet.size === 0) return;
+    this.#looking = (this.#isLookDue ? this.#lookAndWait() : this.#meet())
+      .catch((error: unknown) =>
+        this.#options.log.warn({ err: error }, 'buffer: who owns what could not be read; trying again'),
+      )
+      .then(() => {
         this.#looking = null;
-        if (this.#state !== 'running') return;
-        if (this.#lookAgain) this.look();
-        else this.#cancelLook = this.#options.clocks.after(isSettled ? LOOK_MS : RETRY_MS, () => this.look());
+        this.#proceed();
       });
+  }
+
+  async #lookAndWait(): Promise<void> {
+    this.#cancelLook?.();
+    this.#isLookDue = false;
+    this.#unmet.clear();
+    let waitMs = LOOK_MS;
+    try {
+      if (!(await this.#lookOnce())) waitMs = RETRY_MS;
+    } finally {
+      if (this.#state === 'running')
+        this.#cancelLook = this.#options.clocks.after(waitMs, () => this.#look());
+    }
+  }
+
+  /** What comes to nothing here, as what is told before it can be read, is asked for when it is told again, or at the next look. */
+  async #meet(): Promise<void> {
+    const names = [...this.#unmet].slice(0, ASKED_MAX);
+    for (const name of names) this.#unmet.delete(name);
+    const members = await this.#join();
+    const { memberId } = this.#options;
+    const ask = async (name: string): Promise<void> => {
+      if (assignedMember(name, members) !== memberId || (await this.#own(name))) this.#met.add(name);
+    };
+    await Promise.all(names.map(ask));
+  }
+
+  #join(): Promise<readonly string[]> {
+    const { store, clocks, memberId } = this.#options;
+    const now = clocks.wall();
+    return store.coordination.join({ now, memberId, until: now + OWNER_LEASE_MS });
   }
 
   /** False when something that is assigned to us is still another's. */
   async #lookOnce(): Promise<boolean> {
-    const { store, clocks, memberId, onLoad } = this.#options;
-    const now = clocks.wall();
-    const until = now + OWNER_LEASE_MS;
-    const [members, loads] = await Promise.all([
-      store.coordination.join({ now, memberId, until }),
-      store.registry.load(),
-    ]);
+    const { store, memberId, onLoad } = this.#options;
+    const [members, loads] = await Promise.all([this.#join(), store.registry.load()]);
     const names = loads.map(({ functionName }) => functionName);
+    this.#met = new Set(names);
     const ours = names.filter((name) => assignedMember(name, members) === memberId);
     const kept = new Set(ours);
     for (const name of [...this.#held.keys()]) if (!kept.has(name)) await this.#handBack(name);

@@ -117,9 +117,8 @@ export class Functions {
   async #view(record: FunctionRecord): Promise<FunctionJson> {
     const { registry } = this.#store;
     const now = Date.now();
-    const asked = [registry.load(), registry.reports({ now, name: record.name })] as const;
+    const asked = [registry.loadOf(record.name), registry.reports({ now, name: record.name })] as const;
     const [load, reports] = await Promise.all(asked);
-    const own = load.find(({ functionName }) => functionName === record.name);
-    return presentFunction(record, own, reports, now);
+    return presentFunction(record, load, reports, now);
   }
 }

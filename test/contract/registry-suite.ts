@@ -228,6 +228,7 @@ export const registrySuite = (factory: StoreFactory): void => {
     await using shop = await Workshop.make(factory);
     const { registry } = shop.store;
     const id = await shop.admit(1);
+    expect(await registry.loadOf('f')).toEqual(await shop.load());
     await expect(registry.remove('f')).rejects.toMatchObject({
       ...{ code: 'function_busy' },
       message: 'Function "f" has 1 unfinished call; purge it or wait until it is finished.',
@@ -236,6 +237,8 @@ export const registrySuite = (factory: StoreFactory): void => {
     expect(await registry.remove('f')).toBe(true);
     expect(await registry.remove('f')).toBe(false);
     expect(await registry.function('f')).toBeUndefined();
+    expect(await registry.loadOf('f')).toBeUndefined();
+    expect(await registry.loadOf('nope')).toBeUndefined();
     expect(await registry.functions()).toEqual([]);
     await expect(shop.admit(1)).rejects.toMatchObject({ code: 'function_not_found' });
     expect(await shop.call(id)).toMatchObject({ functionName: 'f', status: 'completed' });

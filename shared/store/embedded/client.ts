@@ -284,6 +284,7 @@ const makeRegistry = (ask: <T>(verb: VerbName, args?: unknown) => Promise<T>): R
   report: (query) => ask('report', query),
   reports: (query) => ask('reports', query),
   load: () => ask('load'),
+  loadOf: (name) => ask('loadOf', name),
   appendLogs: (lines) => ask('appendLogs', lines),
   logs: (query) => ask('logs', query),
 });

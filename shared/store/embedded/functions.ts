@@ -247,18 +247,25 @@ export const reports = (
 export const load = (ledger: Ledger): FunctionLoad[] =>
   [...ledger.functions.values()]
     .filter((owner) => !owner.isRemoved)
-    .map((owner) => ({
-      functionName: owner.name,
-      waitingRows: owner.waitingRows,
-      sealedRows: owner.sealedRows,
-      waitingCalls: owner.waitingCalls,
-      endedRows: countsOf(owner.endedRows),
-      ...(owner.waitingCalls === 0 ? NONE_WAITS : oldestOf(ledger, owner)),
-      sealedVersions:
-        owner.sealedRows === 0
-          ? []
-          : versionsOf(ledger, owner).flatMap(({ id, openBatches }) => (openBatches > 0 ? [id] : [])),
-    }));
+    .map((owner) => loadOfOwner(ledger, owner));
+
+export const loadOf = (ledger: Ledger, name: string): FunctionLoad | undefined => {
+  const owner = find(ledger, name);
+  return owner && loadOfOwner(ledger, owner);
+};
+
+const loadOfOwner = (ledger: Ledger, owner: FunctionState): FunctionLoad => ({
+  functionName: owner.name,
+  waitingRows: owner.waitingRows,
+  sealedRows: owner.sealedRows,
+  waitingCalls: owner.waitingCalls,
+  endedRows: countsOf(owner.endedRows),
+  ...(owner.waitingCalls === 0 ? NONE_WAITS : oldestOf(ledger, owner)),
+  sealedVersions:
+    owner.sealedRows === 0
+      ? []
+      : versionsOf(ledger, owner).flatMap(({ id, openBatches }) => (openBatches > 0 ? [id] : [])),
+});
 
 const countsOf = (rows: readonly number[]): RowCounts => ({
   ok: rows[PART.ok]!,

@@ -57,6 +57,7 @@ const VERBS = {
   report: functions.report,
   reports: functions.reports,
   load: functions.load,
+  loadOf: functions.loadOf,
   appendLogs: functions.appendLogs,
   logs: functions.logs,
   putDocument,

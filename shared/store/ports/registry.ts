@@ -99,6 +99,8 @@ export interface Registry {
   /** Of every version and worker, but for those whose `until` has passed. */
   reports(query: { readonly now: number; readonly name: string }): Promise<readonly ReplicaReport[]>;
   load(): Promise<readonly FunctionLoad[]>;
+  /** That of one function: a change of one shall not cost as much as there are others. */
+  loadOf(name: string): Promise<FunctionLoad | undefined>;
   appendLogs(lines: readonly LogLine[]): Promise<void>;
   /** Oldest first. */
   logs(query: { readonly name: string; readonly limit: number }): Promise<readonly LogLine[]>;

@@ -93,7 +93,7 @@ export class RedisRegistry implements Registry {
     let fn = known;
     let [version, created] = await this.#deployTo(fn, query);
     // Also one that had a name: what was left of a removed function may have gone meanwhile, with its name.
-    fn = await runStoreScript<number>(this.#context, 'name-function', ['functions'], [spec.name, fn, '']);
+    fn = await this.#name(spec.name, fn, '');
     // Another has deployed the same name for the first time at the same moment.
     if (fn !== known) [version, created] = await this.#deployTo(fn, query);
     const found = await this.#read(fn);
@@ -235,8 +235,13 @@ export class RedisRegistry implements Registry {
 
   async load(): Promise<readonly FunctionLoad[]> {
     const names = [...(await this.#directory.names())].sort(([, a], [, b]) => a - b);
-    const loads = await Promise.all(names.map(([name, fn]) => this.#loadOf(name, fn)));
+    const loads = await Promise.all(names.map(([name, fn]) => this.#readLoad(name, fn)));
     return loads.filter((load) => load !== undefined);
+  }
+
+  async loadOf(name: string): Promise<FunctionLoad | undefined> {
+    const fn = await this.#directory.anyNumber(name);
+    return fn === undefined ? undefined : this.#readLoad(name, fn);
   }
 
   async appendLogs(lines: readonly LogLine[]): Promise<void> {
@@ -276,12 +281,17 @@ export class RedisRegistry implements Registry {
 
   /** Another process that knew the number may have deployed it anew meanwhile: then it keeps its name. */
   async #takeNameAway(name: string, fn: number): Promise<void> {
-    await runStoreScript(this.#context, 'name-function', ['functions'], [name, '', fn]);
-    if ((await this.#read(fn)) === undefined) return;
-    await runStoreScript(this.#context, 'name-function', ['functions'], [name, fn, '']);
+    await this.#name(name, '', fn);
+    if ((await this.#read(fn)) !== undefined) await this.#name(name, fn, '');
   }
 
-  async #loadOf(functionName: string, fn: number): Promise<FunctionLoad | undefined> {
+  /** The number that the name has then; see scripts/name-function.lua. */
+  #name(name: string, fn: number | '', lost: number | ''): Promise<number> {
+    const args = [name, fn, lost, this.#told];
+    return runStoreScript<number>(this.#context, 'name-function', ['functions'], args);
+  }
+
+  async #readLoad(functionName: string, fn: number): Promise<FunctionLoad | undefined> {
     const { link, layout } = this.#context;
     const [removed, reply] = await Promise.all([
       link.command<number>('HEXISTS', layout.key(fn, 'function'), 'removed'),

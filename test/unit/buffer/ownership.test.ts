@@ -85,17 +85,54 @@ describe('one process on a shared store', () => {
     expect(only.told).toEqual(NAMES.map((name) => `+${name}`));
   });
 
-  it('owns a new function as soon as it is told to look, and forgets one that is gone', async () => {
+  it('owns a new function as soon as it is told of it, and forgets one that is gone', async () => {
     const room = new Room(['f']);
     const only = await room.add();
     room.shared.functions.add('g');
-    only.ownership.look();
+    only.ownership.changed('g');
     await room.pass(1);
     expect(only.owns('g')).toBe(true);
     room.shared.functions.delete('f');
     await room.pass(1500);
     expect(only.told).toEqual(['+f', '+g', '-f']);
     expect(room.shared.owners.has('f')).toBe(false);
+  });
+});
+
+describe('a change', () => {
+  it('of a function asks for that one if it is new, and for no other', async () => {
+    const room = new Room(NAMES);
+    const [first, second] = [await room.add(), await room.add()];
+    await room.pass(2100);
+    const { asked, functions } = room.shared;
+    asked.length = 0;
+    const told = (name: string): void => {
+      for (const process of [first, second]) process.ownership.changed(name);
+    };
+    for (const name of NAMES) told(name);
+    for (let n = 0; n < 20; n += 1) {
+      functions.add(`g${n}`);
+      told(`g${n}`);
+    }
+    await room.pass(1);
+    expect(asked.toSorted()).toEqual(Array.from({ length: 20 }, (_, n) => `g${n}`).toSorted());
+    for (const name of functions) expect(room.owners(name), name).toHaveLength(1);
+    told('g1');
+    await room.pass(1);
+    expect(asked).toHaveLength(20);
+  });
+
+  it('that is told before the function can be read is asked for when it is told again', async () => {
+    const room = new Room(['f']);
+    const process = await room.add();
+    room.shared.owners.set('g', { memberId: 'other', fence: 'theirs', until: room.time.wall + 100 });
+    process.ownership.changed('g');
+    await room.pass(1);
+    await room.pass(100);
+    expect(process.owns('g')).toBe(false);
+    process.ownership.changed('g');
+    await room.pass(1);
+    expect(process.owns('g')).toBe(true);
   });
 });
 

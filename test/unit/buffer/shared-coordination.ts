@@ -11,6 +11,8 @@ type Owner = Ownership & { readonly memberId: string };
 export class SharedCoordination {
   readonly functions = new Set<string>();
   readonly owners = new Map<string, Owner>();
+  /** What was asked of the store so far: all functions, or to own one. */
+  readonly asked: string[] = [];
   readonly #members = new Map<string, number>();
   #fences = 0;
 
@@ -31,7 +33,10 @@ export class SharedCoordination {
           if (this.owners.get(functionName)?.memberId === memberId) this.owners.delete(functionName);
         }),
     };
-    const load = () => reach(() => [...this.functions].map(idle));
+    const load = () => {
+      this.asked.push('all');
+      return reach(() => [...this.functions].map(idle));
+    };
     return { coordination, registry: { load } };
   }
 
@@ -42,6 +47,7 @@ export class SharedCoordination {
   }
 
   #own(now: number, memberId: string, functionName: string, until: number): Ownership | null {
+    this.asked.push(functionName);
     const held = this.owners.get(functionName);
     if (held !== undefined && held.until > now && held.memberId !== memberId) return null;
     const isOurs = held !== undefined && held.memberId === memberId && held.until > now;

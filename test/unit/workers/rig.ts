@@ -76,6 +76,8 @@ export type RigOptions = Partial<
   readonly durability?: 'fsync' | 'memory';
   /** What the workers get instead of the store's queue: the real one with a fault in one verb. */
   readonly faulty?: (queue: QueueStore) => Partial<QueueStore>;
+  /** The same for the store's registry. */
+  readonly registry?: (registry: Registry) => Partial<Registry>;
   /** Leave the workers to the test. */
   readonly asleep?: boolean;
 };
@@ -89,7 +91,7 @@ export const withVerbs = <T extends object>(whole: T, verbs: Partial<T>): T =>
     },
   });
 
-const connectFor = (server: StoreServer, { faulty }: RigOptions, onReport: () => void): Store => {
+const connectFor = (server: StoreServer, { faulty, registry }: RigOptions, onReport: () => void): Store => {
   const store = server.connect();
   const report: Registry['report'] = async (query) => {
     await store.registry.report(query);
@@ -97,7 +99,7 @@ const connectFor = (server: StoreServer, { faulty }: RigOptions, onReport: () =>
   };
   return withVerbs(store, {
     queue: faulty ? withVerbs(store.queue, faulty(store.queue)) : store.queue,
-    registry: withVerbs(store.registry, { report }),
+    registry: withVerbs(store.registry, { report, ...registry?.(store.registry) }),
   });
 };
 
