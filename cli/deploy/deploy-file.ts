@@ -5,6 +5,7 @@ import type { FunctionJson, SpecJson } from '../../sdk/index.ts';
 import { type ConnectionOptions, connect } from '../connection.ts';
 import { CommandError, UsageError } from '../failure.ts';
 import { printJson } from '../print.ts';
+import { deployedLine, functionBefore } from './deployed-line.ts';
 import { ignoredBy, ignoredLine } from './ignored-options.ts';
 
 export type DeployOptions = ConnectionOptions & {
@@ -48,12 +49,11 @@ export const deployFile = async (file: string, options: DeployOptions): Promise<
   const client = await connect(options);
   const deployed: FunctionJson[] = [];
   for (const spec of specs) {
+    const before = options.json ? undefined : await functionBefore(client, spec.name);
     const { function: fn, isNew } = await client.deploy(options.isolated ? isolated(spec) : spec);
     deployed.push(fn);
     if (options.json) continue;
-    process.stdout.write(
-      `${fn.name} ${fn.version} ${isNew ? 'is deployed' : 'was deployed before; nothing changed'}\n`,
-    );
+    process.stdout.write(`${deployedLine(fn, isNew, before)}\n`);
     for (const option of ignoredBy(fn)) process.stderr.write(ignoredLine(fn.name, option));
   }
   if (options.json) printJson({ functions: deployed });

@@ -70,10 +70,15 @@ onEveryStore((store) => {
   };
 
   describe('deploy and call', () => {
-    it('says what a file declares, and that nothing changed the second time', async () => {
+    it('says what a file declares, and what that changed the second time', async () => {
       const again = await server.run(['deploy', 'test/fixtures/functions/texts.ts']);
       expect(again.stdout).toMatch(/length \w+ was deployed before; nothing changed\nvector /);
       expect(again.stdout).toMatch(/\ntry: sluice call length text=…\n$/);
+      await server.run(['functions', 'update', 'length', '--max-batching-size', '3']);
+      const reset = await server.run(['deploy', 'test/fixtures/functions/texts.ts']);
+      expect(reset.stdout).toMatch(
+        /length \w+ was deployed before; max_batching_size is (\d+|not set) again \(it was 3\)\nvector \w+ was deployed before; nothing changed\n/,
+      );
       const { functions } = JSON.parse((await server.run(['functions', '--json'])).stdout);
       expect(functions.map(({ name }: { name: string }) => name).sort()).toEqual(['length', 'vector']);
     });
