@@ -1,6 +1,7 @@
 /** A submission's options: members of a JSON body, or headers for Arrow. Bad ones name the field, the value and the range. */
 import type { IncomingHttpHeaders } from 'node:http';
 import { SluiceError } from '../../shared/errors/sluice-error.ts';
+import { isTraceparent } from '../../shared/runtime/tracing.ts';
 import {
   DEADLINE_MS_MAX,
   IDEMPOTENCY_KEY_CHARACTERS_MAX as KEY_CHARACTERS_MAX,
@@ -143,10 +144,8 @@ export const idempotencyKey = (headers: IncomingHttpHeaders): string | null => {
     : refuse('Idempotency-Key', key, `1 to ${KEY_CHARACTERS_MAX} printable ASCII characters, once`);
 };
 
-const TRACEPARENT = /^(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?$/;
-
 /** The W3C trace context; an invalid one is no error, it is as if it were not there (its specification says so). */
 export const traceparentOf = (headers: IncomingHttpHeaders): string | null => {
   const value = headers.traceparent;
-  return typeof value === 'string' && value.length <= 256 && TRACEPARENT.test(value) ? value : null;
+  return typeof value === 'string' && value.length <= 256 && isTraceparent(value) ? value : null;
 };

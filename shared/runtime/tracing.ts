@@ -72,6 +72,8 @@ export const startTracing = async (options: TracingOptions): Promise<Tracing> =>
 const TRACEPARENT =
   /^(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?$/;
 
+export const isTraceparent = (text: string): boolean => TRACEPARENT.test(text);
+
 /** @returns null for what is no traceparent */
 export const spanContextOf = (traceparent: string, tracestate?: string): SpanContext | null => {
   const match = TRACEPARENT.exec(traceparent);

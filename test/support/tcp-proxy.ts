@@ -5,23 +5,33 @@
 import { once } from 'node:events';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 
+/** What is forwarded for the bytes that came, of one connection. */
+type Change = (bytes: Buffer) => Buffer;
+export type Changes = { readonly there: Change; readonly back: Change };
+
+const asItCame: Change = (bytes) => bytes;
+const UNCHANGED: Changes = { there: asItCame, back: asItCame };
+
 export class TcpProxy {
   readonly port: number;
+  readonly #changes: () => Changes;
   readonly #server: Server;
   readonly #sockets: Set<Socket>;
   #isSilent = false;
 
-  private constructor(server: Server, sockets: Set<Socket>) {
+  private constructor(server: Server, sockets: Set<Socket>, changes: () => Changes) {
+    this.#changes = changes;
     this.#server = server;
     this.#sockets = sockets;
     this.port = (server.address() as { port: number }).port;
   }
 
-  static async start(targetPort: number): Promise<TcpProxy> {
+  /** @param changes made for each connection */
+  static async start(targetPort: number, changes = (): Changes => UNCHANGED): Promise<TcpProxy> {
     const sockets = new Set<Socket>();
     const server = createServer({ pauseOnConnect: true }).listen(0, '127.0.0.1');
     await once(server, 'listening');
-    const proxy = new TcpProxy(server, sockets);
+    const proxy = new TcpProxy(server, sockets, changes);
     server.on('connection', (near) => proxy.#join(near, connect(targetPort, '127.0.0.1')));
     return proxy;
   }
@@ -49,17 +59,18 @@ export class TcpProxy {
   }
 
   #join(near: Socket, far: Socket): void {
-    this.#forward(near, far);
-    this.#forward(far, near);
+    const { there, back } = this.#changes();
+    this.#forward(near, far, there);
+    this.#forward(far, near, back);
     if (this.#isSilent) return;
     near.resume();
     far.resume();
   }
 
-  #forward(from: Socket, to: Socket): void {
+  #forward(from: Socket, to: Socket, change: Change): void {
     this.#sockets.add(from);
     from.setNoDelay(true);
-    from.on('data', (bytes) => void to.write(bytes));
+    from.on('data', (bytes) => void to.write(change(bytes)));
     from.on('error', () => undefined);
     // A socket that is paused tells neither data nor its end.
     from.on('end', () => to.end());

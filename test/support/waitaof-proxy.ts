@@ -2,8 +2,7 @@
  * A Redis server that knows WAITAOF, where the machine's own is older: all commands go on to it as they came, but for that one,
  * which is answered as if so many replicas had confirmed as `replicas` says.
  */
-import { once } from 'node:events';
-import { connect, createServer, type Server, type Socket } from 'node:net';
+import { type Changes, TcpProxy } from './tcp-proxy.ts';
 
 const LINE = '\r\n';
 /** Of the same length as what it stands for, which is part of a longer reply. */
@@ -36,53 +35,44 @@ export class WaitaofProxy {
   /** Whose disks confirm, of those that an admission asks for. */
   replicas = 1;
   readonly url: string;
-  readonly #server: Server;
-  readonly #sockets = new Set<Socket>();
+  readonly #proxy: TcpProxy;
 
-  private constructor(server: Server, targetPort: number) {
-    this.#server = server;
-    this.url = `redis://127.0.0.1:${(server.address() as { port: number }).port}`;
-    server.on('connection', (near) => this.#join(near, connect(targetPort, '127.0.0.1')));
+  private constructor(proxy: TcpProxy) {
+    this.url = `redis://127.0.0.1:${proxy.port}`;
+    this.#proxy = proxy;
   }
 
   static async start(targetPort: number): Promise<WaitaofProxy> {
-    const server = createServer().listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    return new WaitaofProxy(server, targetPort);
+    const started: WaitaofProxy = new WaitaofProxy(
+      await TcpProxy.start(targetPort, () => started.#changes()),
+    );
+    return started;
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    for (const socket of this.#sockets) socket.destroy();
-    this.#server.close();
-    await once(this.#server, 'close');
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#proxy.stop();
   }
 
-  #join(near: Socket, far: Socket): void {
+  #changes(): Changes {
     let waiting = Buffer.alloc(0);
-    near.on('data', (bytes) => {
-      waiting = Buffer.concat([waiting, bytes]);
-      for (const [command, name] of commandsOf(waiting)) {
-        waiting = waiting.subarray(command.length);
-        far.write(name === 'WAITAOF' ? this.#answering() : command);
-      }
-    });
-    far.on('data', (bytes) => near.write(bytes.toString('latin1').replace(...VERSION), 'latin1'));
-    for (const [one, other] of [
-      [near, far],
-      [far, near],
-    ] as const) {
-      this.#sockets.add(one);
-      one.on('error', () => undefined);
-      one.on('close', () => {
-        this.#sockets.delete(one);
-        other.destroy();
-      });
-    }
+    return {
+      there: (bytes) => {
+        waiting = Buffer.concat([waiting, bytes]);
+        const commands = commandsOf(waiting);
+        waiting = waiting.subarray(commands.reduce((sum, [command]) => sum + command.length, 0));
+        return Buffer.concat(
+          commands.map(([command, name]) => (name === 'WAITAOF' ? this.#answering() : command)),
+        );
+      },
+      back: (bytes) => Buffer.from(bytes.toString('latin1').replace(...VERSION), 'latin1'),
+    };
   }
 
   /** A command that the older server answers in its turn as a newer one answers WAITAOF. */
-  #answering(): string {
+  #answering(): Buffer {
     const parts = ['EVAL', `return {1, ${this.replicas}}`, '0'];
-    return `*${parts.length}${LINE}${parts.map((part) => `$${part.length}${LINE}${part}${LINE}`).join('')}`;
+    return Buffer.from(
+      `*${parts.length}${LINE}${parts.map((part) => `$${part.length}${LINE}${part}${LINE}`).join('')}`,
+    );
   }
 }

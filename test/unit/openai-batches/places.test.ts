@@ -7,6 +7,7 @@ import { eventually } from '../../support/sluice-process.ts';
 import {
   answerAll,
   askedOf,
+  callsWait,
   ended,
   lineOf,
   linesIn,
@@ -27,8 +28,7 @@ onEveryOpenedStore((openStore) => {
     const stuck = await Promise.all(Array.from({ length: 8 }, () => order(store, file)));
     let skewMs = 0;
     await runnerOf(store, artifacts, () => Date.now() + skewMs);
-    const waiting = () => store.queue.open({ versionId: record.current.id, after: 0, limit: 100 });
-    await eventually('all places are taken', async () => (await waiting()).calls.length === 8);
+    await callsWait(store, record.current.id, 8);
     const refused = await upload(store, artifacts, askedOf(1, { model: 'nobody', input: 'a' }), Date.now());
     const { id } = await order(store, refused);
     skewMs = 31_000;
@@ -46,10 +46,7 @@ onEveryOpenedStore((openStore) => {
     for (let i = 0; i < 8; i += 1) await order(store, file);
     let skewMs = 0;
     await runnerOf(store, artifacts, () => Date.now() + skewMs);
-    await eventually('all places are taken', async () => {
-      const { calls } = await store.queue.open({ versionId: record.current.id, after: 0, limit: 100 });
-      return calls.length === 8;
-    });
+    await callsWait(store, record.current.id, 8);
     const [cancelled, expired] = [await order(store, file), await order(store, file, '10s')];
     await new Batches(store.documents).cancel(cancelled.id, { id: 1, isAdmin: false }, Date.now());
     expect((await ended(store, cancelled.id, 'cancelled')).counts.completed).toBe(0);
@@ -67,10 +64,7 @@ onEveryOpenedStore((openStore) => {
     const file = await upload(store, artifacts, lineOf(1), Date.now());
     const many = await Promise.all(Array.from({ length: 9 }, () => order(store, file)));
     await runnerOf(store, artifacts);
-    await eventually('all places are taken', async () => {
-      const { calls } = await store.queue.open({ versionId: record.current.id, after: 0, limit: 100 });
-      return calls.length === 8;
-    });
+    await callsWait(store, record.current.id, 8);
     const refused = await upload(store, artifacts, askedOf(1, { model: 'nobody', input: 'a' }), Date.now());
     expect((await ended(store, (await order(store, refused, '1d', 2)).id)).counts.failed).toBe(1);
     await answerAll(store, record.current.id);

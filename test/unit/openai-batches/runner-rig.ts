@@ -59,6 +59,12 @@ export const answerAll = async (store: Store, versionId: number): Promise<void> 
   });
 };
 
+export const callsWait = (store: Store, versionId: number, count: number) =>
+  eventually(`${count} calls wait`, async () => {
+    const { calls } = await store.queue.open({ versionId, after: 0, limit: 100 });
+    return calls.length === count;
+  });
+
 export const upload = async (
   store: Store,
   artifacts: Artifacts,

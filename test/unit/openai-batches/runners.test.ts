@@ -17,6 +17,7 @@ import { eventually } from '../../support/sluice-process.ts';
 import {
   answerAll,
   askedOf,
+  callsWait,
   ended,
   lineOf,
   linesIn,
@@ -50,8 +51,7 @@ onEveryOpenedStore((openStore) => {
     );
     const { id, outputFileId } = await order(store, file);
     const first = await runnerOf(store, artifacts);
-    const waiting = () => store.queue.open({ versionId: record.current.id, after: 0, limit: 100 });
-    await eventually('its calls wait', async () => (await waiting()).calls.length === 3);
+    await callsWait(store, record.current.id, 3);
     const token = (await runOf(store, id))!.claim!.token;
     if (!store.coordination.exclusive) {
       const other = server.connect();
@@ -123,10 +123,7 @@ onEveryOpenedStore((openStore) => {
     expect(await (await diedIn(store, artifacts, batch, text)).run).toMatchObject({ failed: 1 });
     const { record } = await store.registry.deploy({ now: Date.now(), spec: compileSpec(SPEC) });
     await runnerOf(store, artifacts);
-    await eventually('its call waits', async () => {
-      const { calls } = await store.queue.open({ versionId: record.current.id, after: 0, limit: 100 });
-      return calls.length === 1;
-    });
+    await callsWait(store, record.current.id, 1);
     await answerAll(store, record.current.id);
     expect((await ended(store, batch.id)).counts).toEqual({ total: 2, completed: 1, failed: 1 });
     const [output, errors] = [
@@ -179,8 +176,7 @@ onEveryOpenedStore((openStore) => {
     const batch = await order(store, await upload(store, artifacts, text, Date.now()));
     const first = await diedIn(store, artifacts, batch, text);
     const versions = await store.registry.function('embed');
-    const waiting = () => store.queue.open({ versionId: versions!.current.id, after: 0, limit: 100 });
-    await eventually('its call waits', async () => (await waiting()).calls.length === 1);
+    await callsWait(store, versions!.current.id, 1);
     first.die();
     await expect(first.run).rejects.toThrow('killed');
     await answerAll(store, versions!.current.id);
@@ -227,10 +223,7 @@ onEveryOpenedStore((openStore) => {
     let skewMs = 0;
     await runnerOf(store, artifacts, () => Date.now() + skewMs);
     const until = async (): Promise<number> => (await runOf(store, id))!.claim!.until;
-    await eventually('its call waits', async () => {
-      const { calls } = await store.queue.open({ versionId: record.current.id, after: 0, limit: 100 });
-      return calls.length === 1;
-    });
+    await callsWait(store, record.current.id, 1);
     const before = await until();
     await eventually('it is renewed', async () => (await until()) > before);
     skewMs = -DAY_MS;
@@ -274,10 +267,7 @@ onEveryOpenedStore((openStore) => {
       },
     });
     await runnerOf(Object.assign(Object.create(store) as Store, { queue }), artifacts);
-    await eventually('its call waits', async () => {
-      const { calls } = await store.queue.open({ versionId: record.current.id, after: 0, limit: 100 });
-      return calls.length === 1;
-    });
+    await callsWait(store, record.current.id, 1);
     const batches = new Batches(store.documents);
     await batches.cancel(id, { id: 1, isAdmin: false }, Date.now());
     await eventually('the batch ends', async () => {
